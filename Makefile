@@ -1,0 +1,56 @@
+# Everything runs from .venv; nothing is installed outside it.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+UV     := uv==0.13.9
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test check fmt fuzz bench lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv with the locked dependencies (quick when nothing changed)
+
+$(STAMP): requirements/dev.txt requirements/runtime.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "macp-auth needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+serve: install ## serve on 127.0.0.1:3200 with an ephemeral key
+	@$(BIN)/macp-auth serve
+
+test: install ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: install ## lint, formatting, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: install ## format, and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+fuzz: install ## generated bodies for as long as asked: make fuzz SECONDS=600
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
+
+bench: install ## tokens/s, latency and CPU beside a bare signature (needs wrk)
+	$(BIN)/python -m benchmarks.bench $(BENCH_ARGS)
+
+lock: ## lock the dependencies anew, with hashes and without index addresses
+	$(PYTHON) -m venv .cache/lock && .cache/lock/bin/pip install --quiet $(UV)
+	.cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --custom-compile-command "make lock" $(LOCK_ARGS) \
+	  -o requirements/runtime.txt pyproject.toml
+	.cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --custom-compile-command "make lock" $(LOCK_ARGS) \
+	  -c requirements/runtime.txt -o requirements/dev.txt pyproject.toml --group dev
+
+clean: ## remove .venv and caches
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,39 @@
+"""macp-auth: short-lived JWTs for MACP agents, and the keys to verify them.
+
+What is importable from here is the public API for signer plugins.
+"""
+
+from macp_auth.adapters.hookspecs import SignerPlugin, hookimpl
+from macp_auth.domain.errors import (
+    MACPAuthError,
+    SignerError,
+    SignerMisconfigured,
+    SignerRefused,
+    SignerUnavailable,
+    UnknownKid,
+)
+from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion, PublicJWK, RSAPublicJWK, thumbprint
+from macp_auth.domain.secret import Secret
+from macp_auth.domain.signer import Signer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Algorithm",
+    "ECPublicJWK",
+    "KeyVersion",
+    "MACPAuthError",
+    "PublicJWK",
+    "RSAPublicJWK",
+    "Secret",
+    "Signer",
+    "SignerError",
+    "SignerMisconfigured",
+    "SignerPlugin",
+    "SignerRefused",
+    "SignerUnavailable",
+    "UnknownKid",
+    "__version__",
+    "hookimpl",
+    "thumbprint",
+]

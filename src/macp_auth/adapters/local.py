@@ -1,0 +1,66 @@
+"""Keys held in this process: what the ephemeral and the env-jwk signer have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from macp_auth.adapters import jose
+from macp_auth.domain.errors import SignerUnavailable, UnknownKid
+from macp_auth.domain.keys import KeyVersion
+from macp_auth.domain.secret import Secret
+from macp_auth.domain.signer import Signer
+
+
+class LocalKey(Struct, frozen=True):
+    """A key version with its private half, if it has one; can be pickled for a worker process."""
+
+    version: KeyVersion
+    private_der: Secret[bytes] | None = None
+    """PKCS #8; None for a key that is only published."""
+
+    @classmethod
+    def signing(cls, kid: str, key: jose.PrivateKey) -> LocalKey:
+        """Return a key version that signs."""
+        return cls(_version(kid, key.public_key(), can_sign=True), Secret(jose.to_der(key)))
+
+    @classmethod
+    def published(cls, kid: str, key: jose.PublicKey) -> LocalKey:
+        """Return a key version that is published for verification only."""
+        return cls(_version(kid, key, can_sign=False))
+
+
+def _version(kid: str, key: jose.PublicKey, *, can_sign: bool) -> KeyVersion:
+    return KeyVersion(
+        kid=kid, algorithm=jose.algorithm_of(key), public_jwk=jose.public_jwk(key), can_sign=can_sign
+    )
+
+
+class LocalSigner(Signer):
+    """Signs with keys in memory. Fails only for a kid that it does not have, and after it is closed."""
+
+    def __init__(self, keys: Sequence[LocalKey]) -> None:
+        self._versions = [key.version for key in keys]
+        self._private: Mapping[str, jose.PrivateKey] | None = {
+            key.version.kid: jose.from_der(key.private_der.reveal())
+            for key in keys
+            if key.private_der is not None
+        }
+
+    async def key_versions(self) -> Sequence[KeyVersion]:
+        """Return the versions that it was made with, in their order."""
+        return self._versions
+
+    async def sign(self, kid: str, signing_input: bytes) -> bytes:
+        """Sign on the event loop: faster than a hand-over to a thread for ES256, and no slower for RS256."""
+        if self._private is None:
+            raise SignerUnavailable("the signer is closed")
+        key = self._private.get(kid)
+        if key is None:
+            raise UnknownKid(kid)
+        return jose.sign(key, signing_input)
+
+    async def aclose(self) -> None:
+        """Drop the private keys."""
+        self._private = None

@@ -1,0 +1,15 @@
+"""base64url without padding (RFC 7515, section 2), as JWS and JWK write every octet string."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+
+
+def base64url(data: bytes) -> str:
+    """Return ``data`` in base64url, without padding."""
+    return base64url_bytes(data).decode("ascii")
+
+
+def base64url_bytes(data: bytes) -> bytes:
+    """Return ``data`` in base64url, without padding, as ASCII bytes."""
+    return urlsafe_b64encode(data).rstrip(b"=")

@@ -1,0 +1,63 @@
+"""All that can go wrong while a token is minted, in the domain's own words.
+
+No HTTP status is in sight: ``entrypoints/http/errors.py`` maps these, once. Two families matter
+to a caller: an :class:`InvalidRequest` is theirs to mend, a :class:`SignerError` is ours.
+"""
+
+
+class MACPAuthError(Exception):
+    """The root of every error that this project raises on purpose."""
+
+
+class InvalidRequest(MACPAuthError):
+    """The request can't be granted as it stands; the text says why and may be shown to the caller."""
+
+
+class MalformedJSON(InvalidRequest):
+    """The body is not one JSON value in strict RFC 8259 syntax, or nests too deeply."""
+
+    def __init__(self) -> None:
+        super().__init__("invalid JSON body")
+
+
+class InvalidSender(InvalidRequest):
+    """The sender is missing, or is no identity that a person could read back."""
+
+
+class InvalidScopes(InvalidRequest):
+    """The scopes would make a token that the runtime can't read, or would misread."""
+
+
+class InvalidTTL(InvalidRequest):
+    """The lifetime asked for is no positive number."""
+
+
+class TokenTooLarge(InvalidRequest):
+    """The token would not fit where it has to travel."""
+
+
+class SignerError(MACPAuthError):
+    """The signer can't give a signature now. The text is for the log, never for a caller."""
+
+
+class SignerUnavailable(SignerError):
+    """The backend can't be reached or is not ready. Retryable."""
+
+
+class SignerRefused(SignerError):
+    """The backend answered, and said no: a permission, a policy, a deleted key."""
+
+
+class SignerMisconfigured(SignerError):
+    """The signer's own settings can't work; the text names the setting, never its content."""
+
+
+class UnknownKid(SignerError):
+    """The signer was asked for a key version that it does not have."""
+
+    def __init__(self, kid: str) -> None:
+        super().__init__(f"no key version {kid!r}")
+
+
+class WrongSignature(SignerError):
+    """The signer returned bytes that the published key does not verify. No token may carry them."""

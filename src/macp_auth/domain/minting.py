@@ -1,0 +1,64 @@
+"""The use case: a request becomes a token."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from macp_auth.domain.claims import Claims
+from macp_auth.domain.keyring import KeyRing
+from macp_auth.domain.scopes import check_scopes
+from macp_auth.domain.sender import SenderPolicy
+from macp_auth.domain.ttl import TTLPolicy
+
+
+class TokenRequest(Struct, frozen=True, kw_only=True):
+    """What a caller asks for, as sent and unchecked."""
+
+    sender: object = None
+    scopes: object
+    ttl_seconds: object = None
+
+
+class MintedToken(Struct, frozen=True):
+    """What the caller gets; the field names are the wire's."""
+
+    token: str
+    sender: str
+    expires_in_seconds: int
+    """``exp`` minus ``iat`` of the token, always."""
+
+
+class Minter:
+    """Mints tokens for one issuer and audience."""
+
+    def __init__(
+        self, *, issuer: str, audience: str, senders: SenderPolicy, ttl: TTLPolicy, keys: KeyRing
+    ) -> None:
+        self._issuer = issuer
+        self._audience = audience
+        self._senders = senders
+        self._ttl = ttl
+        self._keys = keys
+
+    async def mint(self, request: TokenRequest, now: float) -> MintedToken:
+        """Return a token minted at ``now`` (seconds since the epoch).
+
+        The order of the checks is part of the wire contract: sender, scopes, TTL, size.
+
+        Raises:
+            InvalidRequest: the request can't be granted.
+            SignerError: the request is good, but there is no signature.
+        """
+        sender = self._senders.check(request.sender)
+        scopes = check_scopes(request.scopes)
+        ttl = self._ttl.resolve(request.ttl_seconds)
+        issued_at = int(now)
+        claims = Claims(
+            macp_scopes=scopes,
+            sub=sender,
+            iss=self._issuer,
+            aud=self._audience,
+            iat=issued_at,
+            exp=issued_at + ttl,
+        )
+        return MintedToken(token=await self._keys.sign(claims), sender=sender, expires_in_seconds=ttl)

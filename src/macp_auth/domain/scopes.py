@@ -1,0 +1,113 @@
+"""What a token allows: the rules for ``scopes``, which becomes the ``macp_scopes`` claim.
+
+The MACP runtime deserialises this claim with serde into five optional fields. It refuses a token
+whose field has another type, and it takes an absent or misspelt field for its default, which is
+mostly the permissive one. So types are checked here, and a near miss of a known name is an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from macp_auth.domain.errors import InvalidScopes, TokenTooLarge
+
+_USIZE_MAX = 2**64 - 1
+
+
+def _bool(value: object) -> object:
+    if isinstance(value, bool):
+        return value
+    raise InvalidScopes("must be a boolean or null")
+
+
+def _strings(value: object) -> object:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return value
+    raise InvalidScopes("must be a list of strings or null")
+
+
+def _usize(value: object) -> object:
+    # serde refuses 1.0 and -0.0 where it reads an integer; JavaScript clients write 1 and 0 for both.
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _USIZE_MAX:
+        return value
+    raise InvalidScopes("must be a whole number from 0 to 2^64-1, or null")
+
+
+KNOWN_SCOPES: Mapping[str, Callable[[object], object]] = {
+    "can_start_sessions": _bool,
+    "can_manage_mode_registry": _bool,
+    "is_observer": _bool,
+    "allowed_modes": _strings,
+    "max_open_sessions": _usize,
+}
+"""The fields that the runtime reads, each with the check that returns its value."""
+
+_FOLDED = {name.replace("_", ""): name for name in KNOWN_SCOPES}
+# At 0.87 one slip in the shortest name (isobserver) is caught, and allowed_roles is not taken for
+# allowed_modes.
+_NEAR = 0.87
+# No name further than this from a known one in length can reach _NEAR.
+_FOLDED_LENGTHS = range(8, 28)
+# All names together must fit in the largest token (claims.py), with room to spare.
+_MAX_NAMES_LENGTH = 8192
+
+
+def check_scopes(scopes: object) -> dict[str, Any]:
+    """Return the scopes as the runtime will read them; fields it does not know pass verbatim.
+
+    Raises:
+        InvalidScopes: not an object, a known field of another type, a near miss of a known
+            name, or a number that JSON can't carry.
+    """
+    if not isinstance(scopes, dict):
+        raise InvalidScopes("scopes must be an object")
+    checked = {}
+    unknown = []
+    for name, value in scopes.items():
+        check = KNOWN_SCOPES.get(name)
+        if check is None:
+            unknown.append(name)
+            checked[name] = value
+        elif value is None:
+            checked[name] = None
+        else:
+            try:
+                checked[name] = check(value)
+            except InvalidScopes as error:
+                raise InvalidScopes(f"scopes.{name} {error}") from None
+    if unknown:
+        _check_unknown(unknown, checked)
+    return checked
+
+
+def _check_unknown(names: list[str], scopes: Mapping[str, object]) -> None:
+    if sum(map(len, names)) > _MAX_NAMES_LENGTH:
+        raise TokenTooLarge("scopes do not fit in a token")
+    for name in names:
+        if (known := _near_miss(name)) is not None:
+            raise InvalidScopes(f"scopes has an unknown field; did you mean {known}?")
+        if not _finite(scopes[name]):
+            raise InvalidScopes("scopes must not contain a number out of range")
+
+
+def _near_miss(name: str) -> str | None:
+    folded = "".join(filter(str.isalnum, name)).casefold()
+    if len(folded) not in _FOLDED_LENGTHS:
+        return None
+    close = difflib.get_close_matches(folded, _FOLDED, n=1, cutoff=_NEAR)
+    return _FOLDED[close[0]] if close else None
+
+
+def _finite(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_finite, value))
+    return True

@@ -1,0 +1,109 @@
+"""The composition root: the one place that knows which parts the service is made of.
+
+:func:`plan_service` runs once, before anything listens, and fails on any configuration that could
+not work. :func:`build_service` runs in every worker process, from what the plan hands over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Litestar
+from litestar.types import ASGIApp
+
+from macp_auth.adapters.env_jwk import KEY_JSON, EnvJWKSettings
+from macp_auth.adapters.ephemeral import EphemeralSettings
+from macp_auth.adapters.plugins import BUILT_IN, load_signer_plugin
+from macp_auth.adapters.verifying import VerifyingSigner
+from macp_auth.domain.errors import SignerMisconfigured
+from macp_auth.domain.keyring import KeyRing
+from macp_auth.domain.minting import Minter
+from macp_auth.domain.sender import SenderPolicy
+from macp_auth.entrypoints.http.app import create_app
+from macp_auth.entrypoints.settings import (
+    PREFIX,
+    ConfigurationError,
+    Settings,
+    read_settings,
+    unknown_variables,
+    variables,
+)
+
+_log = structlog.get_logger()
+
+
+class ServicePlan(msgspec.Struct, frozen=True):
+    """All that a worker process needs. Picklable: a worker gets it through a pipe."""
+
+    settings: Settings
+    signer: str
+    signer_state: Any
+    """What the signer plugin prepared; may hold key material, and says so by a quiet ``repr``."""
+    ignored_variables: list[str]
+    """Variables of our prefix that nothing reads."""
+
+
+def plan_service(environ: Mapping[str, str]) -> ServicePlan:
+    """Read the whole configuration and prepare the signer.
+
+    Raises:
+        ConfigurationError: it can't work; the text names the variable.
+    """
+    settings = read_settings(Settings, PREFIX, environ)
+    settings.ttl  # noqa: B018 - checked here, before anything listens
+    name = settings.signer or ("env-jwk" if KEY_JSON in environ else "ephemeral")
+    try:
+        plugin = load_signer_plugin(name)
+        signer_settings = read_settings(plugin.settings, plugin.settings_prefix, environ)
+        state = plugin.prepare(signer_settings)
+    except SignerMisconfigured as error:
+        raise ConfigurationError(str(error)) from error
+    known = [
+        variable.name
+        for struct, prefix in (
+            (Settings, PREFIX),
+            (EphemeralSettings, PREFIX),
+            (EnvJWKSettings, PREFIX),
+            (plugin.settings, plugin.settings_prefix),
+        )
+        for variable in variables(struct, prefix)
+    ]
+    return ServicePlan(settings, name, state, unknown_variables(environ, known))
+
+
+def build_service(plan: ServicePlan) -> ASGIApp:
+    """Return the application, with a signer of its own that it opens and closes."""
+    settings = plan.settings
+    signer = load_signer_plugin(plan.signer).open(plan.signer_state)
+    if plan.signer not in BUILT_IN:
+        signer = VerifyingSigner(signer)
+    keys = KeyRing(signer)
+    minter = Minter(
+        issuer=settings.issuer,
+        audience=settings.audience,
+        senders=SenderPolicy(settings.sender_pattern),
+        ttl=settings.ttl,
+        keys=keys,
+    )
+    return create_app(
+        minter,
+        keys,
+        jwks_max_age=settings.jwks_max_age_seconds,
+        lifespan=partial(_signer_lifespan, keys, plan.signer),
+    )
+
+
+@asynccontextmanager
+async def _signer_lifespan(keys: KeyRing, source: str, _app: Litestar) -> AsyncIterator[None]:
+    try:
+        await keys.refresh()
+        signing = keys.keys.signing.version
+        _log.info("signing key", source=source, alg=signing.algorithm.value, kid=signing.kid)
+        yield
+    finally:
+        await keys.aclose()

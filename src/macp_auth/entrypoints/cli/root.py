@@ -1,0 +1,21 @@
+"""``macp-auth``: the group of all commands."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from macp_auth import __version__
+from macp_auth.entrypoints.cli.keys import keys
+from macp_auth.entrypoints.cli.serve import serve
+from macp_auth.entrypoints.cli.verify import verify
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="macp-auth")
+def root() -> None:
+    """Mint short-lived JWTs for MACP agents, and publish the keys to verify them."""
+
+
+root.add_command(serve)
+root.add_command(keys)
+root.add_command(verify)

@@ -1,0 +1,39 @@
+"""``macp-auth serve``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import rich_click as click
+
+
+@click.command()
+@click.option("--host", metavar="ADDRESS", help="Address to listen on. [MACP_AUTH_HOST, default 127.0.0.1]")
+@click.option("--port", metavar="PORT", help="Port to listen on. [PORT, default 3200]")
+@click.option(
+    "--workers", metavar="N", help="Worker processes; all share one key. [MACP_AUTH_WORKERS, default 1]"
+)
+def serve(host: str | None, port: str | None, workers: str | None) -> None:
+    """Serve until stopped (SIGTERM or Ctrl-C).
+
+    Settings come from environment variables; an option overrides its variable.
+    """
+    import structlog  # noqa: PLC0415 - the web stack takes a while, and only this command needs it
+
+    from macp_auth.entrypoints import bootstrap, server  # noqa: PLC0415
+    from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
+    from macp_auth.entrypoints.settings import ConfigurationError  # noqa: PLC0415
+    from macp_auth.entrypoints.startup_log import log_startup  # noqa: PLC0415
+
+    configure_logs()
+    options = {"MACP_AUTH_HOST": host, "PORT": port, "MACP_AUTH_WORKERS": workers}
+    overrides = {name: value for name, value in options.items() if value is not None}
+    try:
+        plan = bootstrap.plan_service({**os.environ, **overrides})
+        with server.listen(plan.settings) as listener:
+            log_startup(plan)
+            sys.exit(server.serve(plan, listener))
+    except ConfigurationError as error:
+        structlog.get_logger().critical("can't start", error=str(error))
+        sys.exit(2)

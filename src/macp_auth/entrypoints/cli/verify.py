@@ -1,0 +1,52 @@
+"""``macp-auth verify``: is this token good, and if not, why."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import rich_click as click
+
+_MARKS = {True: "[green]ok[/]", False: "[red]BAD[/]"}
+
+
+@click.command()
+@click.argument("token")
+@click.option("--jwks", "jwks_url", required=True, metavar="URL", help="Where the keys are published.")
+@click.option(
+    "--issuer", default="macp-auth-service", show_default=True, help="The iss that the verifier expects."
+)
+@click.option(
+    "--audience", default="macp-runtime", show_default=True, help="The aud that the verifier expects."
+)
+@click.option(
+    "--leeway", default=60, show_default=True, type=click.IntRange(0), help="Clock leeway in seconds."
+)
+def verify(token: str, jwks_url: str, issuer: str, audience: str, leeway: int) -> None:
+    """Say, claim by claim, whether TOKEN is good; "-" reads it from standard input.
+
+    The defaults are the MACP runtime's. Exits 0 if the token is good, 1 if not, 2 if the keys
+    can't be fetched.
+    """
+    from rich.console import Console  # noqa: PLC0415 - only this command draws
+    from rich.table import Table  # noqa: PLC0415
+
+    from macp_auth.entrypoints import verification  # noqa: PLC0415
+
+    try:
+        keys = verification.fetch_jwks(jwks_url)
+    except verification.JWKSUnreachable as error:
+        click.echo(f"can't fetch the keys: {error}", err=True)
+        sys.exit(2)
+    text = sys.stdin.read().strip() if token == "-" else token
+    expected = verification.Expected(issuer=issuer, audience=audience, leeway=leeway)
+    findings = verification.judge(text, keys, expected, now=time.time())
+
+    table = Table("check", "", "found", "what to do", box=None, pad_edge=False)
+    for finding in findings:
+        table.add_row(finding.check, _MARKS[finding.good], finding.found, finding.advice)
+    good = all(finding.good for finding in findings)
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console.print(table)
+    console.print("The token is good." if good else "The token is [bold]not[/] good.")
+    sys.exit(0 if good else 1)

@@ -1,0 +1,80 @@
+"""A request's body: what may be read at all, and how much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from litestar.types import Receive
+
+from macp_auth.entrypoints.http.errors import HTTPRefusal
+
+MAX_BODY_BYTES = 100 * 1024
+"""The reference service's limit."""
+
+_JSON = frozenset(
+    {b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"}
+)
+
+
+def check_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Refuse what need not be read: too long, encoded, or not JSON.
+
+    Raises:
+        HTTPRefusal: 413 or 415.
+    """
+    first: dict[bytes, bytes] = {}
+    for name, value in headers:
+        first.setdefault(name, value)
+    content_type = first.get(b"content-type")
+    content_length = first.get(b"content-length")
+    content_encoding = first.get(b"content-encoding", b"identity")
+
+    # The server's parser has checked that the length is digits.
+    if content_length is not None and int(content_length) > MAX_BODY_BYTES:
+        raise _too_large()
+    if content_encoding.strip().lower() != b"identity":
+        raise HTTPRefusal(415, "content-encoding is not supported; send the body as it is")
+    if content_type is None:
+        if b"transfer-encoding" in first or content_length not in (None, b"0"):
+            raise _not_json()
+        # No body has no type: it lacks a sender, and that is the better answer.
+    elif content_type not in _JSON and not _is_json(content_type):
+        raise _not_json()
+
+
+async def read_body(receive: Receive) -> bytes:
+    """Return the whole body.
+
+    Raises:
+        HTTPRefusal: 413 as soon as it is too long; 400 if the client went away.
+    """
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise HTTPRefusal(400, "the request was cut off")
+        body += message["body"]
+        if len(body) > MAX_BODY_BYTES:
+            raise _too_large()
+        if not message["more_body"]:
+            return body
+
+
+def _is_json(content_type: bytes) -> bool:
+    """Read the media type in full (RFC 9110, section 8.3.1): any case, any parameter but another charset."""
+    essence, *parameters = content_type.decode("latin-1").lower().split(";")
+    if essence.strip() != "application/json":
+        return False
+    for parameter in parameters:
+        name, _, value = parameter.strip().partition("=")
+        if name == "charset" and value.strip('"') != "utf-8":
+            return False
+    return True
+
+
+def _too_large() -> HTTPRefusal:
+    return HTTPRefusal(413, f"body is over {MAX_BODY_BYTES} bytes")
+
+
+def _not_json() -> HTTPRefusal:
+    return HTTPRefusal(415, "content-type must be application/json")

@@ -1,0 +1,50 @@
+"""Errors to responses, in one place: the only module that knows both an error and its status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+
+from macp_auth.domain.errors import InvalidRequest, MACPAuthError, SignerError
+
+_RETRY_AFTER_SECONDS = "1"
+_log = structlog.get_logger()
+
+
+class HTTPRefusal(MACPAuthError):
+    """A request that is refused for its HTTP, before the domain sees it."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = dict(headers or {})
+
+
+def error_response(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Return the answer to ``error``; also Litestar's handler for whatever a route raises."""
+    match error:
+        case HTTPRefusal():
+            return _response(error.status, str(error), error.headers)
+        case InvalidRequest():
+            return _response(400, str(error))
+        case SignerError():
+            # The signer's own words may name hosts and policies: for the log, not for the caller.
+            _log.error("no signature", reason=type(error).__name__, detail=str(error))
+            return _response(
+                503, "tokens can't be signed now; try again", {"Retry-After": _RETRY_AFTER_SECONDS}
+            )
+        case HTTPException():
+            return _response(error.status_code, error.detail.lower(), error.headers)
+        case _:
+            _log.error("unexpected error", exc_info=error)
+            return _response(500, "internal error")
+
+
+def _response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response[bytes]:
+    body = msgspec.json.encode({"error": message})
+    return Response(body, status_code=status, headers=headers, media_type="application/json")

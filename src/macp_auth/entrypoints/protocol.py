@@ -1,0 +1,211 @@
+"""What uvicorn's HTTP protocol leaves open: time limits, header limits, and a gentle end.
+
+llhttp (Node's parser, through httptools) already refuses Content-Length with Transfer-Encoding,
+bare LF, obsolete folding and repeated lengths. This adds, connection by connection:
+
+* a request that does not arrive whole within :data:`RECEIVE_SECONDS` is cut, with a 408 where one
+  can still be understood; so is a new connection that says nothing;
+* header section and count limits (431), exactly one Host (RFC 9112, section 3.2), and only the
+  origin form of the request target;
+* JSON for every refusal, also of bytes that are no HTTP;
+* when the server stops, a keep-alive connection is not closed under a request on its way: what
+  arrives is answered with ``Connection: close``, and only silence is closed;
+* a connection that is closed before its request was read whole is closed for writing first, so
+  that the answer is not lost to a reset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import json
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+RECEIVE_SECONDS = 10.0
+"""From a request's first byte (or the connection's start) to its last."""
+MAX_HEADER_BYTES = 16 * 1024
+"""Request line and header section; Node's and nginx's limits are of this order."""
+MAX_HEADERS = 100
+"""Apache's LimitRequestFields."""
+DRAIN_IDLE_SECONDS = 1.0
+"""How long a stopping server waits for the next request on an idle connection."""
+DRAIN_RECEIVE_SECONDS = 5.0
+"""How long a stopping server waits for the rest of a request."""
+LINGER_SECONDS = 2.0
+"""How long a refused client may take to read its answer and go."""
+
+
+class _Refused(Exception):
+    """Carries a refusal out of a parser callback."""
+
+
+class StrictHTTPProtocol(HttpToolsProtocol):
+    """One client connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._receiving = False  # a request has begun and not ended
+        self._in_headers = False
+        self._received_bytes = 0  # of the request being received; never too low
+        self._chunk_bytes = 0
+        self._deadline: asyncio.TimerHandle | None = None
+        self._refusal = (400, "malformed HTTP request")
+        self._draining = False
+        self._lingering = False
+
+    # --- asyncio ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._arm(RECEIVE_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            return
+        self._chunk_bytes = len(data)
+        self._received_bytes += len(data)
+        super().data_received(data)
+        if self._lingering or self.transport.is_closing():
+            return
+        if self._in_headers and self._received_bytes > MAX_HEADER_BYTES:
+            self._refuse(431, "request headers are too large")
+        elif self._receiving or self._idle():
+            if self._deadline is None:
+                self._arm(DRAIN_RECEIVE_SECONDS if self._draining else RECEIVE_SECONDS)
+        else:
+            self._disarm()
+
+    # --- the parser's callbacks -----------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._receiving = self._in_headers = True
+        self._received_bytes = self._chunk_bytes
+
+    def on_headers_complete(self) -> None:
+        self._in_headers = False
+        self._check_headers()
+        super().on_headers_complete()
+        if self._draining or self.parser.should_upgrade():
+            self.cycle.keep_alive = False
+        if not self.cycle.keep_alive:
+            self.cycle.transport = _GentlyClosed(self)  # type: ignore[assignment]  # has what a cycle uses
+
+    def on_message_complete(self) -> None:
+        self._receiving = False
+        super().on_message_complete()
+
+    def _check_headers(self) -> None:
+        headers = self.headers
+        if len(headers) > MAX_HEADERS:
+            self._raise(431, "too many request headers")
+        # The sum is taken only where it could matter: a short request can't have long headers.
+        if self._received_bytes > MAX_HEADER_BYTES:
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
+            if size > MAX_HEADER_BYTES:
+                self._raise(431, "request headers are too large")
+        hosts = sum(name == b"host" for name, _ in headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
+            self._raise(400, "exactly one Host header is required")
+        if not self.url.startswith(b"/"):
+            self._raise(404, "not found")
+
+    def _raise(self, status: int, message: str) -> None:
+        self._refusal = (status, message)
+        raise _Refused
+
+    # --- refusals and limits ----------------------------------------------------------------------
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words; ours say what is wrong
+        """Answer what the parser, or one of its callbacks, refused."""
+        self._refuse(*self._refusal)
+
+    def _refuse(self, status: int, message: str) -> None:
+        body = json.dumps({"error": message}).encode()
+        self.transport.write(
+            b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
+            % (status, http.HTTPStatus(status).phrase.encode(), len(body), body)
+        )
+        self._linger()
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        if self.transport.is_closing():
+            return
+        if self._receiving and not self._lingering and self._awaits_an_answer():
+            self._refuse(408, "the request did not arrive in time")
+        else:
+            self.transport.close()
+
+    def _awaits_an_answer(self) -> bool:
+        """Whether the next bytes that the client reads would be the answer to what it is sending."""
+        if self._in_headers:
+            return self._idle()
+        return not self.cycle.response_started
+
+    def _idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._deadline = self.loop.call_later(seconds, self._too_slow)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def shutdown(self) -> None:
+        """Let the request on this connection, or one on its way, be the last. Called by the server."""
+        self._draining = True
+        if self._lingering:
+            return
+        if not self._idle():
+            self.cycle.keep_alive = False
+            self.cycle.transport = _GentlyClosed(self)  # type: ignore[assignment]
+        if self._receiving:
+            self._arm(DRAIN_RECEIVE_SECONDS)
+        elif self._idle():
+            self._unset_keepalive_if_required()
+            self._arm(DRAIN_IDLE_SECONDS)
+
+    def close_gently(self) -> None:
+        """Close, once the client has had the chance to read what was sent."""
+        if self._receiving:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Stop writing, ignore what still comes, and close when the client does or time is up."""
+        self._lingering = True
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self._unset_keepalive_if_required()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._arm(LINGER_SECONDS)
+
+
+class _GentlyClosed:
+    """The transport as the last request on a connection sees it: all that a request cycle uses."""
+
+    def __init__(self, protocol: StrictHTTPProtocol) -> None:
+        self._protocol = protocol
+        self.write = protocol.transport.write
+
+    def is_closing(self) -> bool:
+        return self._protocol.transport.is_closing()
+
+    def close(self) -> None:
+        self._protocol.close_gently()

@@ -1,0 +1,208 @@
+"""The settings: read once from the environment, each with a message that names its variable.
+
+A settings type is a msgspec struct: one field a variable, whose ``Meta`` says what it is for
+(``description``) and what a good value looks like (``extra["expects"]``). The service's own are
+here; a signer declares its own the same way. No message shows a value: it may be a secret, or be
+in the wrong variable.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from macp_auth.domain.errors import MACPAuthError
+from macp_auth.domain.secret import Secret
+from macp_auth.domain.ttl import TTLPolicy
+
+PREFIX = "MACP_AUTH_"
+_YEAR = 365 * 24 * 3600
+_DEFAULT_TTL = 300
+
+Text = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"\S")]
+SettingsT = TypeVar("SettingsT", bound=Struct)
+
+
+class ConfigurationError(MACPAuthError):
+    """The service can't start as it is configured; the text names the variable and the mend."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The settings of the service itself."""
+
+    port: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=65535,
+            description="Port to listen on.",
+            extra={"expects": "a port from 1 to 65535", "variable": "PORT"},
+        ),
+    ] = 3200
+    host: Annotated[
+        Text, Meta(description="Address to listen on.", extra={"expects": "an IP address or a host name"})
+    ] = "127.0.0.1"
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=256,
+            description="Worker processes; all share one key.",
+            extra={"expects": "a whole number from 1 to 256"},
+        ),
+    ] = 1
+    issuer: Annotated[
+        Text, Meta(description="The `iss` claim.", extra={"expects": "a name of 1 to 1024 characters"})
+    ] = "macp-auth-service"
+    audience: Annotated[
+        Text, Meta(description="The `aud` claim.", extra={"expects": "a name of 1 to 1024 characters"})
+    ] = "macp-runtime"
+    max_ttl_seconds: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=_YEAR,
+            description="The longest lifetime; longer requests are cut to it.",
+            extra={"expects": f"a whole number of seconds from 1 to {_YEAR}"},
+        ),
+    ] = 3600
+    default_ttl_seconds: Annotated[
+        int | None,
+        Meta(
+            description=f"The lifetime when a request names none. Unset: {_DEFAULT_TTL}, or the maximum if that is less.",
+            extra={"expects": "a whole number of seconds from 1 to MACP_AUTH_MAX_TTL_SECONDS"},
+        ),
+    ] = None
+    sender_pattern: Annotated[
+        re.Pattern[str] | None,
+        Meta(
+            description="A regular expression that the whole sender must match. Unset: any.",
+            extra={"expects": "a regular expression in Python's syntax"},
+        ),
+    ] = None
+    jwks_max_age_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=86400,
+            description="The `max-age` of the JWKS: how long a verifier may use it unasked.",
+            extra={"expects": "a whole number of seconds from 0 to 86400"},
+        ),
+    ] = 60
+    signer: Annotated[
+        Text | None,
+        Meta(
+            description="The signer. Unset: `env-jwk` if `MACP_AUTH_SIGNING_KEY_JSON` is set, else `ephemeral`.",
+            extra={"expects": "the name of a signer"},
+        ),
+    ] = None
+
+    @property
+    def ttl(self) -> TTLPolicy:
+        """The lifetimes that may be minted.
+
+        Raises:
+            ConfigurationError: the default is no lifetime up to the maximum.
+        """
+        default = (
+            min(_DEFAULT_TTL, self.max_ttl_seconds)
+            if self.default_ttl_seconds is None
+            else self.default_ttl_seconds
+        )
+        if not 1 <= default <= self.max_ttl_seconds:
+            raise ConfigurationError(
+                "MACP_AUTH_DEFAULT_TTL_SECONDS must be from 1 to MACP_AUTH_MAX_TTL_SECONDS "
+                f"({self.max_ttl_seconds}); raise the maximum or lower the default"
+            )
+        return TTLPolicy(default=default, maximum=self.max_ttl_seconds)
+
+
+class Variable(Struct, frozen=True):
+    """One environment variable, as a settings type declares it."""
+
+    name: str
+    field: str
+    type: Any
+    description: str
+    expects: str
+    required: bool
+    default: Any
+
+
+def variables(settings: type[Struct], prefix: str) -> list[Variable]:
+    """Return the variables that fill ``settings``, in the order of its fields."""
+    hints = get_type_hints(settings, include_extras=True)
+    found = []
+    for field in msgspec.structs.fields(settings):
+        meta = next((m for m in _metas(hints[field.name]) if m.extra), Meta(extra={}))
+        extra = meta.extra or {}
+        found.append(
+            Variable(
+                name=extra.get("variable", prefix + field.name.upper()),
+                field=field.name,
+                type=hints[field.name],
+                description=meta.description or "",
+                expects=extra.get("expects", "a valid value"),
+                required=field.required,
+                default=None if field.required else field.default,
+            )
+        )
+    return found
+
+
+def read_settings(settings: type[SettingsT], prefix: str, environ: Mapping[str, str]) -> SettingsT:
+    """Return ``settings`` filled from ``environ``.
+
+    Raises:
+        ConfigurationError: a variable is empty, malformed or missing; the text names it.
+    """
+    values = {}
+    for variable in variables(settings, prefix):
+        text = environ.get(variable.name)
+        if text is not None:
+            values[variable.field] = _convert(text, variable)
+        elif variable.required:
+            raise ConfigurationError(f"{variable.name} must be set, to {variable.expects}")
+    return settings(**values)
+
+
+def unknown_variables(environ: Mapping[str, str], known: Iterable[str]) -> list[str]:
+    """Return the names in ``environ`` that look like ours and are not: most likely misspelt.
+
+    Kubernetes makes some for every Service in the namespace, and names them after it.
+    """
+    made_by_kubernetes = re.compile(r"_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_(TCP|UDP)\w*)$")
+    return sorted(
+        name
+        for name in environ.keys() - set(known)
+        if name.startswith(PREFIX) and not made_by_kubernetes.search(name)
+    )
+
+
+def _convert(text: str, variable: Variable) -> Any:
+    if not text:
+        mend = "give it a value" if variable.required else "unset it for the default"
+        raise ConfigurationError(f"{variable.name} is set but empty; {mend}. It must be {variable.expects}")
+    try:
+        text.encode()
+        return msgspec.convert(text, variable.type, strict=False, dec_hook=_decode_custom)
+    except (msgspec.ValidationError, re.error, RecursionError, OverflowError, UnicodeEncodeError):
+        # The cause holds the value; it must not be shown.
+        raise ConfigurationError(f"{variable.name} must be {variable.expects}") from None
+
+
+def _decode_custom(expected: type, value: Any) -> Any:
+    origin = get_origin(expected) or expected
+    if origin is Secret:
+        return Secret(value)
+    if origin is re.Pattern:
+        return re.compile(value)
+    raise NotImplementedError(expected)
+
+
+def _metas(annotation: Any) -> list[Meta]:
+    return [argument for argument in get_args(annotation)[1:] if isinstance(argument, Meta)]

@@ -1,0 +1,31 @@
+"""What an operator wants to read first, and what is not fit for production.
+
+The fifth fact, the signing key, follows when the signer has been asked (``bootstrap.py``).
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from macp_auth.entrypoints.bootstrap import ServicePlan
+from macp_auth.entrypoints.http import jwks, tokens
+
+_log = structlog.get_logger()
+
+
+def log_startup(plan: ServicePlan) -> None:
+    """Log them, once, in the parent process."""
+    settings = plan.settings
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    base = f"http://{host}:{settings.port}"
+    _log.info("listening", host=settings.host, port=settings.port, workers=settings.workers)
+    _log.info("identity", issuer=settings.issuer, audience=settings.audience)
+    _log.info("verification keys", jwks_url=base + jwks.PATH)
+    _log.info("minting", mint_url=f"POST {base}{tokens.PATH}")
+    if plan.signer == "ephemeral":
+        _log.warning(
+            "EPHEMERAL KEY: made at start-up and lost at the end, so every restart breaks all tokens, and two "
+            "replicas never agree. For development only: set MACP_AUTH_SIGNING_KEY_JSON or MACP_AUTH_SIGNER"
+        )
+    for name in plan.ignored_variables:
+        _log.warning("unknown variable is ignored; is it misspelt?", variable=name)
