@@ -55,6 +55,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self._draining = False
         self._lingering = False
 
+    # ruff: noqa: D102 - the methods of asyncio.Protocol and of the parser are documented there
     # --- asyncio ------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -129,10 +130,11 @@ class StrictHTTPProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, message: str) -> None:
         body = json.dumps({"error": message}).encode()
-        self.transport.write(
-            b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
-            % (status, http.HTTPStatus(status).phrase.encode(), len(body), body)
+        head = (
+            f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
+        self.transport.write(head.encode() + body)
         self._linger()
 
     def _too_slow(self) -> None:

@@ -73,7 +73,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     default_ttl_seconds: Annotated[
         int | None,
         Meta(
-            description=f"The lifetime when a request names none. Unset: {_DEFAULT_TTL}, or the maximum if that is less.",
+            description=f"The lifetime when a request names none. Unset: {_DEFAULT_TTL}, or the maximum if less.",
             extra={"expects": "a whole number of seconds from 1 to MACP_AUTH_MAX_TTL_SECONDS"},
         ),
     ] = None
@@ -96,7 +96,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     signer: Annotated[
         Text | None,
         Meta(
-            description="The signer. Unset: `env-jwk` if `MACP_AUTH_SIGNING_KEY_JSON` is set, else `ephemeral`.",
+            description="Unset: `env-jwk` if `MACP_AUTH_SIGNING_KEY_JSON` is set, else `ephemeral`.",
             extra={"expects": "the name of a signer"},
         ),
     ] = None

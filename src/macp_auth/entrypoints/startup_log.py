@@ -24,8 +24,8 @@ def log_startup(plan: ServicePlan) -> None:
     _log.info("minting", mint_url=f"POST {base}{tokens.PATH}")
     if plan.signer == "ephemeral":
         _log.warning(
-            "EPHEMERAL KEY: made at start-up and lost at the end, so every restart breaks all tokens, and two "
-            "replicas never agree. For development only: set MACP_AUTH_SIGNING_KEY_JSON or MACP_AUTH_SIGNER"
+            "EPHEMERAL KEY: lost when the service stops, so a restart breaks every token, and replicas never "
+            "agree. For development only; otherwise set MACP_AUTH_SIGNING_KEY_JSON or MACP_AUTH_SIGNER"
         )
     for name in plan.ignored_variables:
         _log.warning("unknown variable is ignored; is it misspelt?", variable=name)

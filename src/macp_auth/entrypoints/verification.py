@@ -5,7 +5,7 @@ The judge is PyJWT, a library that has no part in making our tokens.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,7 +73,7 @@ def fetch_jwks(url: str) -> Mapping[str, jwt.PyJWK]:
 
 
 def judge(token: str, keys: Mapping[str, jwt.PyJWK], expected: Expected, now: float) -> list[Finding]:
-    """Return every finding at ``now`` (seconds since the epoch); the claims are shown even if the key is not known."""
+    """Return every finding at ``now`` (seconds since the epoch), of the claims even where the key is unknown."""
     try:
         header = jwt.get_unverified_header(token)
         claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
@@ -160,4 +160,4 @@ def _seconds(value: object) -> float | None:
 
 
 def _utc(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M:%SZ")

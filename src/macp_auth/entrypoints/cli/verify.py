@@ -38,7 +38,7 @@ def verify(token: str, jwks_url: str, issuer: str, audience: str, leeway: int) -
     except verification.JWKSUnreachable as error:
         click.echo(f"can't fetch the keys: {error}", err=True)
         sys.exit(2)
-    text = sys.stdin.read().strip() if token == "-" else token
+    text = token if token != "-" else sys.stdin.read().strip()  # noqa: S105 - a hyphen is no password
     expected = verification.Expected(issuer=issuer, audience=audience, leeway=leeway)
     findings = verification.judge(text, keys, expected, now=time.time())
 

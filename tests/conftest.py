@@ -1,0 +1,29 @@
+"""Fixtures that more than one test folder needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.service import Service
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One service for the tests that only talk to it: defaults, so an ephemeral RS256 key."""
+    with Service(tmp_path_factory.mktemp("service")) as running:
+        yield running
+
+
+@pytest.fixture
+def start_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Starts services with an environment and arguments of the test's own; stops them all."""
+    with ExitStack() as stack:
+
+        def start(env: dict[str, str] | None = None, *args: str) -> Service:
+            return stack.enter_context(Service(tmp_path, env, *args))
+
+        yield start

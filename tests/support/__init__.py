@@ -1,0 +1,1 @@
+"""What the tests share: a real process, a raw socket, and independent judges."""

@@ -1,0 +1,105 @@
+"""The service as its users run it: a process, its environment, its log."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+BOOT_SECONDS = 20  # a bound for a loaded machine; the start-up figure is the benchmark's
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def clean_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The test's own environment without any setting of ours, plus ``env``."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MACP_AUTH_")}
+    inherited.pop("PORT", None)
+    return {**inherited, **(env or {})}
+
+
+def wait_until(condition: Any, *, within: float, what: str) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within} s: {what}")
+        time.sleep(0.02)
+
+
+class Service:
+    """A running service. Use as a context manager; it is gone afterwards, whatever happened."""
+
+    def __init__(self, directory: Path, env: Mapping[str, str] | None = None, *args: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log_path = directory / f"service-{self.port}.log"
+        command = [sys.executable, "-m", "macp_auth", "serve", "--port", str(self.port), *args]
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, env=clean_environment(env), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def __enter__(self) -> Service:
+        try:
+            wait_until(self._answers, within=BOOT_SECONDS, what="the service answers /healthz")
+        except AssertionError:
+            self.__exit__()
+            raise AssertionError(f"the service did not start:\n{self.log}") from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def _answers(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"the service exited with {self.process.returncode}")
+        try:
+            return self.get("/healthz")[0] == 200
+        except OSError:
+            return False
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The log's JSON lines."""
+        return [json.loads(line) for line in self.log.splitlines()]
+
+    def get(self, path: str) -> tuple[int, Any]:
+        with urllib.request.urlopen(self.url + path, timeout=5) as response:
+            return response.status, json.load(response)
+
+    def mint(self, **request: Any) -> dict[str, Any]:
+        """Mint a token; fails the test if that is refused."""
+        http_request = urllib.request.Request(
+            f"{self.url}/tokens",
+            data=json.dumps(request or {"sender": "agent://risk"}).encode(),
+            headers={"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(http_request, timeout=5) as response:
+            minted: dict[str, Any] = json.load(response)
+        return minted
+
+    def jwks(self) -> dict[str, Any]:
+        keys: dict[str, Any] = self.get("/.well-known/jwks.json")[1]
+        return keys
