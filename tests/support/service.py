@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 BOOT_SECONDS = 20  # a bound for a loaded machine; the start-up figure is the benchmark's
 
@@ -51,7 +51,7 @@ class Service:
                 command, env=clean_environment(env), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
-    def __enter__(self) -> Service:
+    def __enter__(self) -> Self:
         try:
             wait_until(self._answers, within=BOOT_SECONDS, what="the service answers /healthz")
         except AssertionError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -44,8 +45,6 @@ def read_answer(sock: socket.socket, method: str = "GET") -> Answer:
 def exchange(port: int, raw: bytes, *, method: str = "POST", within: float = 15) -> Answer:
     """Send ``raw`` on a connection of its own and return the first answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=within) as sock:
-        try:
+        with contextlib.suppress(OSError):  # refused before all was sent: the answer is what counts
             sock.sendall(raw)
-        except OSError:
-            pass  # refused before all was sent: the answer is what counts
         return read_answer(sock, method)

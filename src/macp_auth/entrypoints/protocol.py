@@ -19,8 +19,10 @@ from __future__ import annotations
 import asyncio
 import http
 import json
+import sys
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 RECEIVE_SECONDS = 10.0
@@ -49,7 +51,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self._receiving = False  # a request has begun and not ended
         self._in_headers = False
         self._received_bytes = 0  # of the request being received; never too low
-        self._chunk_bytes = 0
+        self._chunk = b""  # what is being parsed now
         self._deadline: asyncio.TimerHandle | None = None
         self._refusal = (400, "malformed HTTP request")
         self._draining = False
@@ -70,7 +72,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._lingering:
             return
-        self._chunk_bytes = len(data)
+        self._chunk = data
         self._received_bytes += len(data)
         super().data_received(data)
         if self._lingering or self.transport.is_closing():
@@ -88,18 +90,22 @@ class StrictHTTPProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._receiving = self._in_headers = True
-        self._received_bytes = self._chunk_bytes
+        self._received_bytes = len(self._chunk)
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
         self._check_headers()
+        if self.parser.should_upgrade():
+            return  # the parser stops here, and _unsupported_upgrade_warning goes on
         super().on_headers_complete()
-        if self._draining or self.parser.should_upgrade():
+        if self._draining:
             self.cycle.keep_alive = False
         if not self.cycle.keep_alive:
             self.cycle.transport = _GentlyClosed(self)  # type: ignore[assignment]  # has what a cycle uses
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._receiving = False
         super().on_message_complete()
 
@@ -117,6 +123,23 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             self._raise(400, "exactly one Host header is required")
         if not self.url.startswith(b"/"):
             self._raise(404, "not found")
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Serve a request for an upgrade as if it had not asked (RFC 9110, section 7.8).
+
+        ``curl --http2`` asks with every request, its body too. llhttp takes what follows the headers
+        for another protocol, so the request is parsed again, without the header that asks. uvicorn
+        calls this while it handles the parser's exception, which says where the headers end.
+        """
+        stopped = sys.exception()
+        assert isinstance(stopped, httptools.HttpParserUpgrade)  # noqa: S101 - the only caller
+        rest = self._chunk[stopped.args[0] :]
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self._chunk = b"\r\n".join([*lines, b"", rest])
+        super().data_received(self._chunk)
 
     def _raise(self, status: int, message: str) -> None:
         self._refusal = (status, message)

@@ -73,7 +73,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     default_ttl_seconds: Annotated[
         int | None,
         Meta(
-            description=f"The lifetime when a request names none. Unset: {_DEFAULT_TTL}, or the maximum if less.",
+            description=f"The lifetime when a request names none. Unset: {_DEFAULT_TTL}, cut to the maximum.",
             extra={"expects": "a whole number of seconds from 1 to MACP_AUTH_MAX_TTL_SECONDS"},
         ),
     ] = None

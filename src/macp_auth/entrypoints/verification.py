@@ -73,7 +73,7 @@ def fetch_jwks(url: str) -> Mapping[str, jwt.PyJWK]:
 
 
 def judge(token: str, keys: Mapping[str, jwt.PyJWK], expected: Expected, now: float) -> list[Finding]:
-    """Return every finding at ``now`` (seconds since the epoch), of the claims even where the key is unknown."""
+    """Return every finding at ``now``, in seconds since the epoch. Claims are shown of any token."""
     try:
         header = jwt.get_unverified_header(token)
         claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
