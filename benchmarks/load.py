@@ -1,0 +1,68 @@
+"""The load: wrk, and its result in a form that needs no parsing of prose."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.service import MINT_REQUEST
+
+GRACE_SECONDS = 30  # wrk may outlast its duration by this much before it is killed
+
+# wrk's own "status" counts answers from 400 on; minting has no 1xx or 3xx to miss.
+SCRIPT = f"""
+wrk.method = "POST"
+wrk.body = '{MINT_REQUEST}'
+wrk.headers["content-type"] = "application/json"
+
+function done(summary, latency, requests)
+  local errors = summary.errors
+  io.write(string.format(
+    '{{"requests":%d,"duration_us":%d,"p50_us":%d,"p99_us":%d,"non_2xx":%d,"socket_errors":%d}}\\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    errors.status, errors.connect + errors.read + errors.write + errors.timeout))
+end
+"""
+
+
+class LoadFailed(RuntimeError):
+    """wrk gave no figures."""
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What wrk saw."""
+
+    requests: int
+    duration_us: int
+    p50_us: int
+    p99_us: int
+    non_2xx: int
+    socket_errors: int
+
+
+def drive(port: int, *, seconds: int, connections: int) -> Load:
+    """Ask for tokens on ``connections`` connections for ``seconds``."""
+    with tempfile.TemporaryDirectory() as directory:
+        script = Path(directory, "tokens.lua")
+        script.write_text(SCRIPT)
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"-s{script}"]
+        try:
+            wrk = subprocess.run(
+                [*command, f"http://127.0.0.1:{port}/tokens"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=seconds + GRACE_SECONDS,
+                check=True,
+            )
+        except subprocess.TimeoutExpired:
+            raise LoadFailed(f"wrk did not end within {seconds + GRACE_SECONDS} s") from None
+        except subprocess.CalledProcessError as error:
+            raise LoadFailed(f"wrk failed: {error.stdout}{error.stderr}") from None
+    load = msgspec.json.decode(wrk.stdout.splitlines()[-1], type=Load)
+    if load.requests == 0:
+        raise LoadFailed("wrk got no answer at all")
+    return load
