@@ -33,7 +33,9 @@ def _raw(request: dict[str, Any]) -> bytes:
         body = zlib.decompress(b64decode(request["body_zlib_base64"]))
     filler = [(f"X-{number}", "x") for number in range(request.get("filler_headers", 0))]
     headers = [*map(tuple, request["headers"]), *filler]
-    return request_bytes(request["method"], request["path"], headers, body, request.get("version", "HTTP/1.1"))
+    return request_bytes(
+        request["method"], request["path"], headers, body, request.get("version", "HTTP/1.1")
+    )
 
 
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe["id"])

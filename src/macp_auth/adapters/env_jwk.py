@@ -14,6 +14,7 @@ Fails: at start-up only, on anything that could not mint a token that verifies. 
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -31,6 +32,7 @@ DEFAULT_KID = "key-1"
 """The kid that the reference service gives to a JWK without one."""
 MAX_KID_CHARS = 256
 """Every token carries its kid; a longer one would leave no room for claims."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class EnvJWKSettings(Struct, frozen=True):
@@ -107,8 +109,8 @@ def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _candidate(jwk: dict[str, Any], where: str) -> _Candidate:
     kid = jwk.get("kid", DEFAULT_KID)
-    if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KID_CHARS:
-        raise SignerMisconfigured(f"{where}: kid must be a string of 1 to {MAX_KID_CHARS} characters")
+    if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KID_CHARS or _SURROGATE.search(kid):
+        raise SignerMisconfigured(f"{where}: kid must be a string of 1 to {MAX_KID_CHARS} Unicode characters")
     try:
         key = jose.load(jwk)
     except jose.InvalidJWK as error:

@@ -1,0 +1,142 @@
+"""How a signer is found by its name; outside plugins are real distributions on sys.path."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from macp_auth.adapters.plugins import BUILT_IN, available_signers, load_signer_plugin
+from macp_auth.adapters.verifying import VerifyingSigner
+from macp_auth.domain.errors import SignerMisconfigured, UnknownKid, WrongSignature
+from macp_auth.domain.keys import KeyVersion
+from macp_auth.domain.signer import Signer
+
+GOOD = """
+import msgspec
+from macp_auth import SignerPlugin, hookimpl
+from macp_auth.adapters.ephemeral import prepare, EphemeralSettings
+from macp_auth.adapters.local import LocalSigner
+
+@hookimpl
+def macp_auth_signer():
+    return SignerPlugin(name="outside", settings=EphemeralSettings, settings_prefix="MACP_AUTH_OUTSIDE_",
+                        prepare=prepare, open=LocalSigner)
+"""
+
+Install = Callable[[str, str], None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Installs a distribution with one entry point and one module, for this test."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def install_plugin(name: str, source: str) -> None:
+        module = f"{name}_{tmp_path.name}"  # a name of its own: Python remembers what it imported
+        (tmp_path / f"{module}.py").write_text(source)
+        info = tmp_path / f"{module}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[macp_auth]\n{name} = {module}\n")
+
+    return install_plugin
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_built_ins_are_plugins_of_the_one_hook(name: str) -> None:
+    assert load_signer_plugin(name).name == name
+
+
+def test_installed_plugin_is_found(install: Install) -> None:
+    """Built-ins are listed first; an installed one is loaded by the name of its entry point."""
+    install("outside", GOOD)
+    assert available_signers() == [*BUILT_IN, "outside"]
+    assert load_signer_plugin("outside").settings_prefix == "MACP_AUTH_OUTSIDE_"
+
+
+def test_built_in_names_cannot_be_taken(install: Install) -> None:
+    """An installed package that calls itself ephemeral is not even imported."""
+    install("ephemeral", "raise SystemExit('imported')")
+    assert load_signer_plugin("ephemeral").open.__module__ == "macp_auth.adapters.local"
+    assert available_signers() == list(BUILT_IN)
+
+
+def test_unselected_plugin_is_not_imported(install: Install) -> None:
+    install("outside", GOOD)
+    install("broken", "raise SystemExit('imported')")
+    assert load_signer_plugin("outside").name == "outside"
+
+
+def test_unknown_name_lists_the_names_there_are(install: Install) -> None:
+    install("outside", GOOD)
+    with pytest.raises(SignerMisconfigured, match="MACP_AUTH_SIGNER .* ephemeral, env-jwk, outside"):
+        load_signer_plugin("vaultt")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import no_such_module", "can't be loaded .ModuleNotFoundError"),
+        ("", "registers no signer"),
+        (GOOD.replace('name="outside"', 'name="other"'), "registers no signer"),
+        (GOOD.replace("def macp_auth_signer", "def macp_auth_singer"), "can't be loaded"),
+    ],
+    ids=["import-error", "empty", "other-name", "misspelt-hook"],
+)
+def test_broken_plugin_is_named(install: Install, source: str, message: str) -> None:
+    """A selected plugin that can't work stops the start-up, by name."""
+    install("outside", source)
+    with pytest.raises(SignerMisconfigured, match=f"'outside' {message}"):
+        load_signer_plugin("outside")
+
+
+class Liar(Signer):
+    """Publishes one key and signs with whatever it is told to."""
+
+    def __init__(self, honest: Signer, answer: Callable[[bytes], object]) -> None:
+        self._honest = honest
+        self._answer = answer
+
+    async def key_versions(self) -> list[KeyVersion]:
+        return list(await self._honest.key_versions())
+
+    async def sign(self, kid: str, signing_input: bytes) -> bytes:
+        return self._answer(await self._honest.sign(kid, signing_input))  # type: ignore[return-value]
+
+    async def aclose(self) -> None:
+        await self._honest.aclose()
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
+def test_host_verifies_what_it_did_not_sign(algorithm: str) -> None:
+    """A good signature passes; another length, other bytes, another type do not leave the host."""
+    plugin = load_signer_plugin("ephemeral")
+    state = plugin.prepare(plugin.settings(algorithm))
+
+    async def through_host(answer: Callable[[bytes], object]) -> bytes:
+        signer = VerifyingSigner(Liar(plugin.open(state), answer))
+        (version,) = await signer.key_versions()
+        return await signer.sign(version.kid, b"signing input")
+
+    assert asyncio.run(through_host(lambda signature: signature))
+    for lie in (lambda s: s[:-1], lambda s: bytes(len(s)), lambda _: b"", lambda _: None, lambda s: s.hex()):
+        with pytest.raises(WrongSignature):
+            asyncio.run(through_host(lie))
+
+
+def test_host_asks_only_for_published_kids() -> None:
+    plugin = load_signer_plugin("ephemeral")
+    signer = VerifyingSigner(plugin.open(plugin.prepare(plugin.settings())))
+    with pytest.raises(UnknownKid):
+        asyncio.run(signer.sign("dev-key-1", b"x"))
+
+
+def test_importing_the_public_api_loads_no_web_framework() -> None:
+    """A plugin's own tests should not wait for Litestar."""
+    code = "import sys, macp_auth; sys.exit(bool({'litestar', 'uvicorn', 'cryptography'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,122 @@
+"""Every variable, every kind of bad value, and no content in any message."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from macp_auth.entrypoints.bootstrap import plan_service
+from macp_auth.entrypoints.settings import (
+    PREFIX,
+    ConfigurationError,
+    Settings,
+    read_settings,
+    unknown_variables,
+    variables,
+)
+
+
+def read(**environ: str) -> Settings:
+    return read_settings(Settings, PREFIX, environ)
+
+
+def test_defaults_are_the_references() -> None:
+    """Nothing set: what the reference service does."""
+    settings = read()
+    assert (settings.port, settings.host) == (3200, "127.0.0.1")
+    assert (settings.issuer, settings.audience) == ("macp-auth-service", "macp-runtime")
+    assert (settings.ttl.default, settings.ttl.maximum) == (300, 3600)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("PORT", value) for value in ("abc", "-1", "0", "65536", "3200.5", "0x50", " ", "3200 ", "٣")),
+        *(("MACP_AUTH_WORKERS", value) for value in ("0", "-1", "two", "257", "1.5")),
+        *(("MACP_AUTH_ISSUER", value) for value in (" ", "\t", "x" * 1025, "a\udcffb")),
+        *(("MACP_AUTH_AUDIENCE", value) for value in (" ", "x" * 1025)),
+        *(
+            ("MACP_AUTH_MAX_TTL_SECONDS", value)
+            for value in ("0", "-5", "1.5", "inf", "nan", "1e21", "abc", "9" * 5000)
+        ),
+        *(("MACP_AUTH_DEFAULT_TTL_SECONDS", value) for value in ("0", "-1", "3601", "99999", "nan", "x")),
+        *(("MACP_AUTH_SENDER_PATTERN", value) for value in ("(", "[a", "*", "(?P<a>x)(?P<a>y)")),
+        *(("MACP_AUTH_JWKS_MAX_AGE_SECONDS", value) for value in ("-1", "86401", "soon")),
+        *(("MACP_AUTH_SIGNING_ALG", value) for value in ("HS256", "rs256", "none", "RS256,ES256")),
+        *(("MACP_AUTH_SIGNER", value) for value in ("vaultt", "Ephemeral", " ")),
+        ("MACP_AUTH_SIGNING_KEY_JSON", "not-a-key-but-a-pass-phrase"),
+    ],
+)
+def test_bad_values(name: str, value: str) -> None:
+    """The message names the variable, and shows nothing of what was in it."""
+    with pytest.raises(ConfigurationError) as refused:
+        plan_service({name: value})
+    assert name in str(refused.value)
+    if len(value) > 4:
+        assert value not in str(refused.value)
+        assert value not in repr(refused.value)
+
+
+@pytest.mark.parametrize("variable", variables(Settings, PREFIX), ids=lambda variable: variable.name)
+def test_empty_values(variable: Any) -> None:
+    """Set but empty is a slip of a template, never a wish."""
+    with pytest.raises(ConfigurationError, match=f"{variable.name} is set but empty"):
+        plan_service({variable.name: ""})
+
+
+def test_default_ttl_follows_a_smaller_maximum() -> None:
+    """Lowering only the maximum works; setting a default above it does not."""
+    assert read(MACP_AUTH_MAX_TTL_SECONDS="60").ttl.default == 60
+    with pytest.raises(ConfigurationError, match="MACP_AUTH_DEFAULT_TTL_SECONDS"):
+        _ = read(MACP_AUTH_MAX_TTL_SECONDS="60", MACP_AUTH_DEFAULT_TTL_SECONDS="61").ttl
+
+
+@pytest.mark.parametrize(
+    ("environ", "signer"),
+    [
+        ({}, "ephemeral"),
+        ({"MACP_AUTH_SIGNER": "ephemeral"}, "ephemeral"),
+        ({"MACP_AUTH_SIGNER": "ephemeral", "MACP_AUTH_SIGNING_KEY_JSON": "unread"}, "ephemeral"),
+    ],
+)
+def test_signer_selection(environ: dict[str, str], signer: str) -> None:
+    assert plan_service(environ).signer == signer
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"MACP_AUTH_SIGNING_KEY_JSON": ""}, "MACP_AUTH_SIGNING_KEY_JSON is set but empty"),
+        ({"MACP_AUTH_SIGNER": "env-jwk"}, "MACP_AUTH_SIGNING_KEY_JSON must be set"),
+        ({"MACP_AUTH_SIGNER": "env-jwk", "MACP_AUTH_SIGNING_KEY_JSON": ""}, "set but empty"),
+    ],
+)
+def test_env_jwk_needs_its_key(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        plan_service(environ)
+
+
+def test_plan_reaches_a_worker_whole() -> None:
+    """The plan is pickled for a worker, the key and a compiled pattern in it, and is quiet about the key."""
+    plan = plan_service({"MACP_AUTH_SIGNING_ALG": "ES256", "MACP_AUTH_SENDER_PATTERN": "a+"})
+    handed_over = pickle.loads(pickle.dumps(plan))  # noqa: S301 - our own bytes
+    assert handed_over.settings == plan.settings
+    assert handed_over.signer_state[0].private_der.reveal() == plan.signer_state[0].private_der.reveal()
+    assert "Secret(...)" in repr(handed_over)
+
+
+def test_misspelt_variables_are_noticed() -> None:
+    """Names of our prefix that nothing reads, less those that Kubernetes makes for a Service."""
+    environ = {
+        "MACP_AUTH_ISUER": "x",
+        "MACP_AUTH_ISSUER": "x",
+        "PATH": "/bin",
+        "MACP_AUTH_SERVICE_HOST": "10.0.0.1",
+        "MACP_AUTH_SERVICE_PORT_HTTP": "3200",
+        "MACP_AUTH_PORT": "tcp://10.0.0.1:3200",
+        "MACP_AUTH_PORT_3200_TCP_ADDR": "10.0.0.1",
+    }
+    assert plan_service(environ).ignored_variables == ["MACP_AUTH_ISUER"]
+    assert unknown_variables(environ, ["MACP_AUTH_ISSUER", "MACP_AUTH_ISUER"]) == []
