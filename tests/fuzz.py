@@ -1,0 +1,56 @@
+"""``make fuzz``: generated bodies for as long as asked, beyond the default suite's twenty thousand.
+
+    python -m tests.fuzz --seconds 600
+
+Prints the number of bodies; on a failure, Hypothesis prints the smallest body that shows it, and the
+exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+import traceback
+
+from hypothesis import HealthCheck, given, seed, settings
+
+from tests.http.test_generated_bodies import assert_contract
+from tests.support.asgi import InProcess
+from tests.support.bodies import bodies, content_types
+
+ROUND = 2000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make fuzz", description="Generated bodies for as long as asked.")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    options = parser.parse_args()
+    end = time.monotonic() + options.seconds
+    tried = 0
+    with InProcess({"MACP_AUTH_SIGNING_ALG": "ES256"}) as service:
+
+        @settings(max_examples=ROUND, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @given(bodies, content_types)
+        def check(body: bytes, content_type: str) -> None:
+            nonlocal tried
+            tried += 1
+            assert_contract(service, body, content_type)
+
+        for number in range(sys.maxsize):
+            if time.monotonic() > end:
+                break
+            try:
+                seed(options.seed + number)(check)()
+            except Exception:  # noqa: BLE001 - whatever it is, it is the finding
+                traceback.print_exc()
+                print(f"failed after {tried} bodies; again with: --seed {options.seed + number}")
+                return 1
+    print(f"{tried} bodies, no failure (seed {options.seed})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
