@@ -7,6 +7,7 @@ from typing import Any
 
 import joserfc.jwk
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from joserfc import jws
 
 from macp_auth.adapters import jose
@@ -49,7 +50,7 @@ def test_rsa_key_without_primes() -> None:
 def test_coordinates_keep_leading_zeros() -> None:
     """A coordinate is 32 octets even where its number is shorter (RFC 7518, section 6.2.1.2)."""
     for scalar in range(1, 2000):
-        key = jose.ec.derive_private_key(scalar, jose.ec.SECP256R1())
+        key = ec.derive_private_key(scalar, ec.SECP256R1())
         jwk = jose.private_jwk(key)
         if jwk["x"].startswith("AA") or jwk["y"].startswith("AA"):
             break

@@ -7,8 +7,6 @@ import time
 
 import rich_click as click
 
-_MARKS = {True: "[green]ok[/]", False: "[red]BAD[/]"}
-
 
 @click.command()
 @click.argument("token")
@@ -28,10 +26,7 @@ def verify(token: str, jwks_url: str, issuer: str, audience: str, leeway: int) -
     The defaults are the MACP runtime's. Exits 0 if the token is good, 1 if not, 2 if the keys
     can't be fetched.
     """
-    from rich.console import Console  # noqa: PLC0415 - only this command draws
-    from rich.table import Table  # noqa: PLC0415
-
-    from macp_auth.entrypoints import verification  # noqa: PLC0415
+    from macp_auth.entrypoints import verification  # noqa: PLC0415 - only this command needs PyJWT
 
     try:
         keys = verification.fetch_jwks(jwks_url)
@@ -42,11 +37,11 @@ def verify(token: str, jwks_url: str, issuer: str, audience: str, leeway: int) -
     expected = verification.Expected(issuer=issuer, audience=audience, leeway=leeway)
     findings = verification.judge(text, keys, expected, now=time.time())
 
-    table = Table("check", "", "found", "what to do", box=None, pad_edge=False)
     for finding in findings:
-        table.add_row(finding.check, _MARKS[finding.good], finding.found, finding.advice)
+        mark = click.style("ok ", fg="green") if finding.good else click.style("BAD", fg="red", bold=True)
+        click.echo(f"{mark}  {finding.check:<9}  {finding.found}")
+        if finding.advice:
+            click.echo(f"     -> {finding.advice}")
     good = all(finding.good for finding in findings)
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    console.print(table)
-    console.print("The token is good." if good else "The token is [bold]not[/] good.")
+    click.echo("The token is good." if good else "The token is not good.")
     sys.exit(0 if good else 1)

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
 
 from macp_auth.domain.errors import InvalidRequest, MACPAuthError, SignerError
 
@@ -38,8 +37,6 @@ def error_response(_request: Request[Any, Any, Any], error: Exception) -> Respon
             return _response(
                 503, "tokens can't be signed now; try again", {"Retry-After": _RETRY_AFTER_SECONDS}
             )
-        case HTTPException():
-            return _response(error.status_code, error.detail.lower(), error.headers)
         case _:
             _log.error("unexpected error", exc_info=error)
             return _response(500, "internal error")

@@ -1,0 +1,55 @@
+"""Every error of ours has one status, and only the caller's own errors are told in detail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from litestar import Request
+from litestar.exceptions import InternalServerException
+
+import macp_auth.entrypoints.bootstrap  # noqa: F401 - brings in every module that defines an error
+from macp_auth.domain.errors import InvalidRequest, MACPAuthError, MalformedJSON, SignerError, UnknownKid
+from macp_auth.entrypoints.http.errors import HTTPRefusal, error_response
+from macp_auth.entrypoints.settings import ConfigurationError
+
+REQUEST: Any = Request[Any, Any, Any]({"type": "http", "headers": []})  # type: ignore[arg-type]
+NEVER_IN_A_REQUEST = {ConfigurationError}
+
+
+def subclasses(error: type[MACPAuthError]) -> Iterator[type[MACPAuthError]]:
+    for subclass in error.__subclasses__():
+        yield subclass
+        yield from subclasses(subclass)
+
+
+def make(error: type[MACPAuthError]) -> MACPAuthError:
+    if error is HTTPRefusal:
+        return HTTPRefusal(418, "told to the caller", {"X": "y"})
+    return error() if error is MalformedJSON else error("told to the caller")
+
+
+@pytest.mark.parametrize("error", set(subclasses(MACPAuthError)) - NEVER_IN_A_REQUEST)
+def test_every_error_is_mapped(error: type[MACPAuthError]) -> None:
+    """400 with its text for a caller's error, 503 without for a signer's: for all subclasses."""
+    response = error_response(REQUEST, make(error))
+    body = json.loads(response.content)
+    if issubclass(error, SignerError):
+        assert response.status_code == 503
+        assert int(response.headers["Retry-After"]) >= 1
+        assert "told to the caller" not in body["error"]
+    elif issubclass(error, InvalidRequest):
+        assert response.status_code == 400
+        assert body == {"error": str(make(error))}
+    else:
+        assert (response.status_code, response.headers["X"]) == (418, "y")
+
+
+def test_the_unexpected_is_not_told() -> None:
+    """A fault of ours is a 500 in JSON; what it was stands in the log."""
+    for error in (KeyError("secret"), InternalServerException("secret detail"), UnknownKid("secret")):
+        response = error_response(REQUEST, error)
+        assert response.status_code in (500, 503)
+        assert b"secret" not in response.content
