@@ -49,11 +49,15 @@ class StrictHTTPProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._receiving = False  # a request has begun and not ended
-        self._in_headers = False
+        self._in_headers = False  # until it has a cycle
         self._received_bytes = 0  # of the request being received; never too low
+        self._header_bytes = 0  # of its header section; never too high
         self._chunk = b""  # what is being parsed now
+        self._chunk_begun = False  # and whether it holds bytes of an earlier request
         self._deadline: asyncio.TimerHandle | None = None
+        self._parse_again = False
         self._refusal = (400, "malformed HTTP request")
+        self._refused = False
         self._draining = False
         self._lingering = False
 
@@ -70,34 +74,40 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._lingering:
+        if self._refused or self._lingering:
             return
         self._chunk = data
+        self._chunk_begun = self._receiving
         self._received_bytes += len(data)
-        super().data_received(data)
-        if self._lingering or self.transport.is_closing():
+        self._header_bytes += len(data)
+        self._parse_again = True
+        while self._parse_again:
+            self._parse_again = False
+            super().data_received(self._chunk)
+        if self._refused or self._lingering or self.transport.is_closing():
             return
-        if self._in_headers and self._received_bytes > MAX_HEADER_BYTES:
-            self._refuse(431, "request headers are too large")
-        elif self._receiving or self._idle():
-            if self._deadline is None:
-                self._arm(DRAIN_RECEIVE_SECONDS if self._draining else RECEIVE_SECONDS)
-        else:
-            self._disarm()
+        if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
+            self._refuse_in_turn(431, "request headers are too large")
+        elif (self._receiving or self._idle()) and self._deadline is None:
+            self._arm(DRAIN_RECEIVE_SECONDS if self._draining else RECEIVE_SECONDS)
 
     # --- the parser's callbacks -----------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        if not self._receiving:
+            self._disarm()  # what runs is for the silence before
         self._receiving = self._in_headers = True
         self._received_bytes = len(self._chunk)
+        self._header_bytes = 0 if self._chunk_begun else len(self._chunk)
+        self._chunk_begun = True
 
     def on_headers_complete(self) -> None:
-        self._in_headers = False
         self._check_headers()
         if self.parser.should_upgrade():
             return  # the parser stops here, and _unsupported_upgrade_warning goes on
         super().on_headers_complete()
+        self._in_headers = False
         if self._draining:
             self.cycle.keep_alive = False
         if not self.cycle.keep_alive:
@@ -107,7 +117,15 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._receiving = False
+        self._disarm()
         super().on_message_complete()
+        if self._idle():  # it was answered before it was read whole, so no answer will start the idle time
+            self._arm(DRAIN_IDLE_SECONDS if self._draining else self.timeout_keep_alive)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._refused:
+            self._refuse_in_turn(*self._refusal)
 
     def _check_headers(self) -> None:
         headers = self.headers
@@ -139,7 +157,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
         self._chunk = b"\r\n".join([*lines, b"", rest])
-        super().data_received(self._chunk)
+        self._parse_again = True
 
     def _raise(self, status: int, message: str) -> None:
         self._refusal = (status, message)
@@ -149,7 +167,19 @@ class StrictHTTPProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words; ours say what is wrong
         """Answer what the parser, or one of its callbacks, refused."""
-        self._refuse(*self._refusal)
+        self._refuse_in_turn(*self._refusal)
+
+    def _refuse_in_turn(self, status: int, message: str) -> None:
+        """Refuse, and read no more; but first let the requests before it be answered."""
+        self._refused = True
+        self._refusal = (status, message)
+        self._disarm()
+        if self._lingering or self.transport.is_closing():
+            return
+        if self._awaits_an_answer():
+            self._refuse(status, message)
+        elif self._idle():  # it has been answered already
+            self._linger()
 
     def _refuse(self, status: int, message: str) -> None:
         body = json.dumps({"error": message}).encode()
@@ -173,7 +203,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         """Whether the next bytes that the client reads would be the answer to what it is sending."""
         if self._in_headers:
             return self._idle()
-        return not self.cycle.response_started
+        return not self.pipeline and not self.cycle.response_started
 
     def _idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
@@ -216,6 +246,8 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+        self.pipeline.clear()
+        self.flow.resume_reading()  # unread bytes would turn the close into a reset
         self._unset_keepalive_if_required()
         if self.transport.can_write_eof():
             self.transport.write_eof()
