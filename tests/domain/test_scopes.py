@@ -32,26 +32,22 @@ def test_integral_numbers_become_integers(sent: float, minted: int) -> None:
     assert value == minted
 
 
+WRONG: dict[str, list[Any]] = {
+    "can_start_sessions": ["true", 1, 0, [], {}],
+    "can_manage_mode_registry": ["no", 1.0],
+    "is_observer": ["yes", 0],
+    "allowed_modes": ["a", {}, [1], [None], ["a", ["b"]], True],
+    "max_open_sessions": [-1, 1.5, "1", True, 2**64, 1e20, float("inf"), float("nan")],
+}
+
+
 @pytest.mark.parametrize(
-    "scopes",
-    [
-        *(
-            {name: value}
-            for name in ("can_start_sessions", "is_observer")
-            for value in ("true", 1, 0, [], {})
-        ),
-        *({"allowed_modes": value} for value in ("a", {}, [1], [None], ["a", ["b"]], True)),
-        *(
-            {"max_open_sessions": value}
-            for value in (-1, 1.5, "1", True, 2**64, 1e20, float("inf"), float("nan"))
-        ),
-    ],
-    ids=repr,
+    ("name", "value"), [(name, value) for name in WRONG for value in WRONG[name]], ids=repr
 )
-def test_wrong_types(scopes: dict[str, Any]) -> None:
+def test_wrong_types(name: str, value: object) -> None:
     """A value that the runtime can't deserialise is refused, naming the field."""
-    with pytest.raises(InvalidScopes, match=rf"^scopes\.{next(iter(scopes))} must be"):
-        check_scopes(scopes)
+    with pytest.raises(InvalidScopes, match=rf"^scopes\.{name} must be"):
+        check_scopes({name: value})
 
 
 @pytest.mark.parametrize(

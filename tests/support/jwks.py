@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from joserfc.jwk import ECKey, JWKRegistry, OctKey, OKPKey, RSAKey
@@ -39,7 +40,7 @@ def public(jwk: JWK) -> JWK:
 
 def of_kind(kind: str) -> Any:
     """The document that a recorded boot probe calls ``kind``."""
-    return {
+    makers: dict[str, Callable[[], Any]] = {
         "rsa_ok": lambda: {**rsa(), "kid": "k1", "alg": "RS256"},
         "rsa_nokid": rsa,
         "rsa_numkid": lambda: {**rsa(), "kid": 7},
@@ -58,4 +59,5 @@ def of_kind(kind: str) -> Any:
         "jwks": lambda: {"keys": [{**rsa(), "kid": "k1"}]},
         "array": lambda: [{**rsa(), "kid": "k1"}],
         "oct": lambda: dict(_key("oct", 256, 0).as_dict(private=True)),
-    }[kind]()
+    }
+    return makers[kind]()
