@@ -1,0 +1,231 @@
+"""docs/api.md has every text, member and limit that the code has."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import macp_auth
+from macp_auth.domain.claims import Claims
+from macp_auth.domain.errors import InvalidRequest
+from macp_auth.domain.keyring import MAX_TOKEN_BYTES
+from macp_auth.domain.keys import Algorithm
+from macp_auth.domain.minting import MintedToken, TokenRequest
+from macp_auth.domain.scopes import KNOWN_SCOPES
+from macp_auth.entrypoints import protocol, server
+from macp_auth.entrypoints.http import health, jwks, tokens
+from macp_auth.entrypoints.http.body import MAX_BODY_BYTES
+from macp_auth.entrypoints.http.token_request import MAX_DEPTH
+from tests.docs.pages import plain, read, rows, section
+from tests.support.service import Service
+from tests.support.wire import exchange, request_bytes
+
+API = read("docs/api.md")
+ERRORS = [(int(status), plain(text)) for status, text, _ in rows(section(API, "Errors"))]
+SENDING_FUNCTIONS = {"_refuse", "_refuse_in_turn", "_raise", "_response"}  # what they get, a client gets
+
+
+def _subclasses(cls: type) -> set[str]:
+    return {cls.__name__}.union(*map(_subclasses, cls.__subclasses__()))
+
+
+REFUSALS = _subclasses(InvalidRequest) | {"HTTPRefusal"}
+
+
+def _template(node: ast.AST) -> str | None:
+    """A literal as a regular expression, with anything where an f-string has a value."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return re.escape(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_template(part) or ".+" for part in node.values)
+    return None
+
+
+def _name(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def _literals(tree: ast.AST) -> Iterator[ast.AST]:
+    """What may be sent as an error text: the literals in the places where such texts are given."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _name(node.func) in REFUSALS | SENDING_FUNCTIONS:
+            yield from node.args
+        elif isinstance(node, ast.ClassDef) and node.name in REFUSALS:
+            for call in ast.walk(node):
+                if isinstance(call, ast.Call) and _name(call.func) == "__init__":
+                    yield from call.args
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Tuple):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(_name(target) == "_refusal" for target in targets):
+                yield from node.value.elts
+
+
+def _sent_texts() -> list[str]:
+    package = Path(macp_auth.__file__).parent
+    found = set()
+    for path in package.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found |= {text for literal in _literals(tree) if (text := _template(literal)) is not None}
+    return sorted(found)
+
+
+SENT_TEXTS = _sent_texts()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "invalid JSON body",  # in a class
+        "sender is required",  # in a raise
+        "body is over 102400 bytes",  # in an f-string
+        "malformed HTTP request",  # in the protocol's state
+        "too many request headers",  # in the protocol's refusal
+        "internal error",  # in the error mapping
+    ],
+)
+def test_the_collector_finds_texts_wherever_they_are_given(text: str) -> None:
+    """The tests below would pass for nothing if the collector missed one of the places."""
+    assert any(re.fullmatch(sent, text) for sent in SENT_TEXTS)
+
+
+@pytest.mark.parametrize("sent", SENT_TEXTS)
+def test_every_error_text_is_documented(sent: str) -> None:
+    """A text that the code can send is in the table of errors."""
+    assert any(re.search(sent, text) for _, text in ERRORS)
+
+
+@pytest.mark.parametrize("text", [text for _, text in ERRORS])
+def test_every_documented_error_text_exists(text: str) -> None:
+    """A text in the table of errors is one that the code can send."""
+    assert any(re.fullmatch(sent, text) for sent in SENT_TEXTS)
+
+
+def _post(body: bytes, *headers: tuple[str, str]) -> bytes:
+    typed = headers or (("content-type", "application/json"),)
+    return request_bytes("POST", "/tokens", [("host", "a"), ("content-length", str(len(body))), *typed], body)
+
+
+def _mint(**request: object) -> bytes:
+    return _post(json.dumps({"sender": "a", **request}).encode())
+
+
+PROVOCATIONS = [
+    _post(b"{"),
+    _post(b"{}"),
+    _mint(sender="a\x00b"),
+    _mint(sender=" a"),
+    _mint(scopes=None),
+    _mint(scopes={"is_observer": 1}),
+    _mint(scopes={"allowed_modes": "all"}),
+    _mint(scopes={"max_open_sessions": 3.5}),
+    _mint(scopes={"canStartSessions": True}),
+    _post(b'{"sender": "a", "scopes": {"x": 1e400}}'),
+    _mint(scopes={"x": "\ud800"}),
+    _mint(scopes={"x" * 9000: 1}),
+    _mint(ttl_seconds=0),
+    _mint(sender="a" * 9000),
+    b"no HTTP\r\n\r\n",
+    request_bytes("GET", "/healthz"),
+    request_bytes("GET", "/", [("host", "a")]),
+    request_bytes("GET", "/tokens", [("host", "a")]),
+    _post(b" " * (MAX_BODY_BYTES + 1)),
+    _post(b"{}", ("content-type", "text/plain")),
+    _post(b"{}", ("content-type", "application/json"), ("content-encoding", "gzip")),
+    request_bytes("GET", "/healthz", [("host", "a"), ("x", "x" * protocol.MAX_HEADER_BYTES)]),
+    request_bytes("GET", "/healthz", [("host", "a"), *[("x", "x")] * protocol.MAX_HEADERS]),
+]
+NOT_PROVOKED = {
+    "sender is not one that this service may mint for",  # needs a pattern
+    "the request was cut off",  # nobody is left to read it
+    "the request did not arrive in time",  # takes 10 s
+    "internal error",  # needs a fault of ours
+    "tokens can't be signed now; try again",  # needs a signer that fails
+}
+
+
+def test_the_table_of_errors_gives_statuses_as_they_are_sent(service: Service) -> None:
+    """Each row that a plain request can provoke is sent with that status, and nothing else is sent."""
+    sent = set()
+    for request in PROVOCATIONS:
+        answer = exchange(service.port, request)
+        text = answer.json["error"]
+        row = [(status, row) for status, row in ERRORS if re.fullmatch(_documented(row), text)]
+        assert row, text
+        assert row[0][0] == answer.status, text
+        assert answer.headers["content-type"] == "application/json"
+        sent.add(row[0][1])
+    assert {text for _, text in ERRORS} - sent == NOT_PROVOKED
+
+
+def _documented(text: str) -> str:
+    return ".+".join(map(re.escape, re.split(r"<\w+>", text)))
+
+
+def _members(title: str) -> list[str]:
+    """The first column of the tables below a heading."""
+    return [plain(row[0]) for row in rows(section(API, title))]
+
+
+def test_request_and_answer_fields_are_documented() -> None:
+    """The fields that a caller sends and gets are those of the code."""
+    assert _members("POST /tokens") == list(TokenRequest.__struct_fields__)
+    assert _members("The answer") == list(MintedToken.__struct_fields__)
+
+
+def test_scopes_are_documented() -> None:
+    """The table of scopes has the fields that the code knows."""
+    assert _members("scopes") == list(KNOWN_SCOPES)
+
+
+def test_token_members_are_documented(service: Service) -> None:
+    """The tables of the token have the header and the claims of a token as minted, and no others."""
+    header = json.loads(base64.urlsafe_b64decode(service.mint()["token"].split(".")[0] + "=="))
+    assert _members("The token") == [*header, *Claims.__struct_fields__]
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_jwk_members_are_documented(start_service: Callable[..., Service], algorithm: Algorithm) -> None:
+    """Every member of a published key is named."""
+    published = start_service({"MACP_AUTH_SIGNING_ALG": algorithm.value}).jwks()["keys"]
+    text = section(API, "GET /.well-known/jwks.json")
+    assert [member for member in published[0] if f"`{member}`" not in text] == []
+
+
+def test_routes_and_methods_are_documented(service: Service) -> None:
+    """The table of paths lists the paths, each with the methods that Allow names."""
+    documented = {plain(path): methods for path, methods, _ in rows(section(API, "API"))}
+    assert documented.keys() == {tokens.PATH, jwks.PATH, health.PATH}
+    for path, methods in documented.items():
+        answer = exchange(service.port, request_bytes("OPTIONS", path, [("host", "a")]))
+        assert answer.headers["allow"] == methods
+
+
+@pytest.mark.parametrize(
+    ("what", "limit"),
+    [
+        ("body", MAX_BODY_BYTES),
+        ("nesting of the body", MAX_DEPTH),
+        ("token", MAX_TOKEN_BYTES),
+        ("request line and headers", protocol.MAX_HEADER_BYTES),
+        ("number of headers", protocol.MAX_HEADERS),
+        ("time for a request to arrive whole, from its first byte", protocol.RECEIVE_SECONDS),
+        ("time for a new connection to send something", protocol.RECEIVE_SECONDS),
+        ("idle connection between two requests", server.KEEP_ALIVE_SECONDS),
+    ],
+)
+def test_limits_are_documented(what: str, limit: float) -> None:
+    """The table of limits has the numbers of the code."""
+    documented = [text for name, text in rows(section(API, "Limits")) if name == what]
+    assert len(documented) == 1
+    assert re.match(rf"{int(limit)}\b", documented[0])
+
+
+def test_every_limit_in_the_table_is_checked() -> None:
+    """No number stands in the table of limits that the test above does not compare."""
+    assert len(rows(section(API, "Limits"))) == 8
