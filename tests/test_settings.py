@@ -119,4 +119,6 @@ def test_misspelt_variables_are_noticed() -> None:
         "MACP_AUTH_PORT_3200_TCP_ADDR": "10.0.0.1",
     }
     assert plan_service(environ).ignored_variables == ["MACP_AUTH_ISUER"]
+    unread = {"MACP_AUTH_SIGNER": "ephemeral", "MACP_AUTH_SIGNING_KEY_JSON": "x"}
+    assert plan_service(unread).ignored_variables == ["MACP_AUTH_SIGNING_KEY_JSON"]
     assert unknown_variables(environ, ["MACP_AUTH_ISSUER", "MACP_AUTH_ISUER"]) == []

@@ -36,9 +36,9 @@ def request_bytes(
 
 def read_answer(sock: socket.socket, method: str = "GET") -> Answer:
     """The next answer on ``sock``."""
-    response = http.client.HTTPResponse(sock, method=method)
-    response.begin()
-    body = response.read()
+    with contextlib.closing(http.client.HTTPResponse(sock, method=method)) as response:
+        response.begin()
+        body = response.read()
     return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
 
 

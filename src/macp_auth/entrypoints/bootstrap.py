@@ -16,8 +16,7 @@ import structlog
 from litestar import Litestar
 from litestar.types import ASGIApp
 
-from macp_auth.adapters.env_jwk import KEY_JSON, EnvJWKSettings
-from macp_auth.adapters.ephemeral import EphemeralSettings
+from macp_auth.adapters.env_jwk import KEY_JSON
 from macp_auth.adapters.plugins import BUILT_IN, load_signer_plugin
 from macp_auth.adapters.verifying import VerifyingSigner
 from macp_auth.domain.errors import SignerMisconfigured
@@ -45,7 +44,7 @@ class ServicePlan(msgspec.Struct, frozen=True):
     signer_state: Any
     """What the signer plugin prepared; may hold key material, and says so by a quiet ``repr``."""
     ignored_variables: list[str]
-    """Variables of our prefix that nothing reads."""
+    """Variables of our prefix that neither the service nor this signer reads."""
 
 
 def plan_service(environ: Mapping[str, str]) -> ServicePlan:
@@ -65,12 +64,7 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
         raise ConfigurationError(str(error)) from error
     known = [
         variable.name
-        for struct, prefix in (
-            (Settings, PREFIX),
-            (EphemeralSettings, PREFIX),
-            (EnvJWKSettings, PREFIX),
-            (plugin.settings, plugin.settings_prefix),
-        )
+        for struct, prefix in ((Settings, PREFIX), (plugin.settings, plugin.settings_prefix))
         for variable in variables(struct, prefix)
     ]
     return ServicePlan(settings, name, state, unknown_variables(environ, known))

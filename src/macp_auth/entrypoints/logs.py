@@ -38,6 +38,8 @@ def configure_logs() -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
         )
     )
+    # At WARNING, uvicorn logs a line for each malformed request: whoever sends them could fill the disk.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 

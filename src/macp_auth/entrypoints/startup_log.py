@@ -28,4 +28,4 @@ def log_startup(plan: ServicePlan) -> None:
             "agree. For development only; otherwise set MACP_AUTH_SIGNING_KEY_JSON or MACP_AUTH_SIGNER"
         )
     for name in plan.ignored_variables:
-        _log.warning("unknown variable is ignored; is it misspelt?", variable=name)
+        _log.warning("variable is set, but nothing reads it: misspelt, or of another signer?", variable=name)
