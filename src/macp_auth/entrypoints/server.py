@@ -56,7 +56,7 @@ def serve(plan: ServicePlan, listener: socket.socket) -> int:
     if plan.settings.workers == 1:
         uvicorn.Server(config).run([listener])
         return 0
-    supervisor = Multiprocess(config, [listener])
+    supervisor = _Supervisor(config, [listener])
     supervisor.run()
     failed = any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes)
     return STARTUP_FAILURE if failed else 0
@@ -85,6 +85,21 @@ def listen(settings: Settings) -> socket.socket:
 def _exit_cleanly(_signum: int, _frame: FrameType | None) -> NoReturn:
     """Exit 0: during start-up at once, later when uvicorn, its work done, raises the signal again."""
     raise SystemExit(0)
+
+
+class _Supervisor(Multiprocess):
+    """Starts the workers, and again when they die."""
+
+    def init_processes(self) -> None:
+        """Start all with SIGINT ignored, until uvicorn handles it there.
+
+        Ctrl-C reaches the workers too, and one that is still starting would print a traceback.
+        """
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            super().init_processes()
+        finally:
+            signal.signal(signal.SIGINT, handler)
 
 
 def _worker_app(plan: ServicePlan) -> ASGIApp:

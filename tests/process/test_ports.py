@@ -1,0 +1,76 @@
+"""One port, one service: never two in silence, each with a key of its own."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.service import Service, clean_environment
+
+
+def serve(port: int, workers: str) -> subprocess.CompletedProcess[str]:
+    """Try to serve on ``port``; fails the test if that does not end within 5 seconds."""
+    return subprocess.run(
+        [sys.executable, "-m", "macp_auth", "serve", "--port", str(port), "--workers", workers],
+        env=clean_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=5,
+        check=False,
+    )
+
+
+def assert_says_the_port_is_taken(ended: subprocess.CompletedProcess[str], port: int) -> None:
+    assert ended.returncode == 2
+    said = ended.stdout + ended.stderr
+    assert f"port {port}" in said
+    assert "PORT" in said
+    assert "Traceback" not in said
+    assert "listening" not in said
+
+
+@pytest.mark.parametrize(("first", "second"), [("1", "1"), ("1", "2"), ("2", "1")])
+def test_a_second_service_on_the_port_does_not_start(
+    start_service: Callable[..., Service], first: str, second: str
+) -> None:
+    """And the first keeps serving, with its key."""
+    service = start_service({}, "--workers", first)
+    jwks = service.jwks()
+    assert_says_the_port_is_taken(serve(service.port, second), service.port)
+    for _ in range(20):
+        assert service.jwks() == jwks
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_port_whose_listener_would_share_it_is_not_shared(workers: str) -> None:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        assert_says_the_port_is_taken(serve(port, workers), port)
+
+
+def test_nobody_can_join_the_service_on_its_port(service: Service) -> None:
+    with socket.socket() as intruder:
+        intruder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        with pytest.raises(OSError, match="in use"):
+            intruder.bind(("127.0.0.1", service.port))
+
+
+def test_the_port_can_be_had_again_at_once(start_service: Callable[..., Service]) -> None:
+    """Connections that the service before closed itself do not keep it."""
+    service = start_service()
+    with socket.create_connection(("127.0.0.1", service.port), timeout=15) as sock:
+        sock.sendall(b"no HTTP\r\n\r\n")
+        while sock.recv(1024):
+            pass
+    service.process.terminate()
+    assert service.process.wait(10) == 0
+    with socket.create_server(("127.0.0.1", service.port)):
+        pass
