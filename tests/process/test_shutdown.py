@@ -120,14 +120,22 @@ def test_a_request_in_flight_is_answered_when_its_body_arrives(start_service: St
 def test_a_request_that_was_on_its_way_on_an_idle_connection_is_answered(start_service: StartService) -> None:
     service = start_service()
     mint = mint_bytes()
-    with connection(service.port) as used, connection(service.port) as fresh:
-        used.sendall(mint)
-        assert "connection" not in read_answer(used).headers
+    with (
+        connection(service.port) as used,
+        connection(service.port) as fresh,
+        connection(service.port) as probe,
+    ):
+        health = request_bytes("GET", "/healthz", [("Host", "localhost")])
+        for sock, request in ((used, mint), (probe, health)):
+            sock.sendall(request)
+            assert "connection" not in read_answer(sock).headers
         wait_for_reading(service)
         service.process.send_signal(signal.SIGTERM)
         wait_for_draining(service)
-        for sock in (used, fresh):
-            sock.sendall(mint)
+        used.sendall(mint)
+        fresh.sendall(mint)
+        probe.sendall(health)
+        assert [answer.json for answer in read_to_end(probe).answers()] == [{"ok": True}]
         for sock in (used, fresh):
             ending = read_to_end(sock)
             [answer] = ending.answers()
@@ -137,34 +145,25 @@ def test_a_request_that_was_on_its_way_on_an_idle_connection_is_answered(start_s
     assert service.process.wait(STOP_SECONDS) == 0
 
 
-def test_a_request_that_began_late_in_the_drain_has_time_of_its_own(start_service: StartService) -> None:
-    """The silence before it is not held against it: its body may come when that second is over."""
+def test_only_silence_is_closed(start_service: StartService) -> None:
+    """Cleanly, and after a second; not a request that began in it, whose body comes when it is over."""
     service = start_service()
     mint = mint_bytes()
-    with connection(service.port) as sock, connection(service.port) as silent:
-        wait_for_reading(service)
-        service.process.send_signal(signal.SIGTERM)
-        wait_for_draining(service)
-        sock.sendall(mint[:-5])
-        assert read_to_end(silent).received == b""  # that second is over
-        sock.sendall(mint[-5:])
-        ending = read_to_end(sock)
-        assert ending.clean
-        assert ending.statuses == [200]
-    assert service.process.wait(STOP_SECONDS) == 0
-
-
-def test_silent_connections_are_closed_cleanly_and_not_at_once(start_service: StartService) -> None:
-    service = start_service()
-    with connection(service.port) as sock:
-        sock.sendall(mint_bytes())
-        read_answer(sock)
+    with connection(service.port) as late, connection(service.port) as silent:
+        silent.sendall(mint)
+        read_answer(silent)
         service.process.send_signal(signal.SIGTERM)
         signalled = time.monotonic()
-        ending = read_to_end(sock)
-    assert ending.clean
-    assert ending.received == b""
-    assert 1 <= ending.at - signalled < 5
+        wait_for_draining(service)
+        late.sendall(mint[:-5])
+        ending = read_to_end(silent)
+        assert ending.clean
+        assert ending.received == b""
+        assert 1 <= ending.at - signalled < 5
+        late.sendall(mint[-5:])
+        ending = read_to_end(late)
+        assert ending.clean
+        assert ending.statuses == [200]
     assert service.process.wait(STOP_SECONDS) == 0
 
 
@@ -223,17 +222,3 @@ def test_sigterm_during_start_up_is_obeyed(tmp_path: Path, workers: str, milesto
         assert "Traceback" not in service.log
     finally:
         service.__exit__()
-
-
-def test_a_healthz_during_the_drain_is_answered_too(start_service: StartService) -> None:
-    service = start_service()
-    request = request_bytes("GET", "/healthz", [("Host", "localhost")])
-    with connection(service.port) as sock:
-        sock.sendall(request)
-        read_answer(sock)
-        service.process.send_signal(signal.SIGTERM)
-        wait_for_draining(service)
-        sock.sendall(request)
-        [answer] = read_to_end(sock).answers()
-    assert answer.json == {"ok": True}
-    assert answer.headers["connection"] == "close"

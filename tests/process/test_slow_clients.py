@@ -5,7 +5,7 @@ from __future__ import annotations
 import selectors
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, KeysView
 from contextlib import ExitStack
 
 import pytest
@@ -53,13 +53,20 @@ CUT = {
 }
 
 
+KEPT = {
+    "silent after an answer": Client(_MINT, b"", [200]),
+    "ends the body that was refused already": Client(_REFUSED_EARLY + b"abc", b"\r\n", [404]),
+}
+"""Between two requests there is more time: 65 seconds."""
+
+
 class SlowSockets:
     """Many slow clients in one thread."""
 
     def __init__(self, port: int, clients: dict[str, Client], stack: ExitStack) -> None:
         self.began = time.monotonic()
         self.endings: dict[str, Ending] = {}
-        self._received = dict.fromkeys(clients, b"")
+        self.received = dict.fromkeys(clients, b"")
         self._clients = clients
         self._next_tick = self.began + 1
         self._selector = stack.enter_context(selectors.DefaultSelector())
@@ -81,8 +88,8 @@ class SlowSockets:
                 self._drip(name)
 
     @property
-    def finished(self) -> bool:
-        return not self._open
+    def open(self) -> KeysView[str]:
+        return self._open.keys()
 
     def _read(self, name: str) -> None:
         sock = self._open[name]
@@ -91,11 +98,11 @@ class SlowSockets:
             clean = True
         except ConnectionError:
             data, clean = b"", False
-        self._received[name] += data
+        self.received[name] += data
         if not data:
             self._selector.unregister(sock)
             del self._open[name]
-            self.endings[name] = Ending(self._received[name], clean, at=time.monotonic())
+            self.endings[name] = Ending(self.received[name], clean, at=time.monotonic())
 
     def _drip(self, name: str) -> None:
         try:
@@ -107,6 +114,7 @@ class SlowSockets:
 class Outcome(Struct, frozen=True):
     took: dict[str, float]
     endings: dict[str, Ending]
+    received: dict[str, bytes]
     mint_seconds: list[float]
     log: str
 
@@ -118,14 +126,15 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     crowd = {f"crowd {number}": stalled[number % 2] for number in range(CROWD)}
     mint_seconds = []
     with Service(tmp_path_factory.mktemp("slow")) as service, ExitStack() as stack:
-        slow = SlowSockets(service.port, {**CUT, **crowd}, stack)
-        while not slow.finished and time.monotonic() < slow.began + LIMIT_SECONDS + 2 * SLACK_SECONDS:
-            before = time.monotonic()
+        slow = SlowSockets(service.port, {**CUT, **KEPT, **crowd}, stack)
+        enough = slow.began + LIMIT_SECONDS + 1
+        too_much = slow.began + LIMIT_SECONDS + 2 * SLACK_SECONDS
+        while (now := time.monotonic()) < enough or (slow.open != KEPT.keys() and now < too_much):
             service.mint()
-            mint_seconds.append(time.monotonic() - before)
+            mint_seconds.append(time.monotonic() - now)
             slow.step(0.05)
         took = {name: ending.at - slow.began for name, ending in slow.endings.items()}
-        yield Outcome(took, slow.endings, mint_seconds, service.log)
+        yield Outcome(took, slow.endings, slow.received, mint_seconds, service.log)
 
 
 @pytest.mark.parametrize("name", CUT)
@@ -140,6 +149,12 @@ def test_a_slow_client_is_cut_in_time(outcome: Outcome, name: str) -> None:
         assert ending.clean
         assert answers[-1].json == {"error": "the request did not arrive in time"}
         assert answers[-1].headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_client_between_two_requests_is_not_cut(outcome: Outcome, name: str) -> None:
+    assert name not in outcome.endings
+    assert Ending(outcome.received[name], clean=True, at=0).statuses == KEPT[name].statuses
 
 
 def test_a_crowd_of_them_is_cut_in_time(outcome: Outcome) -> None:
