@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import structlog
 from litestar import Request, Response
+from litestar.types import Receive, Scope, Send
 
 from macp_auth.domain.errors import InvalidRequest, MACPAuthError, SignerError
 
@@ -40,6 +41,13 @@ def error_response(_request: Request[Any, Any, Any], error: Exception) -> Respon
         case _:
             _log.error("unexpected error", exc_info=error)
             return _response(500, "internal error")
+
+
+async def send_error(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer ``error`` outside of Litestar."""
+    request = Request[Any, Any, Any](scope)
+    response = error_response(request, error).to_asgi_response(app=None, request=request)
+    await response(scope, receive, send)
 
 
 def _response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response[bytes]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 
 import msgspec
-from litestar import asgi
-from litestar.handlers import ASGIRouteHandler
-from litestar.types import Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from macp_auth.domain.minting import Minter
 from macp_auth.entrypoints.http.body import check_headers, read_body
@@ -19,10 +17,9 @@ _NO_STORE = [(b"cache-control", b"no-store")]  # a token is a credential (RFC 67
 _encode = msgspec.json.Encoder().encode
 
 
-def token_route(minter: Minter) -> ASGIRouteHandler:
-    """Return the route that mints."""
+def token_app(minter: Minter) -> ASGIApp:
+    """Return the application that mints."""
 
-    @asgi(PATH, copy_scope=False)
     async def mint_token(scope: Scope, receive: Receive, send: Send) -> None:
         check_headers(scope["headers"])
         request = decode_token_request(await read_body(receive))
