@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import asyncio
 import http
-import json
 import sys
 from typing import Any
 
 import httptools
+import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 RECEIVE_SECONDS = 10.0
@@ -136,7 +136,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
             if size > MAX_HEADER_BYTES:
                 self._raise(431, "request headers are too large")
-        hosts = sum(name == b"host" for name, _ in headers)
+        hosts = [name for name, _ in headers].count(b"host")
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
             self._raise(400, "exactly one Host header is required")
         if not self.url.startswith(b"/"):
@@ -182,7 +182,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             self._linger()
 
     def _refuse(self, status: int, message: str) -> None:
-        body = json.dumps({"error": message}).encode()
+        body = msgspec.json.encode({"error": message})
         head = (
             f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\n"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"

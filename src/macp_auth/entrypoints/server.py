@@ -7,6 +7,7 @@ services could share a port in silence, each with keys of its own.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -56,6 +57,7 @@ def serve(plan: ServicePlan, listener: socket.socket) -> int:
     if plan.settings.workers == 1:
         uvicorn.Server(config).run([listener])
         return 0
+    logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # here it says which worker died
     supervisor = _Supervisor(config, [listener])
     supervisor.run()
     failed = any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes)
@@ -75,7 +77,8 @@ def listen(settings: Settings) -> socket.socket:
         )[0]
         return socket.create_server(address[:2], family=family, backlog=2048, reuse_port=False)
     except OSError as error:
-        reason = error.strerror or "unknown address"
+        # create_server adds the address, getaddrinfo has numbers of its own.
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         raise ConfigurationError(
             f"can't listen on {host} port {port}: {reason}. "
             "Stop what listens there, or set PORT (--port) or MACP_AUTH_HOST (--host)"
