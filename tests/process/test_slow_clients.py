@@ -6,12 +6,13 @@ import selectors
 import socket
 import time
 from collections.abc import Iterator, KeysView
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
+import psutil
 import pytest
 from msgspec import Struct
 
-from tests.support.processes import JSON_HEADERS, Ending, connection, mint_bytes
+from tests.support.processes import JSON_HEADERS, Ending, ask_without_reading, connection, mint_bytes
 from tests.support.service import Service
 from tests.support.wire import read_answer, request_bytes
 
@@ -111,10 +112,25 @@ class SlowSockets:
             self._read(name)
 
 
+def is_cut(sock: socket.socket) -> bool:
+    sock.settimeout(5)
+    with suppress(TimeoutError):
+        while True:
+            try:
+                if not sock.recv(65536):
+                    return True
+            except ConnectionError:
+                return True
+    return False
+
+
 class Outcome(Struct, frozen=True):
     took: dict[str, float]
     endings: dict[str, Ending]
     received: dict[str, bytes]
+    asked_without_reading: int
+    memory_grown: int
+    not_reading_was_cut: bool
     mint_seconds: list[float]
     log: str
 
@@ -126,6 +142,10 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     crowd = {f"crowd {number}": stalled[number % 2] for number in range(CROWD)}
     mint_seconds = []
     with Service(tmp_path_factory.mktemp("slow")) as service, ExitStack() as stack:
+        process = psutil.Process(service.process.pid)
+        memory_before = process.memory_info().rss
+        reads_nothing = stack.enter_context(socket.socket())
+        asked = ask_without_reading(reads_nothing, service.port)
         slow = SlowSockets(service.port, {**CUT, **KEPT, **crowd}, stack)
         enough = slow.began + LIMIT_SECONDS + 1
         too_much = slow.began + LIMIT_SECONDS + 2 * SLACK_SECONDS
@@ -134,7 +154,16 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
             mint_seconds.append(time.monotonic() - now)
             slow.step(0.05)
         took = {name: ending.at - slow.began for name, ending in slow.endings.items()}
-        yield Outcome(took, slow.endings, slow.received, mint_seconds, service.log)
+        yield Outcome(
+            took,
+            slow.endings,
+            slow.received,
+            asked,
+            process.memory_info().rss - memory_before,
+            is_cut(reads_nothing),
+            mint_seconds,
+            service.log,
+        )
 
 
 @pytest.mark.parametrize("name", CUT)
@@ -171,6 +200,13 @@ def test_tokens_are_minted_meanwhile(outcome: Outcome) -> None:
 
 def test_slow_clients_leave_no_error_in_the_log(outcome: Outcome) -> None:
     assert '"error"' not in outcome.log
+
+
+def test_a_client_that_reads_no_answer_is_cut_and_costs_little(outcome: Outcome) -> None:
+    """However much it asks for: what it sends is left unread."""
+    assert outcome.asked_without_reading < 16 * 2**20
+    assert outcome.memory_grown < 64 * 2**20
+    assert outcome.not_reading_was_cut
 
 
 def test_a_client_that_is_slow_but_in_time_is_served(service: Service) -> None:

@@ -266,6 +266,15 @@ def test_a_413_for_a_body_of_no_known_length_can_be_read(service: Service) -> No
         assert_refused(send_and_read_to_end(service.port, raw), 413)
 
 
+def test_a_refusal_can_be_read_by_who_sends_on(service: Service) -> None:
+    """Also when a body that nobody had read yet is what turned out malformed."""
+    body = b"18000\r\n" + b" " * 0x18000 + b"\r\nzz\r\n"
+    with connection(service.port) as sock:
+        sock.sendall(mint_with("Transfer-Encoding: chunked", body=body))
+        sock.sendall(b" " * 16 * 2**20)  # more than the kernel holds: the service reads on
+        assert_refused(read_to_end(sock), 400)
+
+
 def test_100_continue(service: Service) -> None:
     head, body = mint_bytes(("Expect", "100-continue")).split(b"\r\n\r\n")
     with connection(service.port) as sock:

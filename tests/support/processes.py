@@ -77,6 +77,19 @@ def send_and_read_to_end(port: int, raw: bytes) -> Ending:
         return read_to_end(sock)
 
 
+def ask_without_reading(sock: socket.socket, port: int, enough: int = 32 * 2**20) -> int:
+    """Send requests until the service takes no more for a second, or has taken ``enough`` bytes."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", port))
+    sock.settimeout(1)
+    requests = request_bytes("GET", "/.well-known/jwks.json", [("Host", "localhost")]) * 1000
+    sent = 0
+    with suppress(TimeoutError):
+        while sent < enough:
+            sent += sock.send(requests)
+    return sent
+
+
 def wait_for_reading(service: Service) -> None:
     """Wait until the service has read what was sent before: a later request has been answered."""
     with connection(service.port) as sock:

@@ -7,6 +7,7 @@ bare LF, obsolete folding and repeated lengths. This adds, connection by connect
   can still be understood; so is a new connection that says nothing;
 * header section and count limits (431), exactly one Host (RFC 9112, section 3.2), and only the
   origin form of the request target;
+* a client that does not read its answers is cut, and no more of its requests are read meanwhile;
 * JSON for every refusal, also of bytes that are no HTTP;
 * when the server stops, a keep-alive connection is not closed under a request on its way: what
   arrives is answered with ``Connection: close``, and only silence is closed;
@@ -19,14 +20,18 @@ from __future__ import annotations
 import asyncio
 import http
 import sys
+from collections.abc import Collection
 from typing import Any
 
 import httptools
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 RECEIVE_SECONDS = 10.0
 """From a request's first byte (or the connection's start) to its last."""
+WRITE_SECONDS = 10.0
+"""How long answers may be held up by a client that does not read them."""
 MAX_HEADER_BYTES = 16 * 1024
 """Request line and header section; Node's and nginx's limits are of this order."""
 MAX_HEADERS = 100
@@ -34,7 +39,7 @@ MAX_HEADERS = 100
 DRAIN_IDLE_SECONDS = 1.0
 """How long a stopping server waits for the next request on an idle connection."""
 DRAIN_RECEIVE_SECONDS = 5.0
-"""How long a stopping server waits for the rest of a request."""
+"""How long a stopping server waits for the rest of a request, or for answers to be read."""
 LINGER_SECONDS = 2.0
 """How long a refused client may take to read its answer and go."""
 
@@ -48,6 +53,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._running: RequestResponseCycle | None = None
         self._receiving = False  # a request has begun and not ended
         self._in_headers = False  # until it has a cycle
         self._received_bytes = 0  # of the request being received; never too low
@@ -55,6 +61,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self._chunk = b""  # what is being parsed now
         self._chunk_begun = False  # and whether it holds bytes of an earlier request
         self._deadline: asyncio.TimerHandle | None = None
+        self._write_deadline: asyncio.TimerHandle | None = None
         self._parse_again = False
         self._refusal = (400, "malformed HTTP request")
         self._refused = False
@@ -66,12 +73,23 @@ class StrictHTTPProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = _OneByOne(transport, self.pipeline)
         self._arm(RECEIVE_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._disarm_write()
         self._unset_keepalive_if_required()
+        self._abandon_cycles()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._arm_write(WRITE_SECONDS)
+
+    def resume_writing(self) -> None:
+        self._disarm_write()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         if self._refused or self._lingering:
@@ -196,6 +214,8 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             return
         if self._receiving and not self._lingering and self._awaits_an_answer():
             self._refuse(408, "the request did not arrive in time")
+        elif self._lingering:
+            self.transport.abort()  # close() would wait for the answer to be read
         else:
             self.transport.close()
 
@@ -217,11 +237,22 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline = None
 
+    def _arm_write(self, seconds: float) -> None:
+        self._disarm_write()
+        self._write_deadline = self.loop.call_later(seconds, self.transport.abort)
+
+    def _disarm_write(self) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None
+
     # --- the end ----------------------------------------------------------------------------------
 
     def shutdown(self) -> None:
         """Let the request on this connection, or one on its way, be the last. Called by the server."""
         self._draining = True
+        if self.flow.write_paused:
+            self._arm_write(DRAIN_RECEIVE_SECONDS)
         if self._lingering:
             return
         if not self._idle():
@@ -243,15 +274,36 @@ class StrictHTTPProtocol(HttpToolsProtocol):
     def _linger(self) -> None:
         """Stop writing, ignore what still comes, and close when the client does or time is up."""
         self._lingering = True
-        if self.cycle is not None:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-        self.pipeline.clear()
+        self._abandon_cycles()
         self.flow.resume_reading()  # unread bytes would turn the close into a reset
         self._unset_keepalive_if_required()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._arm(LINGER_SECONDS)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _abandon_cycles(self) -> None:
+        """Let no cycle write any more: not the one that runs, not a later one that is being received."""
+        for cycle in (self._running, self.cycle):
+            if cycle is not None:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.pipeline.clear()
+
+
+class _OneByOne(FlowControl):
+    """Reads no more while requests are queued: uvicorn reads on after each answer, and the queue grows."""
+
+    def __init__(self, transport: asyncio.Transport, queue: Collection[object]) -> None:
+        super().__init__(transport)
+        self._queue = queue
+
+    def resume_reading(self) -> None:
+        if not self._queue:
+            super().resume_reading()
 
 
 class _GentlyClosed:
