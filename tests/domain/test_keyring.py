@@ -14,10 +14,18 @@ from macp_auth.domain.claims import Claims
 from macp_auth.domain.errors import InvalidScopes, SignerMisconfigured, SignerUnavailable, TokenTooLarge
 from macp_auth.domain.keyring import MAX_TOKEN_BYTES, KeyRing, KeySet
 from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion, RSAPublicJWK, thumbprint
+from macp_auth.domain.rotation import Timing, schedule
 from macp_auth.domain.signer import Signer
 
 EC = ECPublicJWK(crv="P-256", x="x" * 43, y="y" * 43)
 RSA = RSAPublicJWK(n="n" * 342, e="AQAB")
+
+TIMING = Timing(publish_lead=100, retire_lag=50)
+NOW = 1_800_000_000.0
+
+
+def key_set(*versions: KeyVersion) -> KeySet:
+    return KeySet(schedule(versions, TIMING, NOW))
 
 
 def version(kid: str, *, can_sign: bool = True) -> KeyVersion:
@@ -47,21 +55,21 @@ class Recorder(Signer):
 
 
 def opened(signer: Signer) -> KeyRing:
-    ring = KeyRing(signer)
-    asyncio.run(ring.refresh())
+    ring = KeyRing(signer, TIMING)
+    asyncio.run(ring.refresh(NOW))
     return ring
 
 
 def test_first_version_that_can_sign_signs() -> None:
     """All are published, in the signer's order; the first able one signs."""
-    keys = KeySet([version("old", can_sign=False), version("now"), version("next")])
+    keys = key_set(version("old", can_sign=False), version("now"), version("next"))
     assert keys.signing.version.kid == "now"
     assert [key["kid"] for key in json.loads(keys.jwks)["keys"]] == ["old", "now", "next"]
 
 
 def test_published_members() -> None:
     """A published key has its public members, kid, alg and use, and no other."""
-    (key,) = json.loads(KeySet([version("k")]).jwks)["keys"]
+    (key,) = json.loads(key_set(version("k")).jwks)["keys"]
     assert key == {
         "kty": "EC",
         "crv": "P-256",
@@ -75,8 +83,8 @@ def test_published_members() -> None:
 
 def test_etag_follows_the_content() -> None:
     """Replicas with the same keys send the same tag, and a change shows."""
-    assert KeySet([version("a")]).etag == KeySet([version("a")]).etag
-    assert KeySet([version("a")]).etag != KeySet([version("b")]).etag
+    assert key_set(version("a")).etag == key_set(version("a")).etag
+    assert key_set(version("a")).etag != key_set(version("b")).etag
 
 
 @pytest.mark.parametrize(
@@ -89,12 +97,12 @@ def test_etag_follows_the_content() -> None:
 )
 def test_unusable_sets(versions: list[KeyVersion], message: str) -> None:
     with pytest.raises(SignerMisconfigured, match=message):
-        KeySet(versions)
+        key_set(*versions)
 
 
 def test_no_keys_before_the_first_refresh() -> None:
     """Before the signer was asked there is nothing to sign with, and that is a matter of time."""
-    ring = KeyRing(Recorder(version("a")))
+    ring = KeyRing(Recorder(version("a")), TIMING)
     with pytest.raises(SignerUnavailable):
         _ = ring.keys
     with pytest.raises(SignerUnavailable):
@@ -107,7 +115,7 @@ def test_failed_refresh_keeps_the_keys() -> None:
     ring = opened(signer)
     signer.versions = ()
     with pytest.raises(SignerMisconfigured):
-        asyncio.run(ring.refresh())
+        asyncio.run(ring.refresh(NOW))
     assert ring.keys.signing.version.kid == "a"
 
 

@@ -23,15 +23,16 @@ class LocalKey(Struct, frozen=True):
     @classmethod
     def signing(cls, kid: str, key: jose.PrivateKey) -> LocalKey:
         """Return a key version that signs."""
-        return cls(_version(kid, key.public_key(), can_sign=True), Secret(jose.to_der(key)))
+        return cls(key_version(kid, key.public_key(), can_sign=True), Secret(jose.to_der(key)))
 
     @classmethod
     def published(cls, kid: str, key: jose.PublicKey) -> LocalKey:
         """Return a key version that is published for verification only."""
-        return cls(_version(kid, key, can_sign=False))
+        return cls(key_version(kid, key, can_sign=False))
 
 
-def _version(kid: str, key: jose.PublicKey, *, can_sign: bool) -> KeyVersion:
+def key_version(kid: str, key: jose.PublicKey, *, can_sign: bool) -> KeyVersion:
+    """Return the version that publishes ``key``."""
     return KeyVersion(
         kid=kid, algorithm=jose.algorithm_of(key), public_jwk=jose.public_jwk(key), can_sign=can_sign
     )

@@ -14,6 +14,7 @@ from macp_auth.domain.errors import SignerMisconfigured
 BUILT_IN = {
     "ephemeral": "macp_auth.adapters.ephemeral",
     "env-jwk": "macp_auth.adapters.env_jwk",
+    "jwk-file": "macp_auth.adapters.jwk_file",
 }
 """Our own plugins. Registered first, so that no installed package can take their names."""
 

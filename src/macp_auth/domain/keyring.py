@@ -9,8 +9,9 @@ import msgspec
 
 from macp_auth.domain.claims import Claims
 from macp_auth.domain.encoding import base64url_bytes
-from macp_auth.domain.errors import SignerMisconfigured, SignerUnavailable, TokenTooLarge
+from macp_auth.domain.errors import SignerUnavailable, TokenTooLarge
 from macp_auth.domain.keys import KeyVersion, RSAPublicJWK, jwks_document
+from macp_auth.domain.rotation import Schedule, Timing, schedule
 from macp_auth.domain.signer import Signer
 
 MAX_TOKEN_BYTES = 8192
@@ -45,37 +46,29 @@ class SigningKey:
 
 
 class KeySet:
-    """What a verifier may need, and the one version that signs. Immutable; replaced whole.
+    """What is in force: the version that signs, and the JWKS that publishes it. Immutable; replaced whole."""
 
-    Args:
-        versions: every version that the signer offers, in its order.
+    __slots__ = ("etag", "jwks", "schedule", "signing")
 
-    Raises:
-        SignerMisconfigured: no version can sign, or two share a kid.
-    """
-
-    __slots__ = ("etag", "jwks", "published", "signing")
-
-    def __init__(self, versions: Sequence[KeyVersion]) -> None:
-        kids = [version.kid for version in versions]
-        if len(set(kids)) < len(kids):
-            raise SignerMisconfigured("the signer offers two key versions with the same kid")
-        signing = next((version for version in versions if version.can_sign), None)
-        if signing is None:
-            raise SignerMisconfigured("the signer offers no key version that can sign")
-        self.signing = SigningKey(signing)
-        self.published = tuple(versions)
-        self.jwks = jwks_document(versions)
+    def __init__(self, in_force: Schedule) -> None:
+        self.schedule = in_force
+        self.signing = SigningKey(in_force.signing)
+        self.jwks = jwks_document(key.version for key in in_force.keys)
         """The JWK Set, ready to be sent."""
         self.etag = f'"{hashlib.sha256(self.jwks).hexdigest()[:32]}"'
         """Its entity tag (RFC 9110, section 8.8.3): the same on every replica with the same keys."""
 
 
 class KeyRing:
-    """Signs claims with the key in force. The one place that talks to the signer."""
+    """Signs claims with the key in force. The one place that talks to the signer.
 
-    def __init__(self, signer: Signer) -> None:
+    No request waits for a refresh: it signs with the key set that is in force when it comes.
+    """
+
+    def __init__(self, signer: Signer, timing: Timing) -> None:
         self._signer = signer
+        self._timing = timing
+        self._versions: Sequence[KeyVersion] = ()
         self._keys: KeySet | None = None
 
     @property
@@ -89,13 +82,24 @@ class KeyRing:
             raise SignerUnavailable("the signer's keys have not been read yet")
         return self._keys
 
-    async def refresh(self) -> None:
-        """Read the signer's keys and put them in force, all at once.
+    async def refresh(self, now: float) -> None:
+        """Read the signer's keys, and put in force what is due at ``now`` (seconds since the epoch).
 
         Raises:
-            SignerError: they can't be read, or are no usable set; the keys in force stay.
+            SignerError: they can't be read, or are no usable set; the last good ones stay.
         """
-        self._keys = KeySet(await self._signer.key_versions())
+        versions = tuple(await self._signer.key_versions())
+        self._put_in_force(schedule(versions, self._timing, now))
+        self._versions = versions
+
+    def reschedule(self, now: float) -> None:
+        """Put in force what is due at ``now`` among the versions that were read last."""
+        if self._versions:
+            self._put_in_force(schedule(self._versions, self._timing, now))
+
+    def _put_in_force(self, due: Schedule) -> None:
+        if self._keys is None or self._keys.schedule != due:
+            self._keys = KeySet(due)
 
     async def sign(self, claims: Claims) -> str:
         """Return the token: header, claims and signature in JWS compact serialization (RFC 7515, 7.1).

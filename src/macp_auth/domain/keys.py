@@ -52,6 +52,12 @@ class KeyVersion(msgspec.Struct, frozen=True, kw_only=True):
     public_jwk: PublicJWK
     can_sign: bool
     """False for a version that is published for verification only."""
+    created_at: float | None = None
+    """When the backend made it, in seconds since the epoch; None if it does not know."""
+    not_before: float | None = None
+    """When it may sign, in seconds since the epoch; None leaves that to the publish lead."""
+    not_after: float | None = None
+    """When it leaves the JWKS, in seconds since the epoch; None leaves that to the retire lag."""
 
 
 def thumbprint(jwk: PublicJWK) -> str:

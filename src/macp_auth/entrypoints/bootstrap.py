@@ -6,14 +6,10 @@ not work. :func:`build_service` runs in every worker process, from what the plan
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import structlog
-from litestar import Litestar
 from litestar.types import ASGIApp
 
 from macp_auth.adapters.env_jwk import KEY_JSON
@@ -24,6 +20,7 @@ from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.minting import Minter
 from macp_auth.domain.sender import SenderPolicy
 from macp_auth.entrypoints.http.app import create_app
+from macp_auth.entrypoints.key_refresh import KeyRefresher
 from macp_auth.entrypoints.settings import (
     PREFIX,
     ConfigurationError,
@@ -32,8 +29,6 @@ from macp_auth.entrypoints.settings import (
     unknown_variables,
     variables,
 )
-
-_log = structlog.get_logger()
 
 
 class ServicePlan(msgspec.Struct, frozen=True):
@@ -54,7 +49,7 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
         ConfigurationError: it can't work; the text names the variable.
     """
     settings = read_settings(Settings, PREFIX, environ)
-    settings.ttl  # noqa: B018 - checked here, before anything listens
+    _ = settings.ttl, settings.rotation  # checked here, before anything listens
     name = settings.signer or ("env-jwk" if KEY_JSON in environ else "ephemeral")
     try:
         plugin = load_signer_plugin(name)
@@ -76,7 +71,7 @@ def build_service(plan: ServicePlan) -> ASGIApp:
     signer = load_signer_plugin(plan.signer).open(plan.signer_state)
     if plan.signer not in BUILT_IN:
         signer = VerifyingSigner(signer)
-    keys = KeyRing(signer)
+    keys = KeyRing(signer, settings.rotation.timing)
     minter = Minter(
         issuer=settings.issuer,
         audience=settings.audience,
@@ -84,20 +79,5 @@ def build_service(plan: ServicePlan) -> ASGIApp:
         ttl=settings.ttl,
         keys=keys,
     )
-    return create_app(
-        minter,
-        keys,
-        jwks_max_age=settings.jwks_max_age_seconds,
-        lifespan=partial(_signer_lifespan, keys, plan.signer),
-    )
-
-
-@asynccontextmanager
-async def _signer_lifespan(keys: KeyRing, source: str, _app: Litestar) -> AsyncIterator[None]:
-    try:
-        await keys.refresh()
-        signing = keys.keys.signing.version
-        _log.info("signing key", source=source, alg=signing.algorithm.value, kid=signing.kid)
-        yield
-    finally:
-        await keys.aclose()
+    refresher = KeyRefresher(keys, settings.key_refresh_seconds, source=plan.signer)
+    return create_app(minter, keys, jwks_max_age=settings.jwks_max_age_seconds, lifespan=refresher.lifespan)

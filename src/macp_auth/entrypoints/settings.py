@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from macp_auth.domain.errors import MACPAuthError
+from macp_auth.domain.policy import MACP_RUNTIME, RotationPolicy, Verifier
 from macp_auth.domain.secret import Secret
 from macp_auth.domain.ttl import TTLPolicy
 
@@ -93,6 +94,65 @@ class Settings(Struct, frozen=True, kw_only=True):
             extra={"expects": "a whole number of seconds from 0 to 86400"},
         ),
     ] = 60
+    key_refresh_seconds: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=3600,
+            description="How often, at least, the keys are read from the signer.",
+            extra={"expects": "a whole number of seconds from 1 to 3600"},
+        ),
+    ] = 30
+    verifier_cache_ttl_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=_YEAR,
+            description="How long verifiers use a fetched JWKS.",
+            extra={"expects": f"a whole number of seconds from 0 to {_YEAR}"},
+        ),
+    ] = MACP_RUNTIME.cache_ttl or 0
+    verifier_stale_grace_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=_YEAR,
+            description="How much longer they use it while they can't fetch.",
+            extra={"expects": f"a whole number of seconds from 0 to {_YEAR}"},
+        ),
+    ] = MACP_RUNTIME.stale_grace or 0
+    verifier_leeway_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=3600,
+            description="How long past `exp` they still accept a token.",
+            extra={"expects": "a whole number of seconds from 0 to 3600"},
+        ),
+    ] = MACP_RUNTIME.leeway
+    clock_skew_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=3600,
+            description="How far two clocks may be apart.",
+            extra={"expects": "a whole number of seconds from 0 to 3600"},
+        ),
+    ] = 30
+    key_publish_lead_seconds: Annotated[
+        int | None,
+        Meta(
+            description="How long a key is published before it signs. Unset: as verifiers need, and more.",
+            extra={"expects": "a whole number of seconds, no less than the verifiers need"},
+        ),
+    ] = None
+    key_retire_lag_seconds: Annotated[
+        int | None,
+        Meta(
+            description="How long a key stays published after its last signature. Unset: what tokens need.",
+            extra={"expects": "a whole number of seconds, no less than tokens need"},
+        ),
+    ] = None
     signer: Annotated[
         Text | None,
         Meta(
@@ -119,6 +179,34 @@ class Settings(Struct, frozen=True, kw_only=True):
                 f"({self.max_ttl_seconds}); raise the maximum or lower the default"
             )
         return TTLPolicy(default=default, maximum=self.max_ttl_seconds)
+
+    @property
+    def rotation(self) -> RotationPolicy:
+        """How keys come and go.
+
+        Raises:
+            ConfigurationError: the lead or the lag is less than the other settings call for.
+        """
+        policy = RotationPolicy(
+            max_ttl=self.max_ttl_seconds,
+            refresh=self.key_refresh_seconds,
+            max_age=self.jwks_max_age_seconds,
+            clock_skew=self.clock_skew_seconds,
+            verifier=Verifier(
+                name="configured",
+                cache_ttl=self.verifier_cache_ttl_seconds,
+                stale_grace=self.verifier_stale_grace_seconds,
+                leeway=self.verifier_leeway_seconds,
+            ),
+            publish_lead=self.key_publish_lead_seconds,
+            retire_lag=self.key_retire_lag_seconds,
+        )
+        for name, needed in policy.contradictions():
+            raise ConfigurationError(
+                f"{PREFIX}KEY_{name.upper()}_SECONDS is less than the other settings call for: {needed}; "
+                "raise it, or lower what it is made of"
+            )
+        return policy
 
 
 class Variable(Struct, frozen=True):

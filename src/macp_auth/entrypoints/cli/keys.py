@@ -21,7 +21,7 @@ def generate(alg: str, kid: str | None) -> None:
     The output is a secret: send it to a secret store, not to a terminal that is recorded.
     """
     from macp_auth.adapters import jose  # noqa: PLC0415 - cryptography takes a while to import
-    from macp_auth.adapters.env_jwk import MAX_KID_CHARS  # noqa: PLC0415
+    from macp_auth.adapters.jwk_document import MAX_KID_CHARS  # noqa: PLC0415
     from macp_auth.domain.keys import Algorithm, thumbprint  # noqa: PLC0415
 
     if kid is not None and not 0 < len(kid) <= MAX_KID_CHARS:

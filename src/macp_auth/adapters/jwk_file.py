@@ -1,0 +1,135 @@
+"""``jwk-file``: private keys from a file that may change while the service runs.
+
+Settings:
+    ``MACP_AUTH_SIGNING_KEYS_FILE``  the path of a private JWK Set. It may be, or lie behind, a
+        symbolic link: Kubernetes updates a mounted Secret by swapping one.
+The schedule stands in the file, in standard members: ``iat``, when a key was made; ``nbf``, when it
+    starts signing (absent: a publish lead after ``iat``); ``exp``, when it leaves the JWKS.
+    ``macp-auth keys rotate`` and ``revoke`` write them.
+Privileges: to read the file, which nobody else may write and only its owner and group may read.
+Fails: at start-up, on a file that could not mint a token that verifies. Later, a missing, half-written
+    or broken file keeps the last good keys in force, and every reading logs why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from macp_auth.adapters.hookspecs import SignerPlugin, hookimpl
+from macp_auth.adapters.jose import PrivateKey, sign
+from macp_auth.adapters.jwk_document import JWK, read_jwks
+from macp_auth.adapters.local import key_version
+from macp_auth.domain.errors import SignerMisconfigured, SignerUnavailable, UnknownKid
+from macp_auth.domain.keys import KeyVersion
+from macp_auth.domain.signer import Signer
+
+_MAX_BYTES = 1024 * 1024  # a mistyped path must not be read into memory whole
+_TOO_OPEN = stat.S_IWGRP | stat.S_IRWXO
+
+
+class JWKFileSettings(Struct, frozen=True):
+    """What may be set."""
+
+    signing_keys_file: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="The private JWK Set's path.",
+            extra={"expects": "the path of a JWK Set"},
+        ),
+    ]
+
+
+def read_keys_file(path: Path) -> list[JWK]:
+    """Return the keys of the file, in its order.
+
+    Raises:
+        SignerUnavailable: it can't be read.
+        SignerMisconfigured: others may read or write it, or it is no usable JWK Set.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise SignerUnavailable(f"{path} can't be read: {error.strerror}") from None
+    if mode & _TOO_OPEN:
+        raise SignerMisconfigured(
+            f"{path} holds private keys, and its mode {mode:04o} lets others at them; "
+            "chmod 600 it (in a Kubernetes volume: defaultMode: 0440)"
+        )
+    if len(content) > _MAX_BYTES:
+        raise SignerMisconfigured(f"{path} is over {_MAX_BYTES} bytes; is it a JWK Set?")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise SignerMisconfigured(f"{path} is not UTF-8") from None
+    return read_jwks(text, str(path))
+
+
+def prepare(settings: JWKFileSettings) -> str:
+    """Read the file once, so that a bad one stops the start-up; each worker reads it for itself."""
+    try:
+        read_keys_file(Path(settings.signing_keys_file))
+    except (SignerUnavailable, SignerMisconfigured) as error:
+        raise SignerMisconfigured(f"MACP_AUTH_SIGNING_KEYS_FILE: {error}") from None
+    return settings.signing_keys_file
+
+
+def version_of(jwk: JWK) -> KeyVersion:
+    """Return the key version that ``jwk`` describes."""
+    return msgspec.structs.replace(
+        key_version(jwk.kid, jwk.public, can_sign=jwk.can_sign),
+        created_at=jwk.issued_at,
+        not_before=jwk.not_before,
+        not_after=jwk.expires,
+    )
+
+
+class JWKFileSigner(Signer):
+    """Signs with the keys that were in the file when it was last read and good."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._private: dict[str, PrivateKey] | None = {}
+
+    async def key_versions(self) -> Sequence[KeyVersion]:
+        """Read the file anew; a version that is no longer in it can't sign from here on."""
+        keys = await asyncio.to_thread(read_keys_file, self._path)  # a network file system may hang
+        if self._private is None:
+            raise SignerUnavailable("the signer is closed")
+        self._private = {key.kid: key.private for key in keys if key.private is not None}
+        return [version_of(key) for key in keys]
+
+    async def sign(self, kid: str, signing_input: bytes) -> bytes:
+        """Sign on the event loop, like a key from the environment."""
+        if self._private is None:
+            raise SignerUnavailable("the signer is closed")
+        key = self._private.get(kid)
+        if key is None:
+            raise UnknownKid(kid)
+        return sign(key, signing_input)
+
+    async def aclose(self) -> None:
+        """Drop the private keys."""
+        self._private = None
+
+
+@hookimpl
+def macp_auth_signer() -> SignerPlugin:
+    """Register the signer."""
+    return SignerPlugin(
+        name="jwk-file",
+        settings=JWKFileSettings,
+        settings_prefix="MACP_AUTH_",
+        prepare=prepare,
+        open=JWKFileSigner,
+    )

@@ -1,0 +1,167 @@
+"""When a key is published, signs, and leaves: one pure function of the versions, the policy and the time.
+
+A verifier caches the published keys, and the MACP runtime does not fetch them again for a kid that
+it does not know. So a key must have been published for long enough before it signs (the *publish
+lead*), and stay for as long as a token that it signed can be alive (the *retire lag*). Everything
+follows from times that the backend itself keeps, so every replica reaches the same answer without
+a lock, a leader or a database. States are named as in NIST SP 800-57 part 1, section 7.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from enum import StrEnum
+
+from msgspec import Struct
+
+from macp_auth.domain.errors import SignerMisconfigured
+from macp_auth.domain.keys import KeyVersion
+
+
+class State(StrEnum):
+    """What a published key is for."""
+
+    PRE_ACTIVATION = "pre-activation"
+    """Published so that verifiers learn of it; does not sign yet."""
+    ACTIVE = "active"
+    """Signs."""
+    DEACTIVATED = "deactivated"
+    """Published for the tokens that it signed; signs no more."""
+
+
+class Timing(Struct, frozen=True):
+    """How long a new key is published before it signs, and an old one after."""
+
+    publish_lead: int
+    """Seconds from a version's creation to its first signature."""
+    retire_lag: int
+    """Seconds from a version's last signature until it leaves the JWKS."""
+
+
+class KeyStatus(Struct, frozen=True, kw_only=True):
+    """One published key, now."""
+
+    version: KeyVersion
+    state: State
+    since: float | None
+    """When it came into this state, in seconds since the epoch; None if nothing tells."""
+    next_change: float | None
+    """When it leaves this state; None if nothing is planned."""
+    why: str
+    """What happens then."""
+
+
+class Schedule(Struct, frozen=True):
+    """What is in force."""
+
+    signing: KeyVersion
+    keys: tuple[KeyStatus, ...]
+    """Every published key, in the backend's order. Holds ``signing``; never empty."""
+
+    @property
+    def next_change(self) -> float | None:
+        """When the first of the keys changes its state, in seconds since the epoch."""
+        return min((key.next_change for key in self.keys if key.next_change is not None), default=None)
+
+
+def schedule(versions: Sequence[KeyVersion], timing: Timing, now: float) -> Schedule:
+    """Return what is in force at ``now``, in seconds since the epoch.
+
+    The newest version whose time to sign has come signs. If there is none (a first key, or the
+    others were withdrawn), the one whose time comes next signs at once: it has been published for
+    longest. A version that a newer one replaced stays for the retire lag; one with an expiry stops
+    signing a retire lag before it, so that no token outlives its key.
+
+    Raises:
+        SignerMisconfigured: no version can sign, or two share a kid.
+    """
+    if len({version.kid for version in versions}) < len(versions):
+        raise SignerMisconfigured("the signer offers two key versions with the same kid")
+    signers = _oldest_first([version for version in versions if version.can_sign], timing)
+    if not signers:
+        raise SignerMisconfigured("the signer offers no key version that can sign")
+    signing = _choose(signers, timing, now)
+    published = (_status(version, signing, signers, timing, now) for version in versions)
+    return Schedule(signing, tuple(key for key in published if key is not None))
+
+
+def starts_signing(version: KeyVersion, timing: Timing) -> float:
+    """When ``version`` may sign: its own time, else a publish lead after its creation, else always."""
+    if version.not_before is not None:
+        return version.not_before
+    return -math.inf if version.created_at is None else version.created_at + timing.publish_lead
+
+
+def _oldest_first(signers: list[KeyVersion], timing: Timing) -> list[KeyVersion]:
+    # Where times say nothing, the first in the backend's order is the one to sign, so it counts as newest.
+    newest_last = list(reversed(signers))
+    newest_last.sort(key=lambda version: starts_signing(version, timing))
+    return newest_last
+
+
+def _must_stop(version: KeyVersion, timing: Timing) -> float:
+    """When ``version`` must stop signing for its own expiry's sake."""
+    return math.inf if version.not_after is None else version.not_after - timing.retire_lag
+
+
+def _choose(signers: list[KeyVersion], timing: Timing, now: float) -> KeyVersion:
+    due = [v for v in signers if starts_signing(v, timing) <= now < _must_stop(v, timing)]
+    if due:
+        return due[-1]
+    to_come = [v for v in signers if now < starts_signing(v, timing) and now < _must_stop(v, timing)]
+    if to_come:
+        return to_come[0]
+    # All are past their time. A late signature is better than none: the longest-lived one goes on.
+    return max(signers, key=lambda version: _must_stop(version, timing))
+
+
+def _status(
+    version: KeyVersion, signing: KeyVersion, signers: list[KeyVersion], timing: Timing, now: float
+) -> KeyStatus | None:
+    """Return how ``version`` is published, or None if it is not."""
+    if version is signing:
+        return _active(version, signers, timing, now)
+    start = starts_signing(version, timing)
+    if version.can_sign and now < start:
+        return KeyStatus(
+            version=version,
+            state=State.PRE_ACTIVATION,
+            since=version.created_at,
+            next_change=start,
+            why="starts signing",
+        )
+    stopped = _stops_signing(version, signers, timing) if version.can_sign else None
+    leaves = _leaves(version, stopped, timing)
+    if leaves is not None and leaves <= now:
+        return None
+    why = "stays until it is removed" if leaves is None else "leaves the JWKS"
+    return KeyStatus(version=version, state=State.DEACTIVATED, since=stopped, next_change=leaves, why=why)
+
+
+def _active(version: KeyVersion, signers: list[KeyVersion], timing: Timing, now: float) -> KeyStatus:
+    start = starts_signing(version, timing)
+    stops = _stops_signing(version, signers, timing)
+    if stops is not None and stops <= now:
+        stops = None
+    return KeyStatus(
+        version=version,
+        state=State.ACTIVE,
+        since=start if math.isfinite(start) and start <= now else version.created_at,
+        next_change=stops,
+        why="signs until it is replaced" if stops is None else "stops signing",
+    )
+
+
+def _stops_signing(version: KeyVersion, signers: list[KeyVersion], timing: Timing) -> float | None:
+    """When the next newer version takes over, or its own expiry makes it stop; None if neither is known."""
+    newer = signers[signers.index(version) + 1 :]
+    takes_over = starts_signing(newer[0], timing) if newer else math.inf
+    stops = min(takes_over, _must_stop(version, timing))
+    return stops if math.isfinite(stops) else None
+
+
+def _leaves(version: KeyVersion, stopped: float | None, timing: Timing) -> float | None:
+    if version.not_after is not None:
+        return version.not_after
+    return None if stopped is None else stopped + timing.retire_lag
