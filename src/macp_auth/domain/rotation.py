@@ -86,6 +86,34 @@ def schedule(versions: Sequence[KeyVersion], timing: Timing, now: float) -> Sche
     return Schedule(signing, tuple(key for key in published if key is not None))
 
 
+class Lifetime(Struct, frozen=True, kw_only=True):
+    """The times of one published key, in seconds since the epoch; None where nothing tells."""
+
+    status: KeyStatus
+    signs_from: float | None
+    signs_until: float | None
+    leaves: float | None
+
+
+def lifetimes(versions: Sequence[KeyVersion], timing: Timing, now: float) -> list[Lifetime]:
+    """Return when each key that is published at ``now`` begins to sign, stops, and leaves."""
+    signers = _oldest_first([version for version in versions if version.can_sign], timing)
+    return [_lifetime(status, signers, timing, now) for status in schedule(versions, timing, now).keys]
+
+
+def _lifetime(status: KeyStatus, signers: list[KeyVersion], timing: Timing, now: float) -> Lifetime:
+    version = status.version
+    if not version.can_sign:
+        return Lifetime(status=status, signs_from=None, signs_until=None, leaves=version.not_after)
+    start: float | None = starts_signing(version, timing)
+    if start == -math.inf or (status.state is State.ACTIVE and start is not None and start > now):
+        start = status.since
+    stops = _stops_signing(version, signers, timing)
+    return Lifetime(
+        status=status, signs_from=start, signs_until=stops, leaves=_leaves(version, stops, timing)
+    )
+
+
 def starts_signing(version: KeyVersion, timing: Timing) -> float:
     """When ``version`` may sign: its own time, else a publish lead after its creation, else always."""
     if version.not_before is not None:

@@ -1,31 +1,97 @@
-"""``macp-auth keys``: make keys."""
+"""``macp-auth keys``: make keys and look at them."""
 
 from __future__ import annotations
 
 import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
+
+if TYPE_CHECKING:  # these take a while to import, and `--help` should not wait
+    from macp_auth.adapters.jose import PrivateKey
+    from macp_auth.entrypoints.inspection import ConfiguredKeys
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+ALGORITHM = click.Choice(["RS256", "ES256"])
 
 
 @click.group()
 def keys() -> None:
-    """Make signing keys."""
+    """Make signing keys, look at them, and change them."""
 
 
 @keys.command()
-@click.option("--alg", type=click.Choice(["RS256", "ES256"]), default="RS256", show_default=True)
+@click.option("--alg", type=ALGORITHM, default="RS256", show_default=True)
 @click.option("--kid", help="The key id.  [default: the key's RFC 7638 thumbprint]")
 def generate(alg: str, kid: str | None) -> None:
     """Print a new private key as a JWK, for MACP_AUTH_SIGNING_KEY_JSON.
 
     The output is a secret: send it to a secret store, not to a terminal that is recorded.
     """
-    from macp_auth.adapters import jose  # noqa: PLC0415 - cryptography takes a while to import
+    from macp_auth.adapters.jwk_file_editor import new_jwk  # noqa: PLC0415 - cryptography takes a while
+
+    click.echo(json.dumps(new_jwk(*new_key(alg, kid))))
+
+
+@keys.command("list")
+@click.argument("file", type=FILE, required=False)
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def list_keys(file: Path | None, as_json: bool) -> None:  # noqa: FBT001 - a command line flag
+    """Show the published keys, what each is for, and when that changes.
+
+    The keys are those of FILE, or of the signer that the environment configures.
+    """
+    from macp_auth.domain.rotation import schedule  # noqa: PLC0415
+    from macp_auth.entrypoints import key_table  # noqa: PLC0415
+    from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
+
+    now = time.time()
+    with told_plainly():
+        configured = _configured(file)
+        in_force = schedule(configured.versions, configured.policy.timing, now)
+    click.echo(key_table.as_json(in_force) if as_json else key_table.as_text(in_force, now))
+
+
+@keys.command()
+@click.argument("file", type=FILE, required=False)
+@click.option("--svg", type=FILE, help="Write the drawing to this file, as SVG.")
+def timeline(file: Path | None, svg: Path | None) -> None:
+    """Draw the keys over time: a bar a key, with its signing span marked.
+
+    The keys are those of FILE, or of the signer that the environment configures.
+    """
+    from macp_auth.domain.rotation import lifetimes  # noqa: PLC0415
+    from macp_auth.entrypoints import timeline as drawing  # noqa: PLC0415
+    from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
+
+    now = time.time()
+    with told_plainly():
+        configured = _configured(file)
+        spans = lifetimes(configured.versions, configured.policy.timing, now)
+    if svg is None:
+        click.echo(drawing.as_text(spans, now))
+    else:
+        svg.write_text(drawing.as_svg(spans, now))
+
+
+def _configured(file: Path | None) -> ConfiguredKeys:
+    from macp_auth.entrypoints import inspection  # noqa: PLC0415
+
+    if file is None:
+        return inspection.keys_of_service(os.environ)
+    return inspection.keys_of_file(file, os.environ)
+
+
+def new_key(alg: str, kid: str | None) -> tuple[PrivateKey, str]:
+    """Return a new private key, and the kid that was asked for or its thumbprint."""
+    from macp_auth.adapters import jose  # noqa: PLC0415
     from macp_auth.adapters.jwk_document import MAX_KID_CHARS  # noqa: PLC0415
     from macp_auth.domain.keys import Algorithm, thumbprint  # noqa: PLC0415
 
     if kid is not None and not 0 < len(kid) <= MAX_KID_CHARS:
         raise click.BadParameter(f"must be 1 to {MAX_KID_CHARS} characters", param_hint="--kid")
     key = jose.generate(Algorithm(alg))
-    kid = kid or thumbprint(jose.public_jwk(key.public_key()))
-    click.echo(json.dumps({**jose.private_jwk(key), "kid": kid, "alg": alg, "use": "sig"}))
+    return key, kid or thumbprint(jose.public_jwk(key.public_key()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import rich_click as click
 
 from macp_auth import __version__
+from macp_auth.entrypoints.cli.key_changes import revoke, rotate
 from macp_auth.entrypoints.cli.keys import keys
 from macp_auth.entrypoints.cli.serve import serve
 from macp_auth.entrypoints.cli.verify import verify
@@ -18,4 +19,6 @@ def root() -> None:
 
 root.add_command(serve)
 root.add_command(keys)
+keys.add_command(rotate)
+keys.add_command(revoke)
 root.add_command(verify)

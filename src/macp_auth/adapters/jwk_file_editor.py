@@ -1,0 +1,122 @@
+"""Changes a private JWK Set file, whole or not at all, and never while somebody else does.
+
+Members that this service does not know are kept as they are.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from macp_auth.adapters import jose
+from macp_auth.adapters.jwk_document import DEFAULT_KID
+from macp_auth.adapters.jwk_file import read_keys_file, version_of
+from macp_auth.domain.errors import SignerMisconfigured
+from macp_auth.domain.key_changes import Rotation
+from macp_auth.domain.keys import KeyVersion
+
+_OWNER_ONLY = 0o600
+
+
+class JWKFileEditor:
+    """An open, locked keys file: what it holds now, and the changes that can be made to it."""
+
+    def __init__(self, path: Path, mode: int, versions: list[KeyVersion], jwks: list[dict[str, Any]]) -> None:
+        self._path = path
+        self._mode = mode
+        self._jwks = jwks
+        self.versions = versions
+
+    def rotate(self, rotation: Rotation, new: jose.PrivateKey, kid: str, now: float) -> None:
+        """Add ``new``, let the retiring key go, and drop those that are gone."""
+        gone = {version.kid for version in rotation.gone}
+        kept = [jwk for jwk in self._jwks if _kid(jwk) not in gone]
+        for jwk in kept:
+            if _kid(jwk) == rotation.retiring.kid:
+                jwk["exp"] = rotation.retiring_leaves
+        self._jwks = [*kept, new_jwk(new, kid, issued_at=now, not_before=rotation.signs_from)]
+
+    def revoke(self, kid: str) -> None:
+        """Take ``kid`` out."""
+        self._jwks = [jwk for jwk in self._jwks if _kid(jwk) != kid]
+
+    def save(self) -> None:
+        """Put the changed file in the place of the old one.
+
+        Raises:
+            SignerMisconfigured: the folder can't be written.
+        """
+        _write(self._path, self._jwks, self._mode)
+
+
+@contextmanager
+def edit_jwk_file(path: Path) -> Iterator[JWKFileEditor]:
+    """Open ``path`` for one change.
+
+    Raises:
+        SignerUnavailable: it can't be read.
+        SignerMisconfigured: it is no good keys file, or somebody else is changing it.
+    """
+    path = path.resolve()  # behind a symbolic link, the file itself is replaced
+    versions = [version_of(jwk) for jwk in read_keys_file(path)]
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SignerMisconfigured(f"{path} is being changed by another command; try again") from None
+        document = json.load(file)
+        status = os.fstat(file.fileno())
+        if status.st_ino != path.stat().st_ino:
+            raise SignerMisconfigured(f"{path} was changed a moment ago; try again")
+        yield JWKFileEditor(path, stat.S_IMODE(status.st_mode), versions, document.get("keys", [document]))
+
+
+def create_jwk_file(path: Path, key: jose.PrivateKey, kid: str, now: float) -> None:
+    """Make ``path``, readable by its owner only, with a first key.
+
+    Raises:
+        SignerMisconfigured: the folder can't be written.
+    """
+    _write(path, [new_jwk(key, kid, issued_at=now)], _OWNER_ONLY)
+
+
+def new_jwk(
+    key: jose.PrivateKey, kid: str, *, issued_at: float | None = None, not_before: float | None = None
+) -> dict[str, Any]:
+    """Return the private JWK of a new key, with its times in whole seconds."""
+    times = {"iat": issued_at, "nbf": not_before}
+    return {
+        **jose.private_jwk(key),
+        "kid": kid,
+        "alg": jose.algorithm_of(key).value,
+        "use": "sig",
+        **{name: int(value) for name, value in times.items() if value is not None},
+    }
+
+
+def _write(path: Path, jwks: list[dict[str, Any]], mode: int) -> None:
+    """Write beside ``path``, then replace it: a reader sees the old file or the new one, whole."""
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            json.dump({"keys": jwks}, file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(file.name, mode)  # noqa: PTH101 - the name of a file object
+        os.replace(file.name, path)  # noqa: PTH105
+    except OSError as error:
+        raise SignerMisconfigured(
+            f"{path} can't be written: {error.strerror}; a mounted Secret is read-only: change a copy of it, "
+            "and update the Secret from that"
+        ) from None
+
+
+def _kid(jwk: dict[str, Any]) -> Any:
+    return jwk.get("kid", DEFAULT_KID)

@@ -1,0 +1,95 @@
+"""``macp-auth keys rotate`` and ``revoke``: change the keys file of a running service."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import rich_click as click
+
+from macp_auth.entrypoints.cli.keys import ALGORITHM, FILE, new_key
+
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option("--alg", type=ALGORITHM, help="The new key's algorithm.  [default: as the signing key]")
+@click.option("--kid", help="The new key's id.  [default: its RFC 7638 thumbprint]")
+@click.option(
+    "--at", metavar="TIME", help="When it starts signing: +2h, or 2026-12-01T06:00Z.  [default: when safe]"
+)
+@_DRY_RUN
+def rotate(file: Path, alg: str | None, kid: str | None, at: str | None, dry_run: bool) -> None:  # noqa: FBT001
+    """Add a key to FILE that starts signing after the publish lead; the old one goes after the retire lag.
+
+    A service with MACP_AUTH_SIGNING_KEYS_FILE=FILE follows by itself. A request that would make verifiers
+    reject good tokens is refused, and the rule named. A FILE that does not exist is made, with a first key
+    that signs at once.
+    """
+    from macp_auth.adapters.jwk_file_editor import create_jwk_file, edit_jwk_file  # noqa: PLC0415
+    from macp_auth.domain.key_changes import plan_rotation  # noqa: PLC0415
+    from macp_auth.entrypoints import change_report, inspection  # noqa: PLC0415
+    from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
+
+    now = time.time()
+    starts = _time(at, now)
+    with told_plainly():
+        timing = inspection.policy_of(os.environ).timing
+        if not file.exists():
+            key, kid = new_key(alg or "RS256", kid)
+            click.echo(change_report.first_key(file, kid))
+            if not dry_run:
+                create_jwk_file(file, key, kid, now)
+        else:
+            with edit_jwk_file(file) as editor:
+                rotation = plan_rotation(editor.versions, timing, now, starts)
+                key, kid = new_key(alg or rotation.retiring.algorithm.value, kid)
+                editor.rotate(rotation, key, kid, now)
+                click.echo(change_report.rotation(rotation, kid, timing, now))
+                if not dry_run:
+                    editor.save()
+    _say_if_dry(dry_run)
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.argument("kid")
+@_DRY_RUN
+def revoke(file: Path, kid: str, dry_run: bool) -> None:  # noqa: FBT001
+    """Take the key KID out of FILE now: no token of it may be trusted any more.
+
+    Prints until when which kind of verifier may still accept it.
+    """
+    from macp_auth.adapters.jwk_file_editor import edit_jwk_file  # noqa: PLC0415
+    from macp_auth.domain.key_changes import after_revocation  # noqa: PLC0415
+    from macp_auth.entrypoints import change_report, inspection  # noqa: PLC0415
+    from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
+
+    now = time.time()
+    with told_plainly():
+        policy = inspection.policy_of(os.environ)
+        with edit_jwk_file(file) as editor:
+            in_force = after_revocation(editor.versions, kid, policy.timing, now)
+            editor.revoke(kid)
+            click.echo(change_report.revocation(kid, in_force, policy, now))
+            if not dry_run:
+                editor.save()
+    _say_if_dry(dry_run)
+
+
+def _time(text: str | None, now: float) -> float | None:
+    from macp_auth.entrypoints.times import parse_time  # noqa: PLC0415
+
+    if text is None:
+        return None
+    try:
+        return parse_time(text, now)
+    except ValueError:
+        raise click.BadParameter("must be like +90m, or like 2026-12-01T06:00Z", param_hint="--at") from None
+
+
+def _say_if_dry(dry_run: bool) -> None:  # noqa: FBT001
+    if dry_run:
+        click.echo("dry run: nothing was written")

@@ -1,0 +1,47 @@
+"""Times as people write and read them on the command line."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DELAY = re.compile(r"\+(\d+)([smhd])")
+
+
+def parse_time(text: str, now: float) -> float:
+    """Return the time that ``text`` means, in seconds since the epoch.
+
+    ``+90m`` (s, m, h or d from now), or ISO 8601 with a time zone: ``2026-12-01T06:00Z``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if delay := _DELAY.fullmatch(text):
+        return now + int(delay[1]) * _UNITS[delay[2]]
+    moment = dt.datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("no time zone")
+    return moment.timestamp()
+
+
+def utc(seconds: float) -> str:
+    """Return a time in ISO 8601, in UTC, to the second."""
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in its two largest units: ``1h 15m``."""
+    left = round(abs(seconds))
+    parts = []
+    for unit, size in reversed(_UNITS.items()):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2]) or "0s"
+
+
+def from_now(seconds: float, now: float) -> str:
+    """Return a time with how far it is from ``now``: ``2026-12-01T06:00:00Z (in 1h 15m)``."""
+    distance = f"in {duration(seconds - now)}" if seconds >= now else f"{duration(seconds - now)} ago"
+    return f"{utc(seconds)} ({distance})"
