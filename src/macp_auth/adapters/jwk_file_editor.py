@@ -105,16 +105,21 @@ def _write(path: Path, jwks: list[dict[str, Any]], mode: int) -> None:
     """Write beside ``path``, then replace it: a reader sees the old file or the new one, whole."""
     try:
         with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            json.dump({"keys": jwks}, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(file.name, mode)  # noqa: PTH101 - the name of a file object
-        os.replace(file.name, path)  # noqa: PTH105
+            beside = Path(file.name)
+            try:
+                json.dump({"keys": jwks}, file, indent=2)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+                beside.chmod(mode)
+                beside.replace(path)
+            except OSError:
+                beside.unlink()
+                raise
     except OSError as error:
         raise SignerMisconfigured(
-            f"{path} can't be written: {error.strerror}; a mounted Secret is read-only: change a copy of it, "
-            "and update the Secret from that"
+            f"{path} can't be written: {error.strerror}; nothing was changed. (A mounted Secret is read-only: "
+            "change a copy of it, and update the Secret from that.)"
         ) from None
 
 
