@@ -165,7 +165,7 @@ def test_full_disk(keys: Command, file: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "macp_auth", "keys", "rotate", "keys.json"],
         cwd=file.parent, env=clean_environment(), capture_output=True, text=True, timeout=20, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),  # noqa: PLW1509 - no threads here
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
     )  # fmt: skip
     assert run.returncode == 2
     assert "can't be written: File too large" in run.stderr

@@ -118,7 +118,7 @@ def _write(path: Path, jwks: list[dict[str, Any]], mode: int) -> None:
                 raise
     except OSError as error:
         raise SignerMisconfigured(
-            f"{path} can't be written: {error.strerror}; nothing was changed. (A mounted Secret is read-only: "
+            f"{path} can't be written: {error.strerror}; nothing changed. (A mounted Secret is read-only: "
             "change a copy of it, and update the Secret from that.)"
         ) from None
 
