@@ -6,10 +6,10 @@ STAMP  := $(VENV)/.installed
 UV     := uv==0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check fmt fuzz bench lock clean
+.PHONY: help install serve test check fmt fuzz rotation-drill bench lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make .venv with the locked dependencies (quick when nothing changed)
 
@@ -39,6 +39,9 @@ fmt: install ## format, and mend what the linter can
 
 fuzz: install ## generated bodies for as long as asked: make fuzz SECONDS=600
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
+
+rotation-drill: install ## 100,000 tokens over many rotations, judged by real verifiers: some minutes
+	$(BIN)/python -m tests.drill $(DRILL_ARGS)
 
 bench: install ## tokens/s, latency and CPU beside a bare signature (needs wrk)
 	$(BIN)/python -m benchmarks.bench $(BENCH_ARGS)

@@ -1,0 +1,36 @@
+"""Keys rotate and are revoked under load, and real verifiers judge every token until it ends.
+
+``make rotation-drill`` is the long form.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.drill.drill import Size, run_drill
+from tests.drill.scenario import Scenario
+
+
+def test_no_token_is_lost_or_wrongly_rejected_while_keys_rotate(tmp_path: Path) -> None:
+    """Three rotations, with a change of algorithm and back, and a revocation, at the least lead allowed."""
+    report = run_drill(Size(tokens=3000, rotations=3, spacing=4, seconds=60), Scenario(), tmp_path)
+    assert not report.faults, str(report)
+    assert len(report.algorithms) >= 4
+    assert len(report.ledger.revoked) == 1
+    if report.missing:
+        pytest.skip(f"all passed, but without {dict(report.missing)}")
+
+
+def test_verifiers_reject_tokens_when_the_publish_lead_is_too_short(tmp_path: Path) -> None:
+    """The drill can fail: told of caches shorter than they are, the service signs with a key too early."""
+    scenario = Scenario(cache_ttl=15, claimed_cache_ttl=0, claimed_stale_grace=0, max_age=0)
+    size = Size(tokens=0, rotations=1, revoke=False, seconds=60)
+    report = run_drill(size, scenario, tmp_path, verifiers=("macp-runtime", "envoy"))
+    assert not report.ledger.losses, str(report)
+    assert report.ledger.tallies
+    for name, tally in report.ledger.tallies.items():
+        assert tally.wrongly_rejected, f"{name} rejected nothing:\n{report}"
+    if report.missing:
+        pytest.skip(f"all passed, but without {dict(report.missing)}")
