@@ -33,7 +33,23 @@ def test_defaults_are_the_references() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("PORT", value) for value in ("abc", "-1", "0", "65536", "3200.5", "0x50", " ", "3200 ", "٣")),
+        *(
+            ("PORT", value)
+            for value in (
+                "abc",
+                "-1",
+                "0",
+                "65536",
+                "3200.5",
+                "0x50",
+                " ",
+                "3200 ",
+                "٣",
+                "1e3",
+                "3200.0",
+                "null",
+            )
+        ),
         *(("MACP_AUTH_WORKERS", value) for value in ("0", "-1", "two", "257", "1.5")),
         *(("MACP_AUTH_ISSUER", value) for value in (" ", "\t", "x" * 1025, "a\udcffb")),
         *(("MACP_AUTH_AUDIENCE", value) for value in (" ", "x" * 1025)),
@@ -41,7 +57,10 @@ def test_defaults_are_the_references() -> None:
             ("MACP_AUTH_MAX_TTL_SECONDS", value)
             for value in ("0", "-5", "1.5", "inf", "nan", "1e21", "abc", "9" * 5000)
         ),
-        *(("MACP_AUTH_DEFAULT_TTL_SECONDS", value) for value in ("0", "-1", "3601", "99999", "nan", "x")),
+        *(
+            ("MACP_AUTH_DEFAULT_TTL_SECONDS", value)
+            for value in ("0", "-1", "3601", "99999", "nan", "x", "null", "1e2")
+        ),
         *(("MACP_AUTH_SENDER_PATTERN", value) for value in ("(", "[a", "*", "(?P<a>x)(?P<a>y)")),
         *(("MACP_AUTH_JWKS_MAX_AGE_SECONDS", value) for value in ("-1", "86401", "soon")),
         *(("MACP_AUTH_SIGNING_ALG", value) for value in ("HS256", "rs256", "none", "RS256,ES256")),

@@ -100,6 +100,7 @@ def _with(jwk: dict[str, Any], **changes: Any) -> dict[str, Any]:
         (lambda: jwks.of_kind("ed25519"), "kty is neither"),
         (lambda: jwks.rsa(1024), "1024 bits"),
         (lambda: _with(jwks.public(jwks.rsa()), n=jwks.rsa(1024)["n"]), "1024 bits"),
+        (lambda: _with(jwks.rsa(), n=base64url(b"\xff" * 1025)), "8200 bits; the most is 8192"),
         (lambda: _with(jwks.rsa(), n=None), "n is missing"),
         (lambda: _with(jwks.rsa(), e=3), "e is missing or not a string"),
         (lambda: _with(jwks.rsa(), e="AQAB=="), "e is not base64url"),

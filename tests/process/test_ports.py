@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.service import Service, clean_environment
+from tests.support.service import Service, clean_environment, free_port
 
 
 def serve(port: int, workers: str) -> subprocess.CompletedProcess[str]:
@@ -74,3 +75,19 @@ def test_the_port_can_be_had_again_at_once(start_service: Callable[..., Service]
     assert service.process.wait(10) == 0
     with socket.create_server(("127.0.0.1", service.port)):
         pass
+
+
+@pytest.mark.parametrize("host", ["a..b", ".", "a" * 64, "no-such-host.invalid", "192.0.2.1"])
+def test_a_host_that_cannot_be_listened_on(host: str) -> None:
+    """The message names the variable, and not what is in it."""
+    run = subprocess.run(
+        [sys.executable, "-m", "macp_auth", "serve", "--port", str(free_port())],
+        env=clean_environment({"MACP_AUTH_HOST": host}),
+        capture_output=True,
+        text=True,
+        timeout=5,
+        check=False,
+    )
+    assert run.returncode == 2
+    assert "MACP_AUTH_HOST" in json.loads(run.stderr)["error"]
+    assert host == "." or host not in run.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 
+import psutil
 import pytest
 
 from tests.support.processes import (
@@ -17,7 +18,7 @@ from tests.support.processes import (
     send_and_read_to_end,
 )
 from tests.support.service import Service
-from tests.support.wire import read_answer, request_bytes
+from tests.support.wire import exchange, read_answer, request_bytes
 
 MINT = mint_bytes()
 HEALTH = request_bytes("GET", "/healthz", [("Host", "localhost")])
@@ -99,6 +100,10 @@ REFUSED = {
     "a method in lower case": (400, MINT.replace(b"POST", b"post")),
     "a target in absolute form": (404, MINT.replace(b"/tokens", b"http://localhost/tokens")),
     "a target in asterisk form": (404, request_bytes("OPTIONS", "*", [("Host", "localhost")])),
+    "CONNECT to a path": (404, request_bytes("CONNECT", "/tokens", [("Host", "localhost")])),
+    "a space in Host": (400, HEALTH.replace(b"localhost", b"local host")),
+    "a path in Host": (400, MINT.replace(b"localhost", b"localhost/x")),
+    "an expectation of something else": (417, with_length("Expect: more")),
     "CONNECT": (404, request_bytes("CONNECT", "localhost:443", [("Host", "localhost:443")])),
     "1500 headers": (431, with_length(*[f"X-{number}: a" for number in range(1500)])),
     "101 headers": (431, with_length(*[f"X-{number}: a" for number in range(98)])),
@@ -159,6 +164,56 @@ def test_a_header_section_that_never_ends_is_refused(service: Service, drip: byt
         assert sent < 4 * 2**20
         assert_refused(read_to_end(sock), 431)
     service.mint()
+
+
+CHUNKED_MINT = mint_with("Transfer-Encoding: chunked", body=CHUNKED_BODY)
+
+
+@pytest.mark.parametrize(
+    ("removed", "trailer", "status"),
+    [
+        (b"Content-Type: application/json\r\n", b"Content-Type: application/json\r\n", 415),
+        (b"", b"Content-Encoding: gzip\r\n", 200),
+        (b"", b"Content-Type: text/plain\r\nHost: b\r\n", 200),
+    ],
+)
+def test_a_trailer_is_no_header(service: Service, removed: bytes, trailer: bytes, status: int) -> None:
+    """What follows the last chunk can neither mend nor spoil a request that was checked before."""
+    raw = CHUNKED_MINT.replace(removed, b"").removesuffix(b"\r\n") + trailer + b"\r\n"
+    assert exchange(service.port, raw).status == status
+
+
+def test_trailers_without_end_are_cut(service: Service) -> None:
+    """They cost bandwidth, and no memory: the connection is closed at the limit for a whole request."""
+    process = psutil.Process(service.process.pid)
+    before = process.memory_info().rss
+    with connection(service.port) as sock:
+        sock.sendall(CHUNKED_MINT.removesuffix(b"\r\n"))
+        with suppress(OSError):
+            for _ in range(500):
+                sock.sendall(b"X-Trail: y\r\n" * 5000)
+        read_to_end(sock)
+    assert process.memory_info().rss - before < 20 * 1024 * 1024
+
+
+def test_a_client_that_has_said_all_is_answered(service: Service) -> None:
+    """A half-closed connection still gets every answer."""
+    with connection(service.port) as sock:
+        sock.sendall(MINT * 5)
+        sock.shutdown(socket.SHUT_WR)
+        assert [answer.status for answer in read_to_end(sock).answers()] == [200] * 5
+
+
+def test_an_upgrade_request_does_not_spoil_the_next(service: Service) -> None:
+    """A request to upgrade and close is answered, whatever else is in the packet."""
+    asked = HEALTH.replace(b"\r\n\r\n", b"\r\nUpgrade: h2c\r\nConnection: upgrade, close\r\n\r\n")
+    assert [answer.status for answer in send_and_read_to_end(service.port, asked + HEALTH).answers()] == [200]
+
+
+def test_http_1_0_gets_no_interim_answer(service: Service) -> None:
+    """It would take 100 Continue for the answer itself (RFC 9110, section 10.1.1)."""
+    raw = with_length("Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
+    assert [answer.status for answer in send_and_read_to_end(service.port, raw).answers()] == [200]
 
 
 def _has_answer(sock: socket.socket) -> bool:

@@ -30,6 +30,8 @@ PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 MIN_RSA_BITS = 2048
 """RFC 7518, section 3.3; NIST SP 800-57 part 1, table 2 (112 bits of strength)."""
+MAX_RSA_BITS = 8192
+"""A longer one takes seconds to check at start-up, and milliseconds a token."""
 _RSA_PRIMES = ("p", "q", "dp", "dq", "qi")
 _P256_BYTES = 32
 _PKCS1V15 = padding.PKCS1v15()
@@ -152,6 +154,8 @@ def _load_rsa(jwk: Mapping[str, Any]) -> rsa.RSAPrivateKey | rsa.RSAPublicKey:
     n, e = _read_uint(jwk, "n"), _read_uint(jwk, "e")
     if n.bit_length() < MIN_RSA_BITS:
         raise InvalidJWK(f"the RSA key has {n.bit_length()} bits; the least is {MIN_RSA_BITS}")
+    if n.bit_length() > MAX_RSA_BITS:
+        raise InvalidJWK(f"the RSA key has {n.bit_length()} bits; the most is {MAX_RSA_BITS}")
     public = rsa.RSAPublicNumbers(e, n)
     try:
         if "d" not in jwk:

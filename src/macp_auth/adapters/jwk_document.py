@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from macp_auth.adapters import jose
 from macp_auth.domain.errors import SignerMisconfigured
+from macp_auth.domain.json_objects import unique_members
 
 DEFAULT_KID = "key-1"
 """The kid that the reference service gives to a JWK without one."""
@@ -70,10 +71,15 @@ def read_jwks(text: str, source: str) -> list[JWK]:
     return keys
 
 
+def is_kid(text: str) -> bool:
+    """Whether ``text`` can be a kid here: not empty, not too long, and writable as UTF-8."""
+    return 0 < len(text) <= MAX_KID_CHARS and not _SURROGATE.search(text)
+
+
 def _members(text: str, source: str) -> list[tuple[str, dict[str, Any]]]:
     """Return each JWK with the words that locate it in an error message."""
     try:
-        document = json.loads(text, object_pairs_hook=_unique_members)
+        document = json.loads(text, object_pairs_hook=unique_members)
     except (ValueError, RecursionError):
         raise SignerMisconfigured(
             f"{source} is not valid JSON; it must be a private JWK or a JWK Set "
@@ -89,16 +95,9 @@ def _members(text: str, source: str) -> list[tuple[str, dict[str, Any]]]:
     return [(f"{source}: key {position} of {len(keys)}", jwk) for position, jwk in enumerate(keys, 1)]
 
 
-def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise ValueError("duplicate member")
-    return members
-
-
 def _jwk(members: dict[str, Any], where: str) -> JWK:
     kid = members.get("kid", DEFAULT_KID)
-    if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KID_CHARS or _SURROGATE.search(kid):
+    if not isinstance(kid, str) or not is_kid(kid):
         raise SignerMisconfigured(f"{where}: kid must be a string of 1 to {MAX_KID_CHARS} Unicode characters")
     try:
         key = jose.load(members)

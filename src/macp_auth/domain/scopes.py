@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from macp_auth.domain.errors import InvalidScopes, TokenTooLarge
+from macp_auth.domain.keyring import MAX_TOKEN_BYTES
 
 _USIZE_MAX = 2**64 - 1
 
@@ -53,8 +54,6 @@ _FOLDED = {name.replace("_", ""): name for name in KNOWN_SCOPES}
 _NEAR = 0.87
 # No name further than this from a known one in length can reach _NEAR.
 _FOLDED_LENGTHS = range(8, 28)
-# All names together must fit in the largest token (claims.py), with room to spare.
-_MAX_NAMES_LENGTH = 8192
 
 
 def check_scopes(scopes: object) -> dict[str, Any]:
@@ -86,7 +85,7 @@ def check_scopes(scopes: object) -> dict[str, Any]:
 
 
 def _check_unknown(names: list[str], scopes: Mapping[str, object]) -> None:
-    if sum(map(len, names)) > _MAX_NAMES_LENGTH:
+    if sum(map(len, names)) > MAX_TOKEN_BYTES:
         raise TokenTooLarge("scopes do not fit in a token")
     for name in names:
         if (known := _near_miss(name)) is not None:

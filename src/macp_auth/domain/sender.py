@@ -35,7 +35,7 @@ class SenderPolicy:
             InvalidSender: it is absent, no string, blank, framed by white space, holds a
                 character that can't be seen, or does not match the pattern.
         """
-        if not isinstance(sender, str) or not sender.strip().strip("\ufeff"):
+        if not isinstance(sender, str) or not "".join(sender.split()).strip("\ufeff"):
             raise InvalidSender("sender is required")
         if not sender.isprintable() or (not sender.isascii() and _INVISIBLE.search(sender)):
             raise InvalidSender("sender must not contain control, formatting or other invisible characters")

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import http
+import re
 import sys
 from collections.abc import Collection
 from typing import Any
@@ -36,12 +37,17 @@ MAX_HEADER_BYTES = 16 * 1024
 """Request line and header section; Node's and nginx's limits are of this order."""
 MAX_HEADERS = 100
 """Apache's LimitRequestFields."""
+MAX_REQUEST_BYTES = 1024 * 1024
+"""All of a request, with what chunks and trailers add. The application's limit for a body is far lower."""
 DRAIN_IDLE_SECONDS = 1.0
 """How long a stopping server waits for the next request on an idle connection."""
 DRAIN_RECEIVE_SECONDS = 5.0
 """How long a stopping server waits for the rest of a request, or for answers to be read."""
 LINGER_SECONDS = 2.0
 """How long a refused client may take to read its answer and go."""
+
+
+_HOST = re.compile(rb"[\w.~!$&'()*+,;=%\[\]:-]*")  # RFC 3986, section 3.2: reg-name, IP-literal and port
 
 
 class _Refused(Exception):
@@ -55,7 +61,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._running: RequestResponseCycle | None = None
         self._receiving = False  # a request has begun and not ended
-        self._in_headers = False  # until it has a cycle
+        self._in_headers = False  # and its header section has not
         self._received_bytes = 0  # of the request being received; never too low
         self._header_bytes = 0  # of its header section; never too high
         self._chunk = b""  # what is being parsed now
@@ -83,6 +89,12 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self._abandon_cycles()
         super().connection_lost(exc)
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        if self._receiving or self._idle():
+            return None
+        self._make_last()  # the client has said all, and still listens
+        return True
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._arm_write(WRITE_SECONDS)
@@ -106,6 +118,8 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             return
         if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
             self._refuse_in_turn(431, "request headers are too large")
+        elif self._receiving and self._received_bytes > MAX_REQUEST_BYTES:
+            self._refuse_in_turn(413, "the request is too large")
         elif (self._receiving or self._idle()) and self._deadline is None:
             self._arm(DRAIN_RECEIVE_SECONDS if self._draining else RECEIVE_SECONDS)
 
@@ -126,10 +140,9 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             return  # the parser stops here, and _unsupported_upgrade_warning goes on
         super().on_headers_complete()
         self._in_headers = False
-        if self._draining:
-            self.cycle.keep_alive = False
-        if not self.cycle.keep_alive:
-            self.cycle.transport = _GentlyClosed(self)  # type: ignore[assignment]  # has what a cycle uses
+        self.headers = []  # trailers come next; they are not the request's headers (RFC 9110, section 6.5.1)
+        if self._draining or not self.cycle.keep_alive:
+            self._make_last()
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -154,26 +167,40 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
             if size > MAX_HEADER_BYTES:
                 self._raise(431, "request headers are too large")
-        hosts = [name for name, _ in headers].count(b"host")
-        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
+        is_http_1_0 = self.parser.get_http_version() == "1.0"
+        hosts = [value for name, value in headers if name == b"host"]
+        if len(hosts) > 1 or not (hosts or is_http_1_0):
             self._raise(400, "exactly one Host header is required")
-        if not self.url.startswith(b"/"):
+        if hosts and not _HOST.fullmatch(hosts[0]):
+            self._raise(400, "the Host header is malformed")
+        if not self.url.startswith(b"/") or self.parser.get_method() == b"CONNECT":
             self._raise(404, "not found")
+        if is_http_1_0:
+            self.expect_100_continue = False  # it knows no interim answers (RFC 9110, section 10.1.1)
+        elif not self.expect_100_continue and any(name == b"expect" for name, _ in headers):
+            self._raise(417, "only 100-continue can be expected")
 
     def _unsupported_upgrade_warning(self) -> None:
+        # uvicorn calls this while it handles the parser's exception, which says where the headers end.
+        stopped = sys.exception()
+        assert isinstance(stopped, httptools.HttpParserUpgrade)  # noqa: S101 - the only caller
+        self._parse_without_upgrade(self._chunk[stopped.args[0] :])
+
+    def _parse_without_upgrade(self, rest: bytes) -> None:
         """Serve a request for an upgrade as if it had not asked (RFC 9110, section 7.8).
 
         ``curl --http2`` asks with every request, its body too. llhttp takes what follows the headers
-        for another protocol, so the request is parsed again, without the header that asks. uvicorn
-        calls this while it handles the parser's exception, which says where the headers end.
+        for another protocol, so the request is parsed again, without the header that asks.
         """
-        stopped = sys.exception()
-        assert isinstance(stopped, httptools.HttpParserUpgrade)  # noqa: S101 - the only caller
-        rest = self._chunk[stopped.args[0] :]
+        kept = [header for header in self.headers if header[0] != b"upgrade"]
+        if len(kept) == len(self.headers):  # what else made it an upgrade would make it one again, for ever
+            self._refuse_in_turn(400, "malformed HTTP request")
+            return
         version = self.parser.get_http_version().encode()
         lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
-        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        lines += [b"%s: %s" % header for header in kept]
         self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
         self._chunk = b"\r\n".join([*lines, b"", rest])
         self._parse_again = True
 
@@ -221,7 +248,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
 
     def _awaits_an_answer(self) -> bool:
         """Whether the next bytes that the client reads would be the answer to what it is sending."""
-        if self._in_headers:
+        if self._in_headers or not self._receiving:  # else what was wrong came after a whole request
             return self._idle()
         return not self.pipeline and not self.cycle.response_started
 
@@ -256,13 +283,17 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         if self._lingering:
             return
         if not self._idle():
-            self.cycle.keep_alive = False
-            self.cycle.transport = _GentlyClosed(self)  # type: ignore[assignment]
+            self._make_last()
         if self._receiving:
             self._arm(DRAIN_RECEIVE_SECONDS)
         elif self._idle():
             self._unset_keepalive_if_required()
             self._arm(DRAIN_IDLE_SECONDS)
+
+    def _make_last(self) -> None:
+        """Close, gently, when the newest request has been answered."""
+        self.cycle.keep_alive = False
+        self.cycle.transport = _GentlyClosed(self)  # type: ignore[assignment]  # has what a cycle uses
 
     def close_gently(self) -> None:
         """Close, once the client has had the chance to read what was sent."""

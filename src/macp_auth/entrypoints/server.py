@@ -76,13 +76,20 @@ def listen(settings: Settings) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         return socket.create_server(address[:2], family=family, backlog=2048, reuse_port=False)
-    except OSError as error:
-        # create_server adds the address, getaddrinfo has numbers of its own.
-        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+    except (OSError, UnicodeError) as error:
+        reason = _reason(error)
         raise ConfigurationError(
-            f"can't listen on {host} port {port}: {reason}. "
+            f"can't listen on port {port} of MACP_AUTH_HOST: {reason}. "
             "Stop what listens there, or set PORT (--port) or MACP_AUTH_HOST (--host)"
         ) from error
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    if isinstance(error, UnicodeError):
+        return "not a host name"
+    if isinstance(error, socket.gaierror):
+        return error.strerror or "unknown host"  # its numbers are not errno's
+    return os.strerror(error.errno or 0)  # create_server's own text repeats the address
 
 
 def _exit_cleanly(_signum: int, _frame: FrameType | None) -> NoReturn:

@@ -175,8 +175,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         )
         if not 1 <= default <= self.max_ttl_seconds:
             raise ConfigurationError(
-                "MACP_AUTH_DEFAULT_TTL_SECONDS must be from 1 to MACP_AUTH_MAX_TTL_SECONDS "
-                f"({self.max_ttl_seconds}); raise the maximum or lower the default"
+                "MACP_AUTH_DEFAULT_TTL_SECONDS must be from 1 to MACP_AUTH_MAX_TTL_SECONDS; "
+                "raise the maximum or lower the default"
             )
         return TTLPolicy(default=default, maximum=self.max_ttl_seconds)
 
@@ -277,10 +277,13 @@ def _convert(text: str, variable: Variable) -> Any:
         raise ConfigurationError(f"{variable.name} is set but empty; {mend}. It must be {variable.expects}")
     try:
         text.encode()
-        return msgspec.convert(text, variable.type, strict=False, dec_hook=_decode_custom)
-    except (msgspec.ValidationError, re.error, RecursionError, OverflowError, UnicodeEncodeError):
+        value = msgspec.convert(text, variable.type, strict=False, dec_hook=_decode_custom)
+        if value is None or (isinstance(value, int) and not text.isdecimal()):
+            raise ValueError("null, 1e3 and 3.0 mean something to msgspec, and nothing here")
+    except (ValueError, re.error, RecursionError, OverflowError):
         # The cause holds the value; it must not be shown.
         raise ConfigurationError(f"{variable.name} must be {variable.expects}") from None
+    return value
 
 
 def _decode_custom(expected: type, value: Any) -> Any:

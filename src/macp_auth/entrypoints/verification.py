@@ -63,11 +63,13 @@ def fetch_jwks(url: str) -> Mapping[str, jwt.PyJWK]:
     Raises:
         JWKSUnreachable: there is no usable answer.
     """
-    if not url.startswith(("http://", "https://")):
+    if not url.lower().startswith(("http://", "https://")):
         raise JWKSUnreachable("the URL must begin with http:// or https://")
     try:
         document = jwt.PyJWKClient(url, timeout=_FETCH_SECONDS).fetch_data()
-        return {key.key_id: key for key in jwt.PyJWKSet.from_dict(document).keys if key.key_id is not None}
+        return {
+            key.key_id: key for key in jwt.PyJWKSet.from_dict(document).keys if isinstance(key.key_id, str)
+        }
     except (jwt.PyJWTError, ValueError, AttributeError) as error:
         raise JWKSUnreachable(f"{url}: {error}") from error
 

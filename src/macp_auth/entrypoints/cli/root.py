@@ -7,6 +7,7 @@ import rich_click as click
 from macp_auth import __version__
 from macp_auth.entrypoints.cli.key_changes import revoke, rotate
 from macp_auth.entrypoints.cli.keys import keys
+from macp_auth.entrypoints.cli.rotation import rotation
 from macp_auth.entrypoints.cli.serve import serve
 from macp_auth.entrypoints.cli.verify import verify
 
@@ -21,4 +22,5 @@ root.add_command(serve)
 root.add_command(keys)
 keys.add_command(rotate)
 keys.add_command(revoke)
+root.add_command(rotation)
 root.add_command(verify)

@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 import structlog
 from litestar import Request, Response
+from litestar.exceptions import HTTPException
 from litestar.types import Receive, Scope, Send
 
 from macp_auth.domain.errors import InvalidRequest, MACPAuthError, SignerError
 
+INTERNAL_ERROR = 500
 _RETRY_AFTER_SECONDS = "1"
 _log = structlog.get_logger()
 
@@ -38,9 +40,11 @@ def error_response(_request: Request[Any, Any, Any], error: Exception) -> Respon
             return _response(
                 503, "tokens can't be signed now; try again", {"Retry-After": _RETRY_AFTER_SECONDS}
             )
+        case HTTPException() if error.status_code < INTERNAL_ERROR:
+            return _response(error.status_code, "bad request", error.headers)
         case _:
             _log.error("unexpected error", exc_info=error)
-            return _response(500, "internal error")
+            return _response(INTERNAL_ERROR, "internal error")
 
 
 async def send_error(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,12 +7,13 @@ import re
 from typing import Any, NoReturn
 
 from macp_auth.domain.errors import InvalidSender, MalformedJSON
+from macp_auth.domain.json_objects import unique_members
 from macp_auth.domain.minting import TokenRequest
 
 MAX_DEPTH = 32
 """Nested objects and arrays. Far more than scopes need, far less than any parser's stack."""
 
-_MAX_INTEGER_DIGITS = 309  # of the largest double; beyond it, a reader of doubles sees infinity
+_MAX_INTEGER_DIGITS = 309  # of the largest double; of so many, a reader of doubles may see infinity
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 
 
@@ -54,21 +55,12 @@ def _depth(body: bytes) -> int:
     return deepest
 
 
-def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise ValueError("duplicate member")
-    return members
-
-
 def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _MAX_INTEGER_DIGITS else float(digits)
+    return int(digits) if len(digits) < _MAX_INTEGER_DIGITS else float(digits)
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-_decoder = json.JSONDecoder(
-    object_pairs_hook=_unique_members, parse_int=_integer, parse_constant=_no_constant
-)
+_decoder = json.JSONDecoder(object_pairs_hook=unique_members, parse_int=_integer, parse_constant=_no_constant)
