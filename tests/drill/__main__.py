@@ -11,6 +11,7 @@ import argparse
 import signal
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from tests.drill.drill import Size, run_drill
@@ -22,11 +23,18 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=100_000, help="at least so many; default %(default)s")
     parser.add_argument("--rotations", type=int, default=3, help="at least so many; default %(default)s")
     parser.add_argument("--seconds", type=float, default=900, help="the time limit; default %(default)s")
+    parser.add_argument("--emergency", action="store_true", help="in the end, revoke the signing key")
     options = parser.parse_args()
-    size = Size(tokens=options.tokens, rotations=options.rotations, seconds=options.seconds)
+    size = Size(
+        tokens=options.tokens,
+        rotations=options.rotations,
+        seconds=options.seconds,
+        emergency=options.emergency,
+        linger=6,
+    )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that all it started ends
     with tempfile.TemporaryDirectory(prefix="rotation-drill-") as directory:
-        report = run_drill(size, Scenario(), Path(directory), say=print)
+        report = run_drill(size, Scenario(), Path(directory), say=partial(print, flush=True))
     print(report)
     return 1 if report.faults else 0
 

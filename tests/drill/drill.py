@@ -1,14 +1,17 @@
 """Runs a drill: the service, its verifiers, the load, and the changes of its keys meanwhile.
 
 The revocation takes out the key that was replaced last, right after the newest key has begun to sign. So
-whoever rejects a token of another key is wrong. Had the signing key been taken out, the next one would
-sign at once, even inside its lead, and verifiers that have not fetched it yet would be right to reject
-its tokens for as long as the publish lead promises.
+whoever rejects a token of another key is wrong.
+
+In an emergency the signing key itself is taken out. The next one then signs at once, inside its lead, and
+verifiers that have not fetched it yet reject its tokens. These rejections are counted apart, and are wrong
+once the bound has passed within which every verifier that can fetch must have done so.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
@@ -27,6 +30,7 @@ from tests.drill.verifiers import VERIFIERS, VerifierMissing
 from tests.support.service import Service
 
 _SLACK = 30  # seconds on top of what a step should take, for a busy machine
+_ERROR = re.compile(r'"level":"(error|critical)"')
 _RSA_EVERY = 5  # the second of five keys: migrating from one algorithm to another, and back
 
 
@@ -37,9 +41,10 @@ class Size(Struct, frozen=True, kw_only=True):
     """At least."""
     rotations: int
     """At least; more while tokens are missing."""
-    spacing: float | None = None
-    """Seconds between two rotations; None for each when the key before it has begun to sign."""
     revoke: bool = True
+    """Take the key out that was replaced last, after the last of these rotations."""
+    emergency: bool = False
+    """In the end, add a key and take the signing one out at once."""
     linger: float = 3
     """Seconds that it mints on after the last change."""
     rate: float = 200
@@ -51,12 +56,19 @@ class Size(Struct, frozen=True, kw_only=True):
 class Drill:
     """One run. Use :func:`run_drill`."""
 
-    def __init__(self, size: Size, scenario: Scenario, keys_file: KeysFile, first_kid: str) -> None:
+    def __init__(
+        self,
+        size: Size,
+        scenario: Scenario,
+        keys_file: KeysFile,
+        say: Callable[[str], None],
+    ) -> None:
         self._size = size
         self._scenario = scenario
         self._keys_file = keys_file
+        self._say = say
         self.ledger = Ledger()
-        self.algorithms = {first_kid: "ES256"}
+        self.algorithms: dict[str, str] = {}
 
     async def run(self, service: Service, judges: Sequence[Judge], logs: Path) -> float:
         """Run to the end; how many seconds it minted."""
@@ -85,21 +97,24 @@ class Drill:
         )
         made = 0
         while made < self._size.rotations or self.ledger.tokens < self._size.tokens:
-            newest = self._rotate()
+            await self._signs(await self.rotate())
             made += 1
-            if self._size.spacing is not None and made < self._size.rotations:
-                await asyncio.sleep(self._size.spacing)
-            else:
-                await self._signs(newest)
             if self._size.revoke and made == self._size.rotations:
-                self._revoke(list(self.algorithms)[-2])
+                await self._revoke(list(self.algorithms)[-2])
+        if self._size.emergency:
+            next_to_sign = await self.rotate()
+            self.ledger.trusted_from[next_to_sign] = self._keys_file.changed + self._scenario.fetch_bound
+            await self._revoke(list(self.algorithms)[-2])
+            await self._signs(next_to_sign)
         await asyncio.sleep(self._size.linger)
 
-    def _rotate(self) -> str:
+    async def rotate(self) -> str:
+        """Add a key; its kid."""
         number = len(self.algorithms)
         algorithm = Algorithm.RS256 if number % _RSA_EVERY == 1 else Algorithm.ES256
-        kid = self._keys_file.rotate(algorithm)
+        kid = await self._keys_file.rotate(algorithm)
         self.algorithms[kid] = algorithm.value
+        self._say(f"{self.ledger.tokens} tokens; new key {kid[:8]} {algorithm}")
         return kid
 
     async def _signs(self, kid: str) -> None:
@@ -109,9 +124,11 @@ class Drill:
             what="the newest key signs",
         )
 
-    def _revoke(self, kid: str) -> None:
-        self.ledger.revoked[kid] = time.time()
-        self._keys_file.revoke(kid)
+    async def _revoke(self, kid: str) -> None:
+        self.ledger.hold(kid)
+        await self._keys_file.revoke(kid)
+        self.ledger.revoke(kid, self._keys_file.changed)
+        self._say(f"{self.ledger.tokens} tokens; revoked {kid[:8]}")
 
 
 def run_drill(
@@ -123,11 +140,12 @@ def run_drill(
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Run a drill with these verifiers and return what it found. All that it starts is gone afterwards."""
-    keys_file = KeysFile(directory / "keys.json", scenario.lead, scenario.lag)
-    first = keys_file.start(Algorithm.ES256)
-    drill = Drill(size, scenario, keys_file, first)
+    path = directory / "keys.json"
+    settings = scenario.environment(path)
+    drill = Drill(size, scenario, KeysFile(path, settings), say)
+    asyncio.run(drill.rotate())
     with ExitStack() as stack:
-        service = stack.enter_context(Service(directory, scenario.environment(keys_file.path)))
+        service = stack.enter_context(Service(directory, settings))
         judges: list[Judge] = []
         missing: dict[str, str] = {}
         for name in verifiers:
@@ -137,16 +155,14 @@ def run_drill(
                 missing[name] = str(error)
         say(f"verifiers: {', '.join(judge.name for judge in judges)}")
         seconds = asyncio.run(drill.run(service, judges, directory))
-        errors = [
-            str(event) for event in service.events if event.get("level") in {"error", "critical", "exception"}
-        ]
+        errors = [line for line in service.log.splitlines() if _ERROR.search(line)]
     return Report(
         ledger=drill.ledger,
         seconds=seconds,
         algorithms=drill.algorithms,
         lead=scenario.lead,
         lag=scenario.lag,
-        revocation_bound=scenario.revocation_bound,
+        fetch_bound=scenario.fetch_bound,
         service_errors=errors,
         missing=missing,
     )

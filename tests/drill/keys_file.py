@@ -1,60 +1,66 @@
-"""Rotates and revokes keys in the file of the signer ``jwk-file``, as an operator does: atomically."""
+"""The keys file of the signer ``jwk-file``, changed as an operator changes it: by ``macp-auth keys``."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import math
-import os
-import time
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from macp_auth.adapters import jose
-from macp_auth.domain.keys import Algorithm, thumbprint
+from macp_auth.domain.keys import Algorithm
+from tests.support.service import clean_environment
+
+_COMMAND_SECONDS = 30
 
 
 class KeysFile:
-    """A private JWK Set with the schedule of its keys, newest first.
+    """A private JWK Set with the schedule of its keys.
 
     Args:
-        path: where to make the file.
-        lead: seconds from a key's making to its first signature.
-        lag: seconds from a key's last signature until it leaves the JWKS.
+        path: where to make the file, by a first :meth:`rotate`.
+        settings: the environment of the service, whose policy the commands follow.
     """
 
-    def __init__(self, path: Path, lead: int, lag: int) -> None:
-        self.path = path
-        self._lead = lead
-        self._lag = lag
-        self._keys: list[dict[str, Any]] = []
+    def __init__(self, path: Path, settings: Mapping[str, str]) -> None:
+        self._path = path
+        self._environment = clean_environment(settings)
 
-    def start(self, algorithm: Algorithm) -> str:
-        """Write the file with a first key, which signs at once; its kid."""
-        now = int(time.time())
-        return self._add(algorithm, {"iat": now, "nbf": now})
+    async def rotate(self, algorithm: Algorithm) -> str:
+        """Add a key that signs after the publish lead, and let the one before it go; its kid."""
+        before = self._kids()
+        await self._run("rotate", str(self._path), "--alg", algorithm.value)
+        (new,) = self._kids() - before
+        return new
 
-    def rotate(self, algorithm: Algorithm) -> str:
-        """Add a key that signs after the lead, and let the one before it go after the lag; its kid."""
-        now = time.time()
-        signs_from = math.ceil(now + self._lead)
-        self._keys[0]["exp"] = signs_from + self._lag
-        self._keys = [key for key in self._keys if key.get("exp", math.inf) > now]
-        return self._add(algorithm, {"iat": int(now), "nbf": signs_from})
-
-    def revoke(self, kid: str) -> None:
+    async def revoke(self, kid: str) -> None:
         """Take a key out now."""
-        self._keys = [key for key in self._keys if key["kid"] != kid]
-        self._write()
+        await self._run("revoke", str(self._path), "--", kid)  # a thumbprint may begin with a dash
 
-    def _add(self, algorithm: Algorithm, times: dict[str, int]) -> str:
-        key = jose.generate(algorithm)
-        kid = thumbprint(jose.public_jwk(key.public_key()))
-        self._keys.insert(0, {**jose.private_jwk(key), "kid": kid, "alg": algorithm.value, **times})
-        self._write()
-        return kid
+    @property
+    def changed(self) -> float:
+        """When it was last written, in seconds since the epoch."""
+        return self._path.stat().st_mtime
 
-    def _write(self) -> None:
-        beside = self.path.with_suffix(".new")
-        beside.touch(mode=0o600)
-        beside.write_text(json.dumps({"keys": self._keys}))
-        os.replace(beside, self.path)  # noqa: PTH105 - the plainest name of what matters here
+    def _kids(self) -> set[str]:
+        if not self._path.exists():
+            return set()
+        return {key["kid"] for key in json.loads(self._path.read_text())["keys"]}
+
+    async def _run(self, *arguments: str) -> None:
+        command = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "macp_auth", "keys", *arguments),
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            async with asyncio.timeout(_COMMAND_SECONDS):
+                said, _ = await command.communicate()
+        finally:
+            if command.returncode is None:
+                command.kill()
+                await command.wait()
+        assert command.returncode == 0, said.decode()

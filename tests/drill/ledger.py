@@ -46,6 +46,8 @@ class Tally(Struct):
     """Checks of a live token, of a key that was not revoked, that it rejected."""
     late: int = 0
     """Checks that came too late: it rejected a token that had ended. They say nothing."""
+    early_rejected: int = 0
+    """Checks of a live token that it rejected while it need not have fetched the key yet."""
     revoked_rejected: int = 0
     """Checks of a live token, of the revoked key, after the revocation, that it rejected."""
     revoked_accepted: int = 0
@@ -72,14 +74,33 @@ class Ledger:
         """By the verifier's name."""
         self.revoked: dict[str, float] = {}
         """When a key was revoked, by kid."""
+        self._held: dict[str, list[tuple[Tally, Token, int, float, str | None]]] = {}
+        self.trusted_from: dict[str, float] = {}
+        """By when every verifier must have a key that signed inside its lead, by kid."""
 
     @property
     def tokens(self) -> int:
         return self.minted.total()
 
+    def hold(self, kid: str) -> None:
+        """Hold what is said of this key's tokens until :meth:`revoke` tells the moment."""
+        self._held[kid] = []
+
+    def revoke(self, kid: str, at: float) -> None:
+        """Note that a held key was revoked."""
+        self.revoked[kid] = at
+        for check in self._held.pop(kid):
+            self._judge(*check)
+
     def record(self, verifier: str, token: Token, number: int, at: float, reason: str | None) -> None:
         """Note what ``verifier`` said in its check of this ``number`` (from 0) of ``token``."""
-        tally = self.tallies[verifier]
+        check = (self.tallies[verifier], token, number, at, reason)
+        if token.kid in self._held:
+            self._held[token.kid].append(check)
+        else:
+            self._judge(*check)
+
+    def _judge(self, tally: Tally, token: Token, number: int, at: float, reason: str | None) -> None:
         tally.checks += 1
         tally.tokens += number == 0
         if number == CHECKS - 1 and reason is None:
@@ -94,6 +115,8 @@ class Ledger:
                 tally.revoked_rejected += 1
         elif reason is not None and at >= token.exp:
             tally.late += 1
+        elif reason is not None and at < self.trusted_from.get(token.kid, 0):
+            tally.early_rejected += 1
         elif reason is not None:
             tally.wrongly_rejected += 1
             if len(tally.examples) < _EXAMPLES:

@@ -13,8 +13,10 @@ from tests.support.wire import request_bytes
 
 CONNECTIONS = 8
 _TICK = 0.05  # seconds
-_FASTER, _SLOWER = 1.01, 0.9  # a tick: a check comes a token's life later, so the load grows slowly
-_IN_TIME, _TOO_LATE = 0.1, 0.3  # seconds that a check may wait
+_TICKS_A_STEP = 20
+_FASTER, _SLOWER = 1.1, 0.75  # a step: most checks of a token come seconds later, so nothing is hurried
+_IN_TIME, _TOO_LATE = 0.15, 0.35  # seconds that a check may wait
+_LEAST_RATE = 20.0  # tokens a second
 _MOST_LOSSES = 100
 _ANSWER_SECONDS = 15
 
@@ -51,14 +53,16 @@ class Load:
     async def _give_turns(self) -> None:
         owed = 0.0
         while not self._stopping:
-            await asyncio.sleep(_TICK)
-            owed += self._rate * _TICK
-            while owed >= 1:
-                self._turns.release()
-                owed -= 1
-            lateness = max(desk.lateness() for desk in self._desks)
+            lateness = 0.0
+            for _ in range(_TICKS_A_STEP):
+                await asyncio.sleep(_TICK)
+                owed += self._rate * _TICK
+                while owed >= 1:
+                    self._turns.release()
+                    owed -= 1
+                lateness = max(lateness, *(desk.lateness() for desk in self._desks))
             if lateness > _TOO_LATE:
-                self._rate = max(self._rate * _SLOWER, CONNECTIONS)
+                self._rate = max(self._rate * _SLOWER, _LEAST_RATE)
             elif lateness < _IN_TIME:
                 self._rate *= _FASTER
         for _ in range(CONNECTIONS):

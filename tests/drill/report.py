@@ -21,7 +21,8 @@ class Report(Struct, frozen=True, kw_only=True):
     """Of every key that there was, by kid, in the order of their making."""
     lead: int
     lag: int
-    revocation_bound: int
+    fetch_bound: int
+    """How soon after a change of keys every verifier that can fetch must have seen it, in seconds."""
     service_errors: list[str]
     """What the service's log says at level error or above."""
     missing: Mapping[str, str]
@@ -45,10 +46,10 @@ class Report(Struct, frozen=True, kw_only=True):
             faults.append(f"wrongly rejected {tally.wrongly_rejected} times: {tally.examples}")
         if tally.late > _MOST_LATE * tally.checks:
             faults.append(f"{tally.late} of {tally.checks} checks came too late; this machine is too busy")
-        if tally.last_accepted_after > self.revocation_bound:
+        if tally.last_accepted_after > self.fetch_bound:
             faults.append(
                 f"accepted a revoked key's token {tally.last_accepted_after:.2f} s after the revocation; "
-                f"the bound is {self.revocation_bound} s"
+                f"the bound is {self.fetch_bound} s"
             )
         if self.ledger.revoked and not tally.revoked_rejected:
             faults.append("rejected no token of the revoked key")
@@ -60,42 +61,29 @@ class Report(Struct, frozen=True, kw_only=True):
             f"{kid[:8]} {algorithm} {ledger.minted[kid]}" + (" revoked" if kid in ledger.revoked else "")
             for kid, algorithm in self.algorithms.items()
         ]
-        rows = [
-            (
-                name,
-                tally.tokens,
-                tally.checks,
-                tally.wrongly_rejected,
-                tally.late,
-                f"{tally.left_at_last / max(tally.last_checks, 1):.2f}",
-                tally.revoked_rejected,
-                tally.revoked_accepted,
-                f"{tally.last_accepted_after:.2f}",
-            )
-            for name, tally in ledger.tallies.items()
-        ]
-        heading = (
-            "verifier",
-            "tokens",
-            "checks",
-            "wrongly",
-            "late",
-            "s left",
-            "revoked:",
-            "accepted",
-            "last",
-        )
-        below = ("", "", "", "rejected", "", "at last", "rejected", "after", "after s")
-        lines = ["".join(f"{cell!s:>{14 if at == 0 else 10}}" for at, cell in enumerate(row))
-                 for row in (heading, below, *rows)]  # fmt: skip
         return "\n".join(
             [
                 f"{ledger.tokens} tokens in {self.seconds:.0f} s, {len(ledger.losses)} lost",
                 f"{len(self.algorithms) - 1} rotations, {len(ledger.revoked)} revocations",
-                f"publish lead {self.lead} s, retire lag {self.lag} s",
+                f"publish lead {self.lead} s, retire lag {self.lag} s, revocation bound {self.fetch_bound} s",
                 f"tokens by key: {', '.join(keys)}",
-                *lines,
+                *(f"{name}: {_row(tally)}" for name, tally in ledger.tallies.items()),
                 *(f"WITHOUT {name}: {why}" for name, why in self.missing.items()),
                 *(self.faults or ["passed"]),
             ]
         )
+
+
+def _row(tally: Tally) -> str:
+    cells = {
+        "tokens": tally.tokens,
+        "checks": tally.checks,
+        "wrongly rejected": tally.wrongly_rejected,
+        "rejected inside the lead": tally.early_rejected,
+        "too late to tell": tally.late,
+        "left at the last check (s, mean)": round(tally.left_at_last / max(tally.last_checks, 1), 2),
+        "of the revoked rejected": tally.revoked_rejected,
+        "of the revoked accepted": tally.revoked_accepted,
+        "until (s after)": round(tally.last_accepted_after, 2),
+    }
+    return ", ".join(f"{name} {value}" for name, value in cells.items())

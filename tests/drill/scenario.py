@@ -12,7 +12,7 @@ from macp_auth.domain.policy import RotationPolicy, Verifier
 class Scenario(Struct, frozen=True, kw_only=True):
     """All times in seconds, shortened so that a key is published, signs and leaves in some 20 s."""
 
-    cache_ttl: int = 2
+    cache_ttl: int = 1
     """How long the verifiers really use a fetched JWK Set."""
     stale_grace: int = 1
     """How much longer those with a grace really do while they can't fetch."""
@@ -44,8 +44,8 @@ class Scenario(Struct, frozen=True, kw_only=True):
         return self.claimed.needed_lag(self.claimed.verifier).seconds
 
     @property
-    def revocation_bound(self) -> int:
-        """How long after a revocation a verifier may really accept the key, if it can fetch."""
+    def fetch_bound(self) -> int:
+        """How soon after a change every verifier that can fetch must have seen it: the revocation bound."""
         truth = self._policy(self.cache_ttl, self.stale_grace)
         bound = truth.revocation_bound(truth.verifier)
         assert bound is not None

@@ -15,12 +15,20 @@ from tests.drill.scenario import Scenario
 
 def test_no_token_is_lost_or_wrongly_rejected_while_keys_rotate(tmp_path: Path) -> None:
     """Three rotations, with a change of algorithm and back, and a revocation, at the least lead allowed."""
-    report = run_drill(Size(tokens=3000, rotations=3, spacing=4, seconds=60), Scenario(), tmp_path)
+    report = run_drill(Size(tokens=3000, rotations=3, seconds=90), Scenario(), tmp_path)
     assert not report.faults, str(report)
     assert len(report.algorithms) >= 4
     assert len(report.ledger.revoked) == 1
     if report.missing:
         pytest.skip(f"all passed, but without {dict(report.missing)}")
+
+
+def test_an_emergency_costs_no_more_than_the_bound(tmp_path: Path) -> None:
+    """The signing key is taken out: the next one signs at once, and soon every verifier has it."""
+    size = Size(tokens=0, rotations=0, revoke=False, emergency=True, linger=8, seconds=60)
+    report = run_drill(size, Scenario(cache_ttl=10), tmp_path, verifiers=("macp-runtime", "pyjwt"))
+    assert not report.faults, str(report)
+    assert report.ledger.tallies["macp-runtime"].early_rejected, str(report)
 
 
 def test_verifiers_reject_tokens_when_the_publish_lead_is_too_short(tmp_path: Path) -> None:
