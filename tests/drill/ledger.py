@@ -12,7 +12,7 @@ from msgspec import Struct, field
 CHECKS = 3
 """How often each verifier checks each token: at once, in the middle of its life, and just before its end."""
 _BEFORE_END = 0.7  # seconds; time for the last check to come before the end on a busy machine
-_EXAMPLES = 5
+_EXAMPLES = 2
 
 
 class Token(Struct, frozen=True):
