@@ -160,6 +160,7 @@ def run_drill(
         ledger=drill.ledger,
         seconds=seconds,
         algorithms=drill.algorithms,
+        max_ttl=scenario.max_ttl,
         lead=scenario.lead,
         lag=scenario.lag,
         fetch_bound=scenario.fetch_bound,

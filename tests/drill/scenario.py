@@ -21,7 +21,7 @@ class Scenario(Struct, frozen=True, kw_only=True):
     claimed_cache_ttl: int | None = None
     """What the service is told of their cache; None for the truth."""
     claimed_stale_grace: int | None = None
-    max_ttl: int = 6
+    max_ttl: int = 8
     refresh: int = 1
     max_age: int = 1
     clock_skew: int = 0

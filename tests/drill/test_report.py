@@ -33,6 +33,7 @@ def report(ledger: Ledger, *service_errors: str) -> Report:
         ledger=ledger,
         seconds=1,
         algorithms={"k": "ES256"},
+        max_ttl=6,
         lead=9,
         lag=8,
         fetch_bound=BOUND,
