@@ -103,6 +103,7 @@ def test_algorithm_migration(keys: Command, file: Path) -> None:
 
 def test_dry_run_changes_nothing(keys: Command, file: Path) -> None:
     assert "nothing was written" in good(keys("rotate", "keys.json", "--dry-run"))
+    assert keys("rotate", "keys.json", "--at", "+2h").returncode == 2, "a first key can't wait"
     assert not file.exists()
     good(keys("rotate", "keys.json", "--kid", "a"))
     before = file.read_bytes()
@@ -123,6 +124,10 @@ def test_unsafe_requests_are_refused_and_the_rule_named(keys: Command, file: Pat
     assert file.read_bytes() == before
     good(keys("rotate", "keys.json", "--at", "+75m", "--kid", "b"))
     assert "one rotation at a time" in refused(keys("rotate", "keys.json"))
+    good(keys("revoke", "keys.json", "b"))
+    assert "'a' names another key" in refused(keys("rotate", "keys.json", "--kid", "a"))
+    assert "exp" not in content(file)["a"], "nothing replaces it any more"
+    good(keys("rotate", "keys.json", "--kid", "c"))
 
 
 def test_revocation(keys: Command, file: Path) -> None:
@@ -167,7 +172,7 @@ def test_full_disk(keys: Command, file: Path) -> None:
         cwd=file.parent, env=clean_environment(), capture_output=True, text=True, timeout=20, check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
     )  # fmt: skip
-    assert run.returncode == 2
+    assert (run.returncode, run.stdout) == (2, "")
     assert "can't be written: File too large" in run.stderr
     assert file.read_bytes() == before
     assert [path.name for path in file.parent.iterdir()] == ["keys.json"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from macp_auth.domain.key_changes import UnsafeChange, after_revocation, plan_rotation
+from macp_auth.domain.key_changes import UnsafeChange, plan_revocation, plan_rotation
 from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion
 from macp_auth.domain.rotation import Timing, schedule
 
@@ -90,8 +90,24 @@ def test_revocation_makes_another_sign_at_once() -> None:
         version("active", created_at=NOW - 500),
         version("pending", created_at=NOW - 1),
     ]
-    assert after_revocation(versions, "active", TIMING, NOW).signing.kid == "pending"
-    assert after_revocation(versions, "pending", TIMING, NOW).signing.kid == "active"
+    assert plan_revocation(versions, "active", TIMING, NOW).in_force.signing.kid == "pending"
+    assert plan_revocation(versions, "pending", TIMING, NOW).in_force.signing.kid == "active"
+
+
+@pytest.mark.parametrize("now", [NOW, NOW + 120])
+def test_key_that_was_to_be_replaced_carries_on(now: float) -> None:
+    """Its expiry goes with the key that was to take over, before it did or after; then it can be rotated."""
+    versions = [version("a", not_after=NOW + 150), version("b", created_at=NOW, not_before=NOW + 100)]
+    revocation = plan_revocation(versions, "b", TIMING, now)
+    assert revocation.carries_on == "a"
+    (key,) = revocation.in_force.keys
+    assert (key.version.kid, key.next_change) == ("a", None)
+    assert plan_rotation([key.version], TIMING, now, None).retiring.kid == "a"
+
+
+def test_key_with_a_successor_keeps_its_expiry() -> None:
+    versions = [version("a", not_after=NOW + 150), version("b", not_before=NOW + 100), version("c")]
+    assert plan_revocation(versions, "c", TIMING, NOW).carries_on is None
 
 
 @pytest.mark.parametrize(
@@ -100,4 +116,4 @@ def test_revocation_makes_another_sign_at_once() -> None:
 )
 def test_refused_revocations(kid: str, message: str) -> None:
     with pytest.raises(UnsafeChange, match=message):
-        after_revocation([version("a"), version("seen", can_sign=False)], kid, TIMING, NOW)
+        plan_revocation([version("a"), version("seen", can_sign=False)], kid, TIMING, NOW)

@@ -19,7 +19,7 @@ from macp_auth.adapters import jose
 from macp_auth.adapters.jwk_document import DEFAULT_KID
 from macp_auth.adapters.jwk_file import read_keys_file, version_of
 from macp_auth.domain.errors import SignerMisconfigured
-from macp_auth.domain.key_changes import Rotation
+from macp_auth.domain.key_changes import Revocation, Rotation, UnsafeChange
 from macp_auth.domain.keys import KeyVersion
 
 _OWNER_ONLY = 0o600
@@ -35,7 +35,13 @@ class JWKFileEditor:
         self.versions = versions
 
     def rotate(self, rotation: Rotation, new: jose.PrivateKey, kid: str, now: float) -> None:
-        """Add ``new``, let the retiring key go, and drop those that are gone."""
+        """Add ``new``, let the retiring key go, and drop those that are gone.
+
+        Raises:
+            UnsafeChange: the kid names another key already.
+        """
+        if any(_kid(jwk) == kid for jwk in self._jwks):
+            raise UnsafeChange(f"a kid is never used again, and {kid!r} names another key; leave --kid out")
         gone = {version.kid for version in rotation.gone}
         kept = [jwk for jwk in self._jwks if _kid(jwk) not in gone]
         for jwk in kept:
@@ -43,9 +49,12 @@ class JWKFileEditor:
                 jwk["exp"] = rotation.retiring_leaves
         self._jwks = [*kept, new_jwk(new, kid, issued_at=now, not_before=rotation.signs_from)]
 
-    def revoke(self, kid: str) -> None:
-        """Take ``kid`` out."""
+    def revoke(self, kid: str, revocation: Revocation) -> None:
+        """Take ``kid`` out, and let the key that carries on live."""
         self._jwks = [jwk for jwk in self._jwks if _kid(jwk) != kid]
+        for jwk in self._jwks:
+            if _kid(jwk) == revocation.carries_on:
+                jwk.pop("exp", None)
 
     def save(self) -> None:
         """Put the changed file in the place of the old one.

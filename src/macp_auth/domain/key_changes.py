@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from macp_auth.domain.errors import MACPAuthError, SignerMisconfigured
 from macp_auth.domain.keys import KeyVersion
@@ -29,6 +30,14 @@ class Rotation(Struct, frozen=True):
     """Versions that have left the JWKS already, and need not be kept."""
 
 
+class Revocation(Struct, frozen=True):
+    """What is left when a key is taken out."""
+
+    in_force: Schedule
+    carries_on: str | None
+    """The kid of the key that signs from now on, if its expiry must go because nothing replaces it."""
+
+
 def plan_rotation(versions: Sequence[KeyVersion], timing: Timing, now: float, at: float | None) -> Rotation:
     """Return how a new version, made ``now``, may take over; ``at`` is when it is wanted to.
 
@@ -40,12 +49,12 @@ def plan_rotation(versions: Sequence[KeyVersion], timing: Timing, now: float, at
     for key in current.keys:
         if key.state is State.PRE_ACTIVATION:
             wait = _in(key.next_change, now)
-            raise UnsafeChange(f"one rotation at a time: {key.version.kid!r} has yet to sign, in {wait}")
+            raise UnsafeChange(f"one rotation at a time: {key.version.kid!r} has yet to sign, {wait}")
     earliest = now + timing.publish_lead
     if at is not None and at < earliest:
         raise UnsafeChange(
             f"publish lead: verifiers need {timing.publish_lead} s to learn of a key before it signs; "
-            f"the earliest time is {_in(earliest, now)} from now"
+            f"the earliest time is {_in(earliest, now)}"
         )
     signs_from = math.ceil(earliest if at is None else at)
     retiring = current.signing
@@ -53,8 +62,8 @@ def plan_rotation(versions: Sequence[KeyVersion], timing: Timing, now: float, at
     if retiring.not_after is not None:
         if retiring.not_after < leaves:
             raise UnsafeChange(
-                f"retire lag: {retiring.kid!r} is to leave the JWKS in {_in(retiring.not_after, now)}, and "
-                f"its last token dies in {_in(leaves, now)}; take the exp out of it, and rotate again"
+                f"retire lag: {retiring.kid!r} leaves the JWKS {_in(retiring.not_after, now)}, and "
+                f"its last token dies {_in(leaves, now)}; take the exp out of it, and rotate again"
             )
         leaves = math.ceil(retiring.not_after)
     published = {key.version.kid for key in current.keys}
@@ -62,8 +71,8 @@ def plan_rotation(versions: Sequence[KeyVersion], timing: Timing, now: float, at
     return Rotation(retiring, signs_from, leaves, gone)
 
 
-def after_revocation(versions: Sequence[KeyVersion], kid: str, timing: Timing, now: float) -> Schedule:
-    """Return what is in force once ``kid`` is taken out.
+def plan_revocation(versions: Sequence[KeyVersion], kid: str, timing: Timing, now: float) -> Revocation:
+    """Return what taking ``kid`` out leads to.
 
     Raises:
         UnsafeChange: there is no such version, or none would be left that can sign.
@@ -72,12 +81,21 @@ def after_revocation(versions: Sequence[KeyVersion], kid: str, timing: Timing, n
     if len(remaining) == len(versions):
         raise UnsafeChange(f"there is no key {kid!r}; there are: {', '.join(repr(v.kid) for v in versions)}")
     try:
-        return schedule(remaining, timing, now)
+        in_force = schedule(remaining, timing, now)
     except SignerMisconfigured:
         raise UnsafeChange(
             f"a key that can sign must remain: {kid!r} is the only one; rotate first, then revoke it"
         ) from None
+    signing = in_force.signing
+    is_relieved = any(key.state is State.PRE_ACTIVATION for key in in_force.keys)
+    if signing.not_after is None or is_relieved:
+        return Revocation(in_force, carries_on=None)
+    # It was to go when the revoked key took over. Nobody does now.
+    lasting = [replace(version, not_after=None) if version is signing else version for version in remaining]
+    return Revocation(schedule(lasting, timing, now), carries_on=signing.kid)
 
 
 def _in(when: float | None, now: float) -> str:
-    return "no known time" if when is None else f"{when - now:.0f} s"
+    if when is None:
+        return "at no known time"
+    return f"in {when - now:.0f} s" if when >= now else f"{now - when:.0f} s ago"

@@ -38,8 +38,10 @@ def rotate(file: Path, alg: str | None, kid: str | None, at: str | None, dry_run
     with told_plainly():
         timing = inspection.policy_of(os.environ).timing
         if not file.exists():
+            if starts is not None:
+                raise click.BadParameter("a first key signs at once; leave it out", param_hint="--at")
             key, kid = new_key(alg or "RS256", kid)
-            click.echo(change_report.first_key(file, kid))
+            report = change_report.first_key(file, kid)
             if not dry_run:
                 create_jwk_file(file, key, kid, now)
         else:
@@ -47,10 +49,10 @@ def rotate(file: Path, alg: str | None, kid: str | None, at: str | None, dry_run
                 rotation = plan_rotation(editor.versions, timing, now, starts)
                 key, kid = new_key(alg or rotation.retiring.algorithm.value, kid)
                 editor.rotate(rotation, key, kid, now)
-                click.echo(change_report.rotation(rotation, kid, timing, now))
+                report = change_report.rotation(rotation, kid, timing, now)
                 if not dry_run:
                     editor.save()
-    _say_if_dry(dry_run)
+    _say(report, dry_run)
 
 
 @click.command()
@@ -63,7 +65,7 @@ def revoke(file: Path, kid: str, dry_run: bool) -> None:  # noqa: FBT001
     Prints until when which kind of verifier may still accept it.
     """
     from macp_auth.adapters.jwk_file_editor import edit_jwk_file  # noqa: PLC0415
-    from macp_auth.domain.key_changes import after_revocation  # noqa: PLC0415
+    from macp_auth.domain.key_changes import plan_revocation  # noqa: PLC0415
     from macp_auth.entrypoints import change_report, inspection  # noqa: PLC0415
     from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
 
@@ -71,12 +73,11 @@ def revoke(file: Path, kid: str, dry_run: bool) -> None:  # noqa: FBT001
     with told_plainly():
         policy = inspection.policy_of(os.environ)
         with edit_jwk_file(file) as editor:
-            in_force = after_revocation(editor.versions, kid, policy.timing, now)
-            editor.revoke(kid)
-            click.echo(change_report.revocation(kid, in_force, policy, now))
+            revocation = plan_revocation(editor.versions, kid, policy.timing, now)
+            editor.revoke(kid, revocation)
             if not dry_run:
                 editor.save()
-    _say_if_dry(dry_run)
+    _say(change_report.revocation(kid, revocation.in_force, policy, now), dry_run)
 
 
 def _time(text: str | None, now: float) -> float | None:
@@ -90,6 +91,7 @@ def _time(text: str | None, now: float) -> float | None:
         raise click.BadParameter("must be like +90m, or like 2026-12-01T06:00Z", param_hint="--at") from None
 
 
-def _say_if_dry(dry_run: bool) -> None:  # noqa: FBT001
+def _say(report: str, dry_run: bool) -> None:  # noqa: FBT001
+    click.echo(report)
     if dry_run:
-        click.echo("dry run: nothing was written")
+        click.echo("dry run: nothing was written, and a kid that was not given will be another")
