@@ -1,0 +1,328 @@
+"""``macp-auth rotation``: how long is long enough, and what would happen."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+if TYPE_CHECKING:  # these take a while to import, and `--help` should not wait
+    from macp_auth.domain.policy import RotationPolicy, Sum, Verifier
+    from macp_auth.domain.simulation import Report, Scenario, World
+
+_DEFAULT_VERIFIER = "macp-runtime"
+_COLUMNS = 72
+_SECONDS = click.IntRange(0)
+_NAMES = click.option(
+    "--verifier", "names", multiple=True, metavar="NAME", help="A known kind.  [default: macp-runtime]"
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
+
+
+@click.group()
+def rotation() -> None:
+    """Ask before you rotate: what verifiers need, and what would happen."""
+
+
+# --- plan ----------------------------------------------------------------------------------------------
+
+
+@rotation.command()
+@_NAMES
+@click.option(
+    "--custom",
+    "customs",
+    multiple=True,
+    metavar="NAME:TTL:GRACE",
+    help="Another kind: how long it caches the JWKS, and how much longer while it can't fetch (seconds).",
+)
+@_JSON
+def plan(names: Sequence[str], customs: Sequence[str], as_json: bool) -> None:  # noqa: FBT001 - a flag
+    """Print the publish lead, retire lag and revocation bound that verifiers need, and why.
+
+    The service's own terms are those of the environment. Exits 1 if what it configures is too short.
+    """
+    chosen = [*_known(names if names or customs else [_DEFAULT_VERIFIER]), *map(_custom, customs)]
+    policy = _configured()
+    answer = _plan(policy, chosen)
+    click.echo(json.dumps(answer, indent=2) if as_json else _plan_as_text(answer))
+    sys.exit(0 if all(verifier["satisfied"] for verifier in answer["verifiers"]) else 1)
+
+
+def _known(names: Sequence[str]) -> list[Verifier]:
+    from macp_auth.domain.policy import VERIFIERS  # noqa: PLC0415
+
+    for name in names:
+        if name not in VERIFIERS:
+            known = ", ".join(VERIFIERS)
+            raise click.BadParameter(f"{name!r} is not known; known are {known}", param_hint="--verifier")
+    return [VERIFIERS[name] for name in dict.fromkeys(names)]
+
+
+def _custom(text: str) -> Verifier:
+    from macp_auth.domain.policy import Verifier  # noqa: PLC0415
+
+    name, *numbers = text.split(":")
+    if not name or [number.isascii() and number.isdigit() for number in numbers] != [True, True]:
+        raise click.BadParameter(
+            f"{text!r} must be a name and two whole numbers of seconds, as in gateway:600:0",
+            param_hint="--custom",
+        )
+    return Verifier(name=name, cache_ttl=int(numbers[0]), stale_grace=int(numbers[1]))
+
+
+def _configured() -> RotationPolicy:
+    from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
+    from macp_auth.entrypoints.settings import PREFIX, Settings, read_settings  # noqa: PLC0415
+
+    with told_plainly():
+        return read_settings(Settings, PREFIX, os.environ).rotation
+
+
+def _plan(policy: RotationPolicy, chosen: Sequence[Verifier]) -> dict[str, Any]:
+    needs = [_needs(policy, verifier) for verifier in chosen]
+    return {
+        "verifiers": needs,
+        "publish_lead": max(need["publish_lead"]["seconds"] for need in needs),
+        "retire_lag": max(need["retire_lag"]["seconds"] for need in needs),
+        "settings": _settings(policy, chosen),
+        "configured": {
+            "publish_lead": policy.timing.publish_lead,
+            "retire_lag": policy.timing.retire_lag,
+        },
+    }
+
+
+def _needs(policy: RotationPolicy, verifier: Verifier) -> dict[str, Any]:
+    lead, lag = policy.needed_lead(verifier), policy.needed_lag(verifier)
+    short = {
+        "publish_lead": max(0, lead.seconds - policy.timing.publish_lead),
+        "retire_lag": max(0, lag.seconds - policy.timing.retire_lag),
+    }
+    return {
+        "name": verifier.name,
+        "publish_lead": _sum(lead),
+        "retire_lag": _sum(lag),
+        "revocation_bound": _sum(policy.revocation_bound(verifier)),
+        "blocked_revocation_bound": _sum(policy.blocked_revocation_bound(verifier)),
+        "short_by": short,
+        "satisfied": not any(short.values()),
+    }
+
+
+def _sum(total: Sum | None) -> dict[str, Any] | None:
+    return None if total is None else {"seconds": total.seconds, "sum": str(total)}
+
+
+def _settings(policy: RotationPolicy, chosen: Sequence[Verifier]) -> dict[str, int]:
+    """Return the variables that make the service need exactly what ``chosen`` need."""
+    slowest = max(chosen, key=lambda verifier: policy.needed_lead(verifier).seconds)
+    lead = policy.needed_lead(slowest).seconds
+    own = policy.refresh + policy.max_age + policy.clock_skew + policy.verifier.fetch_timeout
+    grace = (slowest.stale_grace or 0) if slowest.refetch_cooldown is None else 0
+    return {
+        "MACP_AUTH_VERIFIER_CACHE_TTL_SECONDS": lead - own - grace,
+        "MACP_AUTH_VERIFIER_STALE_GRACE_SECONDS": grace,
+        "MACP_AUTH_VERIFIER_LEEWAY_SECONDS": max(verifier.leeway for verifier in chosen),
+        "MACP_AUTH_KEY_PUBLISH_LEAD_SECONDS": lead,
+        "MACP_AUTH_KEY_RETIRE_LAG_SECONDS": max(policy.needed_lag(v).seconds for v in chosen),
+    }
+
+
+_LABELS = {
+    "publish_lead": "publish lead",
+    "retire_lag": "retire lag",
+    "revocation_bound": "revocation bound",
+    "blocked_revocation_bound": "revocation bound, fetches blocked",
+}
+
+
+def _plan_as_text(answer: dict[str, Any]) -> str:
+    lines = []
+    for need in answer["verifiers"]:
+        lines.append(need["name"])
+        for name, label in _LABELS.items():
+            lines.append(f"  {label}: {need[name]['sum'] if need[name] else 'no bound'}")
+    configured = answer["configured"]
+    lines += [
+        "",
+        f"For all of them: publish lead {answer['publish_lead']} s, retire lag {answer['retire_lag']} s",
+        *(f"  {name}={value}" for name, value in answer["settings"].items()),
+        "",
+        f"Configured: publish lead {configured['publish_lead']} s, retire lag {configured['retire_lag']} s",
+        *(f"  {need['name']}: {_verdict(need)}" for need in answer["verifiers"]),
+    ]
+    return "\n".join(lines)
+
+
+def _verdict(need: dict[str, Any]) -> str:
+    short = [
+        f"{_LABELS[name]} {seconds} s too short" for name, seconds in need["short_by"].items() if seconds
+    ]
+    return ", ".join(short) if short else "enough"
+
+
+# --- simulate ------------------------------------------------------------------------------------------
+
+
+@rotation.command()
+@click.option("--verifiers", "population", default=10_000, show_default=True, type=click.IntRange(1))
+@_NAMES
+@click.option("--replicas", default=3, show_default=True, type=click.IntRange(1, 100))
+@click.option("--rotations", default=3, show_default=True, type=click.IntRange(1, 100))
+@click.option(
+    "--revocations",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 1),
+    help="Whether the last key is withdrawn while it signs.",
+)
+@click.option("--lead", type=_SECONDS, help="The publish lead in seconds.  [default: as configured]")
+@click.option("--lag", type=_SECONDS, help="The retire lag in seconds.  [default: as configured]")
+@click.option(
+    "--outages",
+    default=1,
+    show_default=True,
+    type=click.IntRange(0, 100),
+    help="How often nobody can fetch, for up to an hour.",
+)
+@click.option(
+    "--outage-rate",
+    default=0.1,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="The share of verifiers with an outage of their own.",
+)
+@click.option("--skew", type=_SECONDS, help="How far clocks are apart, in seconds.  [default: as configured]")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same simulation.")
+@_JSON
+def simulate(  # noqa: PLR0913 - one parameter an option
+    *,
+    population: int,
+    names: Sequence[str],
+    replicas: int,
+    rotations: int,
+    revocations: int,
+    lead: int | None,
+    lag: int | None,
+    outages: int,
+    outage_rate: float,
+    skew: int | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Play rotations against many verifiers, the worst cases among them.
+
+    The service's own terms are those of the environment. Exits 1 if a token was wrongly rejected.
+    """
+    import random  # noqa: PLC0415
+
+    from macp_auth.domain import simulation  # noqa: PLC0415
+    from macp_auth.domain.rotation import Timing  # noqa: PLC0415
+
+    chosen = _known(names or [_DEFAULT_VERIFIER])
+    policy = _configured()
+    timing = policy.timing
+    scenario = simulation.Scenario(
+        policy=policy,
+        timing=Timing(
+            timing.publish_lead if lead is None else lead, timing.retire_lag if lag is None else lag
+        ),
+        verifiers=tuple(chosen),
+        population=population,
+        replicas=replicas,
+        rotations=rotations,
+        revoke=bool(revocations),
+        clock_skew=policy.clock_skew if skew is None else skew,
+        outages=outages,
+        outage_rate=outage_rate,
+    )
+    chance = random.Random(seed)  # noqa: S311 - a simulation's chance, no secret
+    world = simulation.make_world(scenario, chance)
+    report = simulation.simulate(world, chance)
+    click.echo(_report_as_json(report) if as_json else _report_as_text(report, world))
+    sys.exit(1 if report.wrongly_rejected else 0)
+
+
+def _report_as_json(report: Report) -> str:
+    import msgspec  # noqa: PLC0415
+
+    return msgspec.json.format(msgspec.json.encode(report)).decode()
+
+
+def _report_as_text(report: Report, world: World) -> str:
+    timing = world.scenario.timing
+    lead_and_lag = f"publish lead {timing.publish_lead} s, retire lag {timing.retire_lag} s"
+    return "\n".join(
+        [
+            f"{report.verifiers} verifiers, {len(world.new_keys)} rotations, {lead_and_lag}",
+            "",
+            *_timeline(world),
+            "",
+            f"tokens checked: {report.tokens}, in {report.checks} checks",
+            f"wrongly rejected: {report.wrongly_rejected}",
+            f"rejected while a verifier was cut off: {report.cut_off}",
+            *_after_revocation(report, world.scenario),
+            *_first_failure(report),
+        ]
+    )
+
+
+def _timeline(world: World) -> list[str]:
+    """Draw what a replica with the right time has in force: a row a key."""
+    moments = [(column + 0.5) * world.end / _COLUMNS for column in range(_COLUMNS)]
+    columns = [_marks(world, moment) for moment in moments]
+    kids = [version.kid for version in world.backend.versions]
+    indent = max(map(len, kids)) + 2
+    nobody = "".join("!" if any(s.begin <= t < s.end for s in world.outages) else " " for t in moments)
+    edge = f"0 s{f'{world.end:.0f} s':>{_COLUMNS - 3}}"
+    return [
+        *(f"{kid:<{indent}}{''.join(marks.get(kid, ' ') for marks in columns)}".rstrip() for kid in kids),
+        *([f"{'':<{indent}}{nobody}".rstrip()] if world.outages else []),
+        f"{'':<{indent}}{edge}",
+        f"{'':<{indent}}. pre-activation  # signs  - deactivated  x withdrawn  ! nobody can fetch",
+    ]
+
+
+def _marks(world: World, moment: float) -> dict[str, str]:
+    from macp_auth.domain.rotation import State, schedule  # noqa: PLC0415
+
+    marks = {State.PRE_ACTIVATION: ".", State.ACTIVE: "#", State.DEACTIVATED: "-"}
+    due = schedule(world.backend.versions_at(moment), world.scenario.timing, moment)
+    withdrawn = {kid: "x" for kid, since in world.backend.withdrawn.items() if since <= moment}
+    return {key.version.kid: marks[key.state] for key in due.keys} | withdrawn
+
+
+def _after_revocation(report: Report, scenario: Scenario) -> list[str]:
+    if not scenario.revoke:
+        return []
+    late = report.after_revocation
+    lines = [f"accepted after revocation: {sum(found.count for found in late.values())}"]
+    for verifier in scenario.verifiers:
+        found, name, slow = late.get(verifier.name), verifier.name, verifier.fetch_timeout
+        healthy = scenario.policy.revocation_bound(verifier)
+        blocked = scenario.policy.blocked_revocation_bound(verifier)
+        if found and found.latest is not None:
+            lines.append(f"  {name}: {_latest(found.latest, healthy, slow)}")
+        if found and found.latest_blocked is not None:
+            lines.append(f"  {name}, fetches blocked: {_latest(found.latest_blocked, blocked, slow)}")
+    return lines
+
+
+def _latest(seconds: float, bound: Sum | None, slow: int) -> str:
+    known = "no bound" if bound is None else f"bound {bound.seconds} s; a slow fetch adds up to {slow} s"
+    return f"the latest {seconds:.3f} s after it ({known})"
+
+
+def _first_failure(report: Report) -> list[str]:
+    if report.first_failure is None:
+        return []
+    return [
+        "",
+        "What led to the first failure, in seconds from the beginning:",
+        *(f"{at:>12.3f}  {event}" for at, event in report.first_failure.story),
+    ]
