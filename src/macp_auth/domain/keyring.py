@@ -58,6 +58,11 @@ class KeySet:
         self.etag = f'"{hashlib.sha256(self.jwks).hexdigest()[:32]}"'
         """Its entity tag (RFC 9110, section 8.8.3): the same on every replica with the same keys."""
 
+    @property
+    def states(self) -> dict[str, str]:
+        """What each published key is for, by its kid."""
+        return {key.version.kid: key.state.value for key in self.schedule.keys}
+
 
 class KeyRing:
     """Signs claims with the key in force. The one place that talks to the signer.
@@ -70,6 +75,11 @@ class KeyRing:
         self._timing = timing
         self._versions: Sequence[KeyVersion] = ()
         self._keys: KeySet | None = None
+
+    @property
+    def in_force(self) -> KeySet | None:
+        """The key set in force; None before the signer's keys have been read."""
+        return self._keys
 
     @property
     def keys(self) -> KeySet:

@@ -15,6 +15,8 @@ from macp_auth.domain.errors import SignerError
 from macp_auth.domain.keyring import KeyRing, KeySet
 
 _SHORTEST_PAUSE = 0.05  # seconds; also when a change is due this instant
+_FIRST_KEYS_PAUSE = 1.0  # seconds; without keys nothing works, so they are asked for more often
+_UNREADABLE = "KEYS CAN'T BE READ; the last good ones stay"
 _log = structlog.get_logger()
 
 
@@ -33,13 +35,17 @@ class KeyRefresher:
         self._keys = keys
         self._interval = interval
         self._source = source
+        self._failed = False
 
     @asynccontextmanager
     async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
-        """Read the keys before the first request, keep them fresh, and close the signer at the end."""
+        """Read the keys before the first request, keep them fresh, and close the signer at the end.
+
+        Where they can't be read yet, the service starts all the same: it answers 503 where it needs a
+        key, and goes on trying. A worker that replaces a lost one must not bring down the others.
+        """
         try:
-            await self._keys.refresh(time.time())
-            self._log_signing_key()
+            await self._refresh()
             refreshing = asyncio.create_task(self._refresh_for_ever())
             try:
                 yield
@@ -53,36 +59,39 @@ class KeyRefresher:
     async def _refresh_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self._pause(time.time()))
-            before = self._keys.keys
             await self._refresh()
-            self._log_change(before)
 
     def _pause(self, now: float) -> float:
+        if (keys := self._keys.in_force) is None:
+            return min(self._interval, _FIRST_KEYS_PAUSE)
         pause = self._interval * random.uniform(0.8, 1)  # noqa: S311 - spreads load, hides nothing
-        next_change = self._keys.keys.schedule.next_change
+        next_change = keys.schedule.next_change
         return pause if next_change is None else max(_SHORTEST_PAUSE, min(pause, next_change - now))
 
     async def _refresh(self) -> None:
+        before = self._keys.in_force
         try:
             await self._keys.refresh(time.time())
         except SignerError as error:
-            _log.error(
-                "KEYS CAN'T BE READ; the last good ones stay", reason=type(error).__name__, detail=str(error)
-            )
+            self._failed = True
+            _log.error(_UNREADABLE, reason=type(error).__name__, detail=str(error))
             self._keys.reschedule(time.time())
         except Exception:  # noqa: BLE001 - a plugin may raise anything; the keys in force must stay fresh
-            _log.exception("KEYS CAN'T BE READ; the last good ones stay")
+            self._failed = True
+            _log.exception(_UNREADABLE)
             self._keys.reschedule(time.time())
+        else:
+            if self._failed:
+                _log.info("keys can be read again")
+            self._failed = False
+        self._log_change(before)
 
-    def _log_change(self, before: KeySet) -> None:
-        after = self._keys.keys
-        if after is before:
+    def _log_change(self, before: KeySet | None) -> None:
+        after = self._keys.in_force
+        if after is None:
             return
-        states = {key.version.kid: key.state.value for key in after.schedule.keys}
-        _log.info("published keys", states=states)
-        if after.signing.version != before.signing.version:
-            self._log_signing_key()
-
-    def _log_signing_key(self) -> None:
-        signing = self._keys.keys.signing.version
-        _log.info("signing key", source=self._source, alg=signing.algorithm.value, kid=signing.kid)
+        if before is not None and after.states != before.states:
+            _log.info("published keys", states=after.states)
+        signing = after.signing.version
+        if before is None or signing.kid != before.signing.version.kid:
+            _log.info("signing key", source=self._source, alg=signing.algorithm.value, kid=signing.kid)

@@ -94,4 +94,4 @@ def _time(text: str | None, now: float) -> float | None:
 def _say(report: str, dry_run: bool) -> None:  # noqa: FBT001
     click.echo(report)
     if dry_run:
-        click.echo("dry run: nothing was written, and a kid that was not given will be another")
+        click.echo("dry run: nothing was written")
