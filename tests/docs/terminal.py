@@ -16,6 +16,8 @@ from tests.support.service import BOOT_SECONDS, clean_environment, wait_until
 
 _COMMAND_SECONDS = 30
 _STOP_SECONDS = 10  # what docs/getting-started.md promises
+_DAY = r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b"
+_MONTH = r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b"
 _DURATION = r"\b\d+[dhms]\b(?: \d+[dhms]\b)?"  # as our commands write one: 1h 15m
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -162,15 +164,16 @@ def lines_of(text: str) -> list[str]:
 
 def same_shape(expected: str, found: str) -> bool:
     """Whether a line is the page's, but for numbers, lengths, spacing and what an ellipsis shortens."""
-    parts = re.split(rf"([\w.-]*…|{_DURATION}|█+|░+|\d+|\s+)", expected)
+    parts = re.split(rf"([\w.-]*…|{_DAY}|{_MONTH}|{_DURATION}|█+|░+|\d+|\s+)", expected)
     return re.fullmatch("".join(map(_pattern, parts)), found) is not None
 
 
 def _pattern(part: str) -> str:
     if part.endswith("…"):
         return ".*"
-    if re.fullmatch(_DURATION, part):
-        return _DURATION
+    for words in (_DAY, _MONTH, _DURATION):
+        if re.fullmatch(words, part):
+            return words
     if part[:1] in {"█", "░"}:
         return f"{part[0]}+"
     if part.isdigit():
