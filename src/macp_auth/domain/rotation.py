@@ -69,7 +69,7 @@ def schedule(versions: Sequence[KeyVersion], timing: Timing, now: float) -> Sche
     """Return what is in force at ``now``, in seconds since the epoch.
 
     The newest version whose time to sign has come signs. If there is none (a first key, or the
-    others were withdrawn), the one whose time comes next signs at once: it has been published for
+    others were withdrawn), the one that was made first signs at once: it has been published for
     longest. A version that a newer one replaced stays for the retire lag; one with an expiry stops
     signing a retire lag before it, so that no token outlives its key.
 
@@ -78,10 +78,11 @@ def schedule(versions: Sequence[KeyVersion], timing: Timing, now: float) -> Sche
     """
     if len({version.kid for version in versions}) < len(versions):
         raise SignerMisconfigured("the signer offers two key versions with the same kid")
-    signers = _oldest_first([version for version in versions if version.can_sign], timing)
-    if not signers:
+    able = [version for version in versions if version.can_sign]
+    if not able:
         raise SignerMisconfigured("the signer offers no key version that can sign")
-    signing = _choose(signers, timing, now)
+    signers = _oldest_first(able, timing)
+    signing = _choose(able, signers, timing, now)
     published = (_status(version, signing, signers, timing, now) for version in versions)
     return Schedule(signing, tuple(key for key in published if key is not None))
 
@@ -128,20 +129,32 @@ def _oldest_first(signers: list[KeyVersion], timing: Timing) -> list[KeyVersion]
     return newest_last
 
 
+def _published_at(version: KeyVersion, timing: Timing) -> float:
+    """When ``version`` was first published; without a time of creation, a lead before it may sign."""
+    if version.created_at is not None:
+        return version.created_at
+    return starts_signing(version, timing) - timing.publish_lead
+
+
 def _must_stop(version: KeyVersion, timing: Timing) -> float:
     """When ``version`` must stop signing for its own expiry's sake."""
     return math.inf if version.not_after is None else version.not_after - timing.retire_lag
 
 
-def _choose(signers: list[KeyVersion], timing: Timing, now: float) -> KeyVersion:
-    due = [v for v in signers if starts_signing(v, timing) <= now < _must_stop(v, timing)]
+def _choose(able: list[KeyVersion], signers: list[KeyVersion], timing: Timing, now: float) -> KeyVersion:
+    # Verifiers no longer have a key that has left, so it does not come back to sign while there is another.
+    known = [v for v in signers if not _has_left(v, signers, timing, now)] or signers
+    due = [v for v in known if starts_signing(v, timing) <= now < _must_stop(v, timing)]
     if due:
         return due[-1]
-    to_come = [v for v in signers if now < starts_signing(v, timing) and now < _must_stop(v, timing)]
+    to_come = [
+        v for v in able if v in known and now < starts_signing(v, timing) and now < _must_stop(v, timing)
+    ]
     if to_come:
-        return to_come[0]
+        # Whatever their times: another rotation must not displace the key that verifiers have learnt of.
+        return min(to_come, key=lambda version: _published_at(version, timing))
     # All are past their time. A late signature is better than none: the longest-lived one goes on.
-    return max(signers, key=lambda version: _must_stop(version, timing))
+    return max(known, key=lambda version: _must_stop(version, timing))
 
 
 def _status(
@@ -187,6 +200,11 @@ def _stops_signing(version: KeyVersion, signers: list[KeyVersion], timing: Timin
     takes_over = starts_signing(newer[0], timing) if newer else math.inf
     stops = min(takes_over, _must_stop(version, timing))
     return stops if math.isfinite(stops) else None
+
+
+def _has_left(version: KeyVersion, signers: list[KeyVersion], timing: Timing, now: float) -> bool:
+    leaves = _leaves(version, _stops_signing(version, signers, timing), timing)
+    return leaves is not None and leaves <= now
 
 
 def _leaves(version: KeyVersion, stopped: float | None, timing: Timing) -> float | None:
