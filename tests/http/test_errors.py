@@ -12,11 +12,12 @@ from litestar.exceptions import InternalServerException
 
 import macp_auth.entrypoints.bootstrap  # noqa: F401 - brings in every module that defines an error
 from macp_auth.domain.errors import InvalidRequest, MACPAuthError, MalformedJSON, SignerError, UnknownKid
+from macp_auth.domain.key_changes import UnsafeChange
 from macp_auth.entrypoints.http.errors import HTTPRefusal, error_response
 from macp_auth.entrypoints.settings import ConfigurationError
 
 REQUEST: Any = Request[Any, Any, Any]({"type": "http", "headers": []})  # type: ignore[arg-type]
-NEVER_IN_A_REQUEST = {ConfigurationError}
+NEVER_IN_A_REQUEST = {ConfigurationError, UnsafeChange}
 
 
 def subclasses(error: type[MACPAuthError]) -> Iterator[type[MACPAuthError]]:
