@@ -142,19 +142,15 @@ def _must_stop(version: KeyVersion, timing: Timing) -> float:
 
 
 def _choose(able: list[KeyVersion], signers: list[KeyVersion], timing: Timing, now: float) -> KeyVersion:
-    # Verifiers no longer have a key that has left, so it does not come back to sign while there is another.
-    known = [v for v in signers if not _has_left(v, signers, timing, now)] or signers
-    due = [v for v in known if starts_signing(v, timing) <= now < _must_stop(v, timing)]
+    due = [v for v in signers if starts_signing(v, timing) <= now < _must_stop(v, timing)]
     if due:
         return due[-1]
-    to_come = [
-        v for v in able if v in known and now < starts_signing(v, timing) and now < _must_stop(v, timing)
-    ]
+    to_come = [v for v in able if now < starts_signing(v, timing) and now < _must_stop(v, timing)]
     if to_come:
         # Whatever their times: another rotation must not displace the key that verifiers have learnt of.
         return min(to_come, key=lambda version: _published_at(version, timing))
     # All are past their time. A late signature is better than none: the longest-lived one goes on.
-    return max(known, key=lambda version: _must_stop(version, timing))
+    return max(signers, key=lambda version: _must_stop(version, timing))
 
 
 def _status(
@@ -200,11 +196,6 @@ def _stops_signing(version: KeyVersion, signers: list[KeyVersion], timing: Timin
     takes_over = starts_signing(newer[0], timing) if newer else math.inf
     stops = min(takes_over, _must_stop(version, timing))
     return stops if math.isfinite(stops) else None
-
-
-def _has_left(version: KeyVersion, signers: list[KeyVersion], timing: Timing, now: float) -> bool:
-    leaves = _leaves(version, _stops_signing(version, signers, timing), timing)
-    return leaves is not None and leaves <= now
 
 
 def _leaves(version: KeyVersion, stopped: float | None, timing: Timing) -> float | None:
