@@ -146,8 +146,8 @@ def finish(work: Coroutine[Any, Any, None]) -> None:
         work.send(None)
 
 
-# With the seed that Hypothesis takes by itself where CI is set, the machine finds a failure that is not
-# understood yet; see CHANGELOG, Known issues. With this seed it finds none.
+# Without a seed of its own the machine finds, now and then, the known issue in CHANGELOG: the active key
+# is withdrawn, and an older one that had left the JWKS signs again, unknown to verifiers.
 @seed(11)
 class Deployment(RuleBasedStateMachine):
     """One backend, three replicas, a cache and two verifiers."""
