@@ -46,7 +46,7 @@ def client_terminal(checkout: Path) -> Iterator[Terminal]:
 
 
 needs_shell_tools = pytest.mark.skipif(
-    not all(map(shutil.which, ("bash", "curl", "make"))), reason="the pages use bash, curl and make"
+    not all(map(shutil.which, ("bash", "curl", "make"))), reason="install bash, curl and make"
 )
 
 

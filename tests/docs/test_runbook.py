@@ -137,7 +137,7 @@ def reader(place: Place) -> Iterator[Terminal]:
     terminal.close()
 
 
-@pytest.mark.skipif(not all(map(shutil.which, ("bash", "curl"))), reason="the page uses bash and curl")
+@pytest.mark.skipif(not all(map(shutil.which, ("bash", "curl"))), reason="install bash and curl")
 @pytest.mark.parametrize("procedure", BEFORE_START)
 def test_a_procedure_does_what_the_page_shows(procedure: str, place: Place, reader: Terminal) -> None:
     """Every command of a procedure, in order, prints what the page shows in shape, and ends as it should."""
