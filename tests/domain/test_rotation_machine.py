@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -139,6 +139,10 @@ class ModelVerifier:
             return False
         return now + self.ahead < token.expires + LEEWAY and token.kid not in self.kids
 
+    def has(self, kid: str) -> bool:
+        """Also when the fetch under way is done."""
+        return kid in self.kids and (self.answer is None or kid in self.answer[1])
+
 
 def finish(work: Coroutine[Any, Any, None]) -> None:
     """Run what never waits, without an event loop."""
@@ -146,9 +150,6 @@ def finish(work: Coroutine[Any, Any, None]) -> None:
         work.send(None)
 
 
-# Without a seed of its own the machine finds, now and then, the known issue in CHANGELOG: the active key
-# is withdrawn, and an older one that had left the JWKS signs again, unknown to verifiers.
-@seed(11)
 class Deployment(RuleBasedStateMachine):
     """One backend, three replicas, a cache and two verifiers."""
 
@@ -257,24 +258,32 @@ class Deployment(RuleBasedStateMachine):
             self._excuse(before)
 
     def _excuse(self, before: Sequence[KeyVersion]) -> None:
-        """The keys that verifiers need not have when the signing key goes."""
+        """The keys that verifiers need not have when the signing key goes.
+
+        One of them may have left the JWKS long ago, and nothing but what was withdrawn could tell.
+        """
         for clock in self._clocks():
-            _, known = self._due(before, clock)
+            _, lasting = self._due(before, clock)
             for version in self.backend.versions:
-                if version.kid not in known:
+                if version.kid not in lasting or not self._is_everywhere(version.kid):
                     self.excused[version.kid] = self.now + LEAD
 
+    def _is_everywhere(self, kid: str) -> bool:
+        return all(replica.publishes >= {kid} for replica in self.replicas) and all(
+            verifier.has(kid) for verifier in self.verifiers
+        )
+
     def _due(self, versions: Sequence[KeyVersion], clock: int) -> tuple[str, set[str]]:
-        """Which kid signs, and which are published and for long enough that verifiers have them."""
+        """Which kid signs, and which have been published for the lead and are not about to leave."""
         due = schedule(versions, self.timing, clock)
         leaving = clock + SKEW + REFRESH
-        known = {
+        lasting = {
             key.version.kid
             for key in due.keys
             if key.state is State.ACTIVE
             or (key.state is State.DEACTIVATED and (key.next_change or math.inf) > leaving)
         }
-        return due.signing.kid, known
+        return due.signing.kid, lasting
 
     def _clocks(self) -> range:
         return range(self.now, self.now + SKEW + 1)
