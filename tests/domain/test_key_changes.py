@@ -84,14 +84,21 @@ def test_planned_rotation_keeps_the_rules_at_every_second() -> None:
 
 
 def test_revocation_makes_another_sign_at_once() -> None:
-    """Even one that is still in its lead; a retiring key does not come back."""
-    versions = [
-        version("retiring", not_after=NOW + 20),
-        version("active", created_at=NOW - 500),
-        version("pending", created_at=NOW - 1),
-    ]
-    assert plan_revocation(versions, "active", TIMING, NOW).in_force.signing.kid == "pending"
-    assert plan_revocation(versions, "pending", TIMING, NOW).in_force.signing.kid == "active"
+    """The one before while verifiers have it, else even one that is still in its lead."""
+    active, pending = version("active", created_at=NOW - 500), version("pending", created_at=NOW - 1)
+    retiring, gone = version("retiring", not_after=NOW + 20), version("gone", not_after=NOW - 20)
+    for before, signing in ([retiring], "retiring"), ([gone], "pending"), ([], "pending"):
+        revocation = plan_revocation([*before, active, pending], "active", TIMING, NOW)
+        assert revocation.in_force.signing.kid == signing
+        assert list(revocation.gone) == [version for version in before if version is gone]
+    assert plan_revocation([active, pending], "pending", TIMING, NOW).in_force.signing.kid == "active"
+
+
+def test_revocation_falls_back_on_a_key_that_had_left() -> None:
+    """Better than none: verifiers learn of it as they would of a new one."""
+    versions = [version("gone", not_after=NOW - 20), version("active", created_at=NOW - 500)]
+    revocation = plan_revocation(versions, "active", TIMING, NOW)
+    assert (revocation.in_force.signing.kid, revocation.carries_on, revocation.gone) == ("gone", "gone", ())
 
 
 @pytest.mark.parametrize("now", [NOW, NOW + 120])

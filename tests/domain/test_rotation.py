@@ -111,8 +111,8 @@ def test_exp_keeps_a_replaced_key() -> None:
         (1050, [key("b", 1000), key("c", 1040)], "b"),  # the one published for longest
         (1050, [key("b", 1000, not_before=9000), key("c", 1040)], "b"),  # whatever their times
         (1120, [key("a", 0), key("c", 1110)], "a"),  # its predecessor, which verifiers have
-        (1120, [key("a", 0, not_after=1150), key("c", 1110)], "c"),  # a key that retires does not come back
-        (1120, [key("a", 0, not_after=1150)], "a"),  # unless there is no other
+        (1120, [key("a", 0, not_after=1150), key("c", 1110)], "a"),  # also one that retires
+        (1120, [key("a", 0, not_after=1150)], "a"),
         (1120, [key("a", 0, not_after=1100), key("b", 0, not_after=1110)], "b"),  # the longest-lived of those
     ],
 )
@@ -200,15 +200,23 @@ def test_unusable_sets(versions: list[KeyVersion], message: str) -> None:
         at(0, *versions)
 
 
-@pytest.mark.xfail(reason="a key that signed past its exp leaves at once when a new one appears", strict=True)
 def test_a_late_rotation_keeps_the_old_key_for_its_tokens() -> None:
     """``macp-auth keys rotate`` refuses this one; a file written by hand, or another tool, may hold it."""
-    old = key("old", 0, not_after=1000)
+    old, new = key("old", 0, not_after=1000), key("new", 1101)
     assert at(1100, old).signing.kid == "old"
-    assert "old" in states(at(1101, old, key("new", 1101)))
+    assert states(at(1101, old, new)) == {"old": ACTIVE, "new": PENDING}
+    assert states(at(1201, old, new)) == {"old": RETIRED, "new": ACTIVE}
+    assert states(at(1251, old, new)) == {"new": ACTIVE}
 
 
-@pytest.mark.xfail(reason="the key before one that expires signs again, after it had left", strict=True)
+def test_an_expiry_without_other_times_hands_over() -> None:
+    """Of keys with the same time to sign, the one that lives longer goes on, a lag before the other's end."""
+    versions = key("a", not_after=1000), key("b", not_after=2000)
+    assert states(at(949, *versions)) == {"a": ACTIVE, "b": RETIRED}
+    assert states(at(950, *versions)) == {"a": RETIRED, "b": ACTIVE}
+    assert states(at(1000, *versions)) == {"b": ACTIVE}
+
+
 def test_a_key_that_left_does_not_come_back_to_sign() -> None:
     """Not even when the one that replaced it is past its time."""
     versions = key("old", 0), key("new", 1000, not_after=5000)

@@ -240,9 +240,10 @@ class Deployment(RuleBasedStateMachine):
         key = before[which % len(before)]
         if not withdrawn and (not key.can_sign or key.not_after is not None):
             return  # a key that only verifies leaves when it expires
-        lasting = None
+        lasting, gone = None, set()
         if withdrawn and self.is_a_file:
-            lasting = plan_revocation(before, key.kid, self.timing, self._backend_clock).carries_on
+            plan = plan_revocation(before, key.kid, self.timing, self._backend_clock)
+            lasting, gone = plan.carries_on, {version.kid for version in plan.gone}
         self.backend.versions = [
             replace(
                 version,
@@ -250,7 +251,7 @@ class Deployment(RuleBasedStateMachine):
                 not_after=None if version.kid == lasting else version.not_after,
             )
             for version in before
-            if version is not key or not withdrawn
+            if version.kid not in gone and (version is not key or not withdrawn)
         ]
         if withdrawn:
             self.tokens = {token for token in self.tokens if token.kid != key.kid}
@@ -354,15 +355,10 @@ class Deployment(RuleBasedStateMachine):
             self.tokens.add(Token(key.kid, self.now + replica.ahead + ttl))
 
     def _may_sign(self, replica: Replica, key: KeyVersion) -> bool:
-        """Its time has come, or that of no other that this replica knows and that is not to go."""
+        """Its time has come, or that of no other that this replica knows."""
         clock = replica.read_by_its_clock
-        if starts_signing(key, self.timing) <= clock:
-            return True
-        return not any(
-            other.can_sign
-            and starts_signing(other, self.timing) <= clock
-            and (other.not_after is None or clock < other.not_after - self.timing.retire_lag)
-            for other in replica.ring._versions
+        return starts_signing(key, self.timing) <= clock or not any(
+            other.can_sign and starts_signing(other, self.timing) <= clock for other in replica.ring._versions
         )
 
     def _advance_to(self, until: int) -> None:

@@ -50,8 +50,9 @@ class JWKFileEditor:
         self._jwks = [*kept, new_jwk(new, kid, issued_at=now, not_before=rotation.signs_from)]
 
     def revoke(self, kid: str, revocation: Revocation) -> None:
-        """Take ``kid`` out, and let the key that carries on live."""
-        self._jwks = [jwk for jwk in self._jwks if _kid(jwk) != kid]
+        """Take ``kid`` out, and those that are gone, and let the key that carries on live."""
+        out = {kid, *(version.kid for version in revocation.gone)}
+        self._jwks = [jwk for jwk in self._jwks if _kid(jwk) not in out]
         for jwk in self._jwks:
             if _kid(jwk) == revocation.carries_on:
                 jwk.pop("exp", None)

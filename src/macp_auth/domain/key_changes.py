@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from macp_auth.domain.errors import MACPAuthError, SignerMisconfigured
+from macp_auth.domain.errors import MACPAuthError
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.rotation import Schedule, State, Timing, schedule
 
@@ -36,6 +36,8 @@ class Revocation(Struct, frozen=True):
     in_force: Schedule
     carries_on: str | None
     """The kid of the key that signs from now on, if its expiry must go because nothing replaces it."""
+    gone: tuple[KeyVersion, ...]
+    """Versions that had left the JWKS already: they must not come back to sign."""
 
 
 def plan_rotation(versions: Sequence[KeyVersion], timing: Timing, now: float, at: float | None) -> Rotation:
@@ -66,9 +68,7 @@ def plan_rotation(versions: Sequence[KeyVersion], timing: Timing, now: float, at
                 f"its last token dies {_in(leaves, now)}; take the exp out of it, and rotate again"
             )
         leaves = math.ceil(retiring.not_after)
-    published = {key.version.kid for key in current.keys}
-    gone = tuple(version for version in versions if version.kid not in published)
-    return Rotation(retiring, signs_from, leaves, gone)
+    return Rotation(retiring, signs_from, leaves, _gone(versions, current))
 
 
 def plan_revocation(versions: Sequence[KeyVersion], kid: str, timing: Timing, now: float) -> Revocation:
@@ -77,22 +77,30 @@ def plan_revocation(versions: Sequence[KeyVersion], kid: str, timing: Timing, no
     Raises:
         UnsafeChange: there is no such version, or none would be left that can sign.
     """
-    remaining = [version for version in versions if version.kid != kid]
-    if len(remaining) == len(versions):
+    others = [version for version in versions if version.kid != kid]
+    if len(others) == len(versions):
         raise UnsafeChange(f"there is no key {kid!r}; there are: {', '.join(repr(v.kid) for v in versions)}")
-    try:
-        in_force = schedule(remaining, timing, now)
-    except SignerMisconfigured:
+    if not any(version.can_sign for version in others):
         raise UnsafeChange(
             f"a key that can sign must remain: {kid!r} is the only one; rotate first, then revoke it"
-        ) from None
+        )
+    gone = _gone(others, schedule(versions, timing, now))
+    remaining = [version for version in others if version not in gone]
+    if not any(version.can_sign for version in remaining):
+        remaining, gone = others, ()
+    in_force = schedule(remaining, timing, now)
     signing = in_force.signing
     is_relieved = any(key.state is State.PRE_ACTIVATION for key in in_force.keys)
     if signing.not_after is None or is_relieved:
-        return Revocation(in_force, carries_on=None)
+        return Revocation(in_force, carries_on=None, gone=gone)
     # It was to go when the revoked key took over. Nobody does now.
     lasting = [replace(version, not_after=None) if version is signing else version for version in remaining]
-    return Revocation(schedule(lasting, timing, now), carries_on=signing.kid)
+    return Revocation(schedule(lasting, timing, now), carries_on=signing.kid, gone=gone)
+
+
+def _gone(versions: Sequence[KeyVersion], current: Schedule) -> tuple[KeyVersion, ...]:
+    published = {key.version.kid for key in current.keys}
+    return tuple(version for version in versions if version.kid not in published)
 
 
 def _in(when: float | None, now: float) -> str:

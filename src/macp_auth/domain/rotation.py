@@ -70,8 +70,10 @@ def schedule(versions: Sequence[KeyVersion], timing: Timing, now: float) -> Sche
 
     The newest version whose time to sign has come signs. If there is none (a first key, or the
     others were withdrawn), the one that was made first signs at once: it has been published for
-    longest. A version that a newer one replaced stays for the retire lag; one with an expiry stops
-    signing a retire lag before it, so that no token outlives its key.
+    longest. A version that a newer one replaced stays for the retire lag and signs no more, unless
+    the newer one is withdrawn. An expiry leaves no gap: of versions with the same time to sign, the
+    next goes on a retire lag before it, so that no token outlives its key; with no other, the
+    version signs on until a newer one may, and leaves a retire lag after that.
 
     Raises:
         SignerMisconfigured: no version can sign, or two share a kid.
@@ -142,15 +144,21 @@ def _must_stop(version: KeyVersion, timing: Timing) -> float:
 
 
 def _choose(able: list[KeyVersion], signers: list[KeyVersion], timing: Timing, now: float) -> KeyVersion:
-    due = [v for v in signers if starts_signing(v, timing) <= now < _must_stop(v, timing)]
-    if due:
-        return due[-1]
-    to_come = [v for v in able if now < starts_signing(v, timing) and now < _must_stop(v, timing)]
-    if to_come:
-        # Whatever their times: another rotation must not displace the key that verifiers have learnt of.
-        return min(to_come, key=lambda version: _published_at(version, timing))
-    # All are past their time. A late signature is better than none: the longest-lived one goes on.
-    return max(signers, key=lambda version: _must_stop(version, timing))
+    started = [version for version in signers if starts_signing(version, timing) <= now]
+    # Before any has started, whatever their times: a rotation must not displace the key that
+    # verifiers have learnt of.
+    candidates = _peers(started[-1], able, timing) if started else able
+    in_time = [version for version in candidates if now < _must_stop(version, timing)]
+    if in_time:
+        return min(in_time, key=lambda version: _published_at(version, timing))
+    # A late signature is better than one that no verifier has the key for: the longest-lived one goes on.
+    return max(candidates, key=lambda version: _must_stop(version, timing))
+
+
+def _peers(version: KeyVersion, able: list[KeyVersion], timing: Timing) -> list[KeyVersion]:
+    """Return those that may sign from when ``version`` may, itself among them."""
+    start = starts_signing(version, timing)
+    return [other for other in able if starts_signing(other, timing) == start]
 
 
 def _status(
@@ -191,14 +199,17 @@ def _active(version: KeyVersion, signers: list[KeyVersion], timing: Timing, now:
 
 
 def _stops_signing(version: KeyVersion, signers: list[KeyVersion], timing: Timing) -> float | None:
-    """When the next newer version takes over, or its own expiry makes it stop; None if neither is known."""
-    newer = signers[signers.index(version) + 1 :]
-    takes_over = starts_signing(newer[0], timing) if newer else math.inf
-    stops = min(takes_over, _must_stop(version, timing))
+    """When a newer version takes over, or one of its own age at its expiry; None if neither is known."""
+    start, must_stop = starts_signing(version, timing), _must_stop(version, timing)
+    starts = (starts_signing(signer, timing) for signer in signers)
+    stops = min((later for later in starts if later > start), default=math.inf)
+    if any(_must_stop(peer, timing) > must_stop for peer in _peers(version, signers, timing)):
+        stops = min(stops, must_stop)
     return stops if math.isfinite(stops) else None
 
 
 def _leaves(version: KeyVersion, stopped: float | None, timing: Timing) -> float | None:
-    if version.not_after is not None:
+    if stopped is None:
         return version.not_after
-    return None if stopped is None else stopped + timing.retire_lag
+    replaced = stopped + timing.retire_lag
+    return replaced if version.not_after is None else max(replaced, version.not_after)

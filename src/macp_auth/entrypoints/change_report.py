@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from macp_auth.domain.key_changes import Rotation
+from macp_auth.domain.key_changes import Revocation, Rotation
+from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.policy import VERIFIERS, RotationPolicy, Sum
-from macp_auth.domain.rotation import Schedule, Timing
+from macp_auth.domain.rotation import Timing
 from macp_auth.entrypoints.times import from_now
 
 
@@ -23,11 +25,11 @@ def rotation(planned: Rotation, kid: str, timing: Timing, now: float) -> str:
         f"new      {kid}: starts signing {starts}; the publish lead is {timing.publish_lead} s",
         f"old      {old}; the retire lag is {timing.retire_lag} s",
     ]
-    lines += [f"removed  {version.kid}: left the JWKS before" for version in planned.gone]
+    lines += _removed(planned.gone)
     return "\n".join(lines)
 
 
-def revocation(kid: str, in_force: Schedule, policy: RotationPolicy, now: float) -> str:
+def revocation(kid: str, planned: Revocation, policy: RotationPolicy, now: float) -> str:
     """Say which key signs now, and until when who may still accept the revoked one."""
     rows = [
         f"  {verifier.name:<14}{_until(policy.revocation_bound(verifier), now, 'it meets a new kid'):<38}"
@@ -38,13 +40,18 @@ def revocation(kid: str, in_force: Schedule, policy: RotationPolicy, now: float)
     return "\n".join(
         [
             f"revoked  {kid}",
-            f"signs    {in_force.signing.kid}, {within}",
+            f"signs    {planned.in_force.signing.kid}, {within}",
+            *_removed(planned.gone),
             "",
             "A verifier may still accept the revoked key:",
             f"  {'verifier':<14}{'until':<38}until, if somebody keeps it from fetching",
             *rows,
         ]
     )
+
+
+def _removed(gone: Iterable[KeyVersion]) -> list[str]:
+    return [f"removed  {version.kid}: left the JWKS before" for version in gone]
 
 
 def _until(bound: Sum | None, now: float, otherwise: str) -> str:

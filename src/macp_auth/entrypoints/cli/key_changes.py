@@ -77,7 +77,7 @@ def revoke(file: Path, kid: str, dry_run: bool) -> None:  # noqa: FBT001
             editor.revoke(kid, revocation)
             if not dry_run:
                 editor.save()
-    _say(change_report.revocation(kid, revocation.in_force, policy, now), dry_run)
+    _say(change_report.revocation(kid, revocation, policy, now), dry_run)
 
 
 def _time(text: str | None, now: float) -> float | None:
