@@ -4,6 +4,10 @@ No HTTP status is in sight: ``entrypoints/http/errors.py`` maps these, once. Two
 to a caller: an :class:`InvalidRequest` is theirs to mend, a :class:`SignerError` is ours.
 """
 
+from __future__ import annotations
+
+from typing import ClassVar
+
 
 class MACPAuthError(Exception):
     """The root of every error that this project raises on purpose."""
@@ -39,21 +43,36 @@ class TokenTooLarge(InvalidRequest):
 class SignerError(MACPAuthError):
     """The signer can't give a signature now. The text is for the log, never for a caller."""
 
+    default_reason: ClassVar[str] = "failed"
+
+    def __init__(self, text: str, *, reason: str | None = None) -> None:
+        super().__init__(text)
+        self.reason = reason or self.default_reason
+        """Why, in one word of lower case and hyphens: for metrics, and for whoever probes readiness."""
+
 
 class SignerUnavailable(SignerError):
     """The backend can't be reached or is not ready. Retryable."""
+
+    default_reason = "unavailable"
 
 
 class SignerRefused(SignerError):
     """The backend answered, and said no: a permission, a policy, a deleted key."""
 
+    default_reason = "refused"
+
 
 class SignerMisconfigured(SignerError):
     """The signer's own settings can't work; the text names the setting, never its content."""
 
+    default_reason = "misconfigured"
+
 
 class UnknownKid(SignerError):
     """The signer was asked for a key version that it does not have."""
+
+    default_reason = "unknown-kid"
 
     def __init__(self, kid: str) -> None:
         super().__init__(f"no key version {kid!r}")
@@ -61,3 +80,5 @@ class UnknownKid(SignerError):
 
 class WrongSignature(SignerError):
     """The signer returned bytes that the published key does not verify. No token may carry them."""
+
+    default_reason = "wrong-signature"
