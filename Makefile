@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 UV     := uv==0.13.9
+# Signer plugins that live here; each is a distribution of its own.
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve test check fmt fuzz rotation-drill bench lock clean
@@ -13,12 +15,13 @@ help: ## this list
 
 install: $(STAMP) ## make .venv with the locked dependencies (quick when nothing changed)
 
-$(STAMP): requirements/dev.txt requirements/runtime.txt pyproject.toml
+$(STAMP): requirements/dev.txt requirements/runtime.txt pyproject.toml $(PLUGINS:=/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "macp-auth needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+	  --editable . $(addprefix --editable ./,$(PLUGINS))
 	@touch $@
 
 serve: install ## serve on 127.0.0.1:3200 with an ephemeral key
@@ -31,6 +34,7 @@ check: install ## lint, formatting, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@for plugin in $(PLUGINS); do $(BIN)/mypy $$plugin || exit 1; done # apart: their tests share module names
 	$(BIN)/lint-imports
 
 fmt: install ## format, and mend what the linter can

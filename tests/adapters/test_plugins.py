@@ -29,6 +29,8 @@ def macp_auth_signer():
 """
 
 Install = Callable[[str, str], None]
+INSTALLED = available_signers()
+"""Ours, and what the virtual environment has besides."""
 
 
 @pytest.fixture
@@ -55,7 +57,8 @@ def test_built_ins_are_plugins_of_the_one_hook(name: str) -> None:
 def test_installed_plugin_is_found(install: Install) -> None:
     """Built-ins are listed first; an installed one is loaded by the name of its entry point."""
     install("outside", GOOD)
-    assert available_signers() == [*BUILT_IN, "outside"]
+    assert available_signers()[: len(BUILT_IN)] == list(BUILT_IN)
+    assert set(available_signers()) == {*INSTALLED, "outside"}
     assert load_signer_plugin("outside").settings_prefix == "MACP_AUTH_OUTSIDE_"
 
 
@@ -63,7 +66,7 @@ def test_built_in_names_cannot_be_taken(install: Install) -> None:
     """An installed package that calls itself ephemeral is not even imported."""
     install("ephemeral", "raise SystemExit('imported')")
     assert load_signer_plugin("ephemeral").open.__module__ == "macp_auth.adapters.local"
-    assert available_signers() == list(BUILT_IN)
+    assert available_signers() == INSTALLED
 
 
 def test_unselected_plugin_is_not_imported(install: Install) -> None:
@@ -75,7 +78,7 @@ def test_unselected_plugin_is_not_imported(install: Install) -> None:
 def test_unknown_name_lists_the_names_there_are(install: Install) -> None:
     install("outside", GOOD)
     with pytest.raises(
-        SignerMisconfigured, match="MACP_AUTH_SIGNER .* ephemeral, env-jwk, jwk-file, outside"
+        SignerMisconfigured, match="MACP_AUTH_SIGNER .* ephemeral, env-jwk, jwk-file, .*outside"
     ):
         load_signer_plugin("vaultt")
 
