@@ -15,6 +15,7 @@ BUILT_IN = {
     "ephemeral": "macp_auth.adapters.ephemeral",
     "env-jwk": "macp_auth.adapters.env_jwk",
     "jwk-file": "macp_auth.adapters.jwk_file",
+    "vault-transit": "macp_auth.adapters.vault_transit",
 }
 """Our own plugins. Registered first, so that no installed package can take their names."""
 

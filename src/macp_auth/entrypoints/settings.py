@@ -219,6 +219,8 @@ class Variable(Struct, frozen=True):
     expects: str
     required: bool
     default: Any
+    fallback: str | None
+    """Another variable, read if this one is not set: a name that the backend's own tools use."""
 
 
 def variables(settings: type[Struct], prefix: str) -> list[Variable]:
@@ -237,6 +239,7 @@ def variables(settings: type[Struct], prefix: str) -> list[Variable]:
                 expects=extra.get("expects", "a valid value"),
                 required=field.required,
                 default=None if field.required else field.default,
+                fallback=extra.get("fallback"),
             )
         )
     return found
@@ -250,11 +253,12 @@ def read_settings(settings: type[SettingsT], prefix: str, environ: Mapping[str, 
     """
     values = {}
     for variable in variables(settings, prefix):
-        text = environ.get(variable.name)
-        if text is not None:
-            values[variable.field] = _convert(text, variable)
+        name = _name_in(environ, variable)
+        if name in environ:
+            values[variable.field] = _convert(environ[name], name, variable)
         elif variable.required:
-            raise ConfigurationError(f"{variable.name} must be set, to {variable.expects}")
+            names = name if variable.fallback is None else f"{name} (or {variable.fallback})"
+            raise ConfigurationError(f"{names} must be set, to {variable.expects}")
     return settings(**values)
 
 
@@ -271,10 +275,17 @@ def unknown_variables(environ: Mapping[str, str], known: Iterable[str]) -> list[
     )
 
 
-def _convert(text: str, variable: Variable) -> Any:
+def _name_in(environ: Mapping[str, str], variable: Variable) -> str:
+    """Return the name by which the environment gives the variable, or its own if it does not."""
+    if variable.fallback is None or variable.name in environ or variable.fallback not in environ:
+        return variable.name
+    return variable.fallback
+
+
+def _convert(text: str, name: str, variable: Variable) -> Any:
     if not text:
         mend = "give it a value" if variable.required else "unset it for the default"
-        raise ConfigurationError(f"{variable.name} is set but empty; {mend}. It must be {variable.expects}")
+        raise ConfigurationError(f"{name} is set but empty; {mend}. It must be {variable.expects}")
     try:
         text.encode()
         value = msgspec.convert(text, variable.type, strict=False, dec_hook=_decode_custom)
@@ -282,7 +293,7 @@ def _convert(text: str, variable: Variable) -> Any:
             raise ValueError("null, 1e3 and 3.0 mean something to msgspec, and nothing here")
     except (ValueError, re.error, RecursionError, OverflowError):
         # The cause holds the value; it must not be shown.
-        raise ConfigurationError(f"{variable.name} must be {variable.expects}") from None
+        raise ConfigurationError(f"{name} must be {variable.expects}") from None
     return value
 
 

@@ -1,0 +1,119 @@
+"""Concurrent requests share calls: what arrives while a call is under way goes with the next one.
+
+No timer and no fixed batch size: alone, a request goes at once; under load, batches grow until the
+backend keeps up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+from msgspec import Struct
+
+from macp_auth.domain.errors import SignerUnavailable
+
+Outcome = bytes | Exception
+
+
+class Limits(Struct, frozen=True):
+    """What bounds a batcher."""
+
+    batch: int
+    """The most requests in a call."""
+    calls: int
+    """The most calls under way."""
+    requests: int
+    """The most requests that have no answer yet; one more is turned away at once."""
+
+
+class Batcher:
+    """Gathers requests by their key, and gives each its own outcome.
+
+    Args:
+        call: answers one batch for one key: an outcome a request, in their order. What it raises is
+            the outcome of all.
+        limits: how much may be under way.
+    """
+
+    def __init__(
+        self, call: Callable[[str, Sequence[bytes]], Awaitable[Sequence[Outcome]]], limits: Limits
+    ) -> None:
+        self._call = call
+        self._limits = limits
+        self._waiting: dict[str, deque[_Request]] = {}
+        self._unanswered = 0
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def submit(self, key: str, content: bytes) -> bytes:
+        """Return the answer to ``content``. One that is cancelled while it waits is left out.
+
+        Raises:
+            SignerUnavailable: too many wait already.
+        """
+        if self._unanswered >= self._limits.requests:
+            raise SignerUnavailable(f"{self._unanswered} requests wait already", reason="overloaded")
+        request = _Request(content, asyncio.get_running_loop().create_future())
+        self._waiting.setdefault(key, deque()).append(request)
+        self._unanswered += 1
+        try:
+            self._start_calls()
+            return await request.answer
+        finally:
+            self._unanswered -= 1
+
+    async def aclose(self) -> None:
+        """Cancel what is under way, and wait until it has ended."""
+        for task in self._calls:
+            task.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+
+    def _start_calls(self) -> None:
+        while self._waiting and len(self._calls) < self._limits.calls:
+            key, batch = self._take_batch()
+            if batch:
+                task = asyncio.create_task(self._run(key, batch))
+                self._calls.add(task)
+                task.add_done_callback(self._end_call)
+
+    def _take_batch(self) -> tuple[str, list[_Request]]:
+        """Take the oldest key's requests that still want an answer."""
+        key, queue = next(iter(self._waiting.items()))
+        batch: list[_Request] = []
+        while queue and len(batch) < self._limits.batch:
+            request = queue.popleft()
+            if not request.answer.done():
+                batch.append(request)
+        if not queue:
+            del self._waiting[key]
+        return key, batch
+
+    async def _run(self, key: str, batch: list[_Request]) -> None:
+        outcomes: Sequence[Outcome]
+        try:
+            outcomes = await self._call(key, [request.content for request in batch])
+            if len(outcomes) != len(batch):
+                raise ValueError(f"{len(outcomes)} outcomes for {len(batch)} requests")
+        except asyncio.CancelledError:
+            for request in batch:
+                request.answer.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+            outcomes = [error] * len(batch)
+        for request, outcome in zip(batch, outcomes, strict=True):
+            if request.answer.done():
+                continue
+            if isinstance(outcome, Exception):
+                request.answer.set_exception(outcome)
+            else:
+                request.answer.set_result(outcome)
+
+    def _end_call(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        self._start_calls()
+
+
+class _Request(Struct, eq=False):
+    content: bytes
+    answer: asyncio.Future[bytes]

@@ -1,0 +1,150 @@
+"""The token in use: renewed before it expires, and got anew where renewing does not help."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import structlog
+
+from macp_auth.adapters.vault_transit.login import Lease
+from macp_auth.domain.errors import SignerError, SignerRefused
+
+_RENEW_AT = 0.6  # of a lease: what is left is time to try again when Vault is away
+_WORTH_KEEPING = 0.5  # of the first lease; one that renews to less comes near its maximum, and is replaced
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds between attempts
+_log = structlog.get_logger()
+
+
+class Credential:
+    """Holds one lease, and replaces it before it ends, without anybody waiting.
+
+    Args:
+        log_in: gets a new lease.
+        renew: prolongs one.
+    """
+
+    def __init__(
+        self, log_in: Callable[[], Awaitable[Lease]], renew: Callable[[Lease], Awaitable[Lease]]
+    ) -> None:
+        self._log_in = log_in
+        self._renew = renew
+        self._lease: Lease | None = None
+        self._since = -math.inf
+        self._expires = -math.inf
+        self._first_seconds = 0.0
+        self._worked = False
+        self._one_at_a_time = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
+
+    @property
+    def held(self) -> Lease | None:
+        """The lease in use, whatever is left of it."""
+        return self._lease
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the lease in use expires; infinite if it never does."""
+        return self._expires - _now()
+
+    async def lease(self) -> Lease:
+        """Return a lease that is alive.
+
+        Raises:
+            SignerError: there is none to be had.
+        """
+        if (lease := self._lease) is not None and self.seconds_left > 0:
+            return lease
+        return await self._replace(lease)
+
+    def worked(self, lease: Lease) -> None:
+        """Say that Vault accepted ``lease``."""
+        self._worked = self._worked or self._is_in_use(lease)
+
+    async def after_refusal(self, lease: Lease) -> Lease | None:
+        """Return the lease to try again with, once Vault has refused ``lease``; None if that is no use.
+
+        One that worked before was revoked, or expired early: a new login mends that. One that is new
+        and never worked lacks a permission, and the next would, too.
+
+        Raises:
+            SignerError: there was to be a new one, and it could not be had.
+        """
+        if self._is_in_use(lease) and not self._worked and _now() - self._since < _LONGEST_PAUSE:
+            return None
+        return await self._replace(lease)
+
+    async def aclose(self) -> None:
+        """Stop renewing. The lease stays."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeping
+
+    def _is_in_use(self, lease: Lease) -> bool:
+        return self._lease is not None and lease.client is self._lease.client
+
+    async def _replace(self, old: Lease | None) -> Lease:
+        async with self._one_at_a_time:
+            if self._lease is not None and (old is None or not self._is_in_use(old)):
+                return self._lease  # somebody else has, while this one waited
+            asked = _now()
+            lease = await self._log_in()
+            self._first_seconds, self._worked = lease.seconds, False
+            self._hold(lease, asked)
+            if self._keeping is None:
+                self._keeping = asyncio.create_task(self._keep())
+            _log.info("logged in to Vault", lease_seconds=lease.seconds, renewable=lease.renewable)
+            return lease
+
+    def _hold(self, lease: Lease, since: float) -> None:
+        self._lease, self._since = lease, since
+        self._expires = since + (lease.seconds or math.inf)
+        self._changed.set()
+
+    async def _keep(self) -> None:
+        """Prolong the lease again and again; each new one sets the time for the next."""
+        pause = _SHORTEST_PAUSE
+        while True:
+            self._changed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), self._until_renewal(pause))
+                continue
+            try:
+                await self._prolong()
+                pause = _SHORTEST_PAUSE
+            except SignerError as error:
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                _log.warning(
+                    "Vault token not renewed; trying again",
+                    seconds_left=round(self.seconds_left),
+                    reason=error.reason,
+                    detail=str(error),
+                )
+
+    def _until_renewal(self, pause: float) -> float | None:
+        assert self._lease is not None  # noqa: S101 - _keep starts with the first one
+        if not self._lease.seconds:
+            return None
+        due = self._since + _RENEW_AT * self._lease.seconds * random.uniform(0.9, 1)  # noqa: S311
+        return max(due - _now(), pause)
+
+    async def _prolong(self) -> None:
+        assert self._lease is not None  # noqa: S101
+        lease = self._lease
+        if lease.renewable:
+            with suppress(SignerRefused):
+                asked = _now()
+                renewed = await self._renew(lease)
+                if renewed.seconds >= _WORTH_KEEPING * self._first_seconds:
+                    self._hold(renewed, asked)
+                    return
+        await self._replace(lease)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

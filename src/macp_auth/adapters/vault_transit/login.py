@@ -1,0 +1,142 @@
+"""The ways to get a token of Vault's, and to keep it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hvac
+from msgspec import Struct
+
+from macp_auth.adapters.vault_transit.connection import Connection, TokenNotAccepted, call
+from macp_auth.adapters.vault_transit.settings import AuthMethod, VaultSettings
+from macp_auth.domain.errors import SignerRefused, SignerUnavailable
+
+_MAX_BYTES = 64 * 1024  # a mistyped path must not be read into memory whole
+
+
+class Lease(Struct, frozen=True, kw_only=True):
+    """A token, and for how long."""
+
+    client: hvac.Client
+    """Presents the token."""
+    seconds: float
+    """From when it was given or renewed until it expires; 0 if it never does."""
+    renewable: bool
+    revocable: bool
+    """We logged in for it, so it is ours to give back."""
+
+
+class Login:
+    """Logs in as the settings say. Each method blocks."""
+
+    def __init__(self, settings: VaultSettings, connection: Connection) -> None:
+        self._settings = settings
+        self._connection = connection
+
+    def log_in(self) -> Lease:
+        """Return a new lease.
+
+        Raises:
+            SignerRefused: the credential is not accepted.
+            SignerUnavailable: no answer, or a file can't be read.
+        """
+        try:
+            if self._settings.auth is AuthMethod.TOKEN:
+                return self._look_up()
+            auth = self._present_credential()["auth"]
+            client = self._connection.client(auth["client_token"])
+            return Lease(
+                client=client, seconds=auth["lease_duration"], renewable=auth["renewable"], revocable=True
+            )
+        except (TypeError, KeyError):
+            raise SignerUnavailable(
+                "Vault's answer to the login can't be read", reason="bad-answer"
+            ) from None
+
+    def renew(self, lease: Lease) -> Lease:
+        """Return ``lease``, for longer if Vault allows that.
+
+        Raises:
+            SignerRefused: the token is not known any more.
+            SignerUnavailable: no answer.
+        """
+        auth = call(lease.client.auth.token.renew_self)["auth"]
+        return Lease(
+            client=lease.client,
+            seconds=auth["lease_duration"],
+            renewable=auth["renewable"],
+            revocable=lease.revocable,
+        )
+
+    def give_back(self, lease: Lease) -> None:
+        """Revoke the lease, if it is ours.
+
+        Raises:
+            SignerError: it could not be; it expires by itself.
+        """
+        if lease.revocable:
+            call(lease.client.auth.token.revoke_self)
+
+    def _look_up(self) -> Lease:
+        settings = self._settings
+        if settings.token_file is not None:
+            token = _content(settings.token_file)
+        else:
+            assert settings.token is not None  # noqa: S101 - settings.check
+            token = settings.token.reveal()
+        client = self._connection.client(token)
+        try:
+            data = call(client.auth.token.lookup_self)["data"]
+        except TokenNotAccepted:
+            raise SignerRefused(
+                "Vault does not accept the token of MACP_AUTH_VAULT_TOKEN or MACP_AUTH_VAULT_TOKEN_FILE: "
+                "it has expired, was revoked, or is of another Vault; give a new one",
+                reason="credential-refused",
+            ) from None
+        return Lease(client=client, seconds=data["ttl"], renewable=data["renewable"], revocable=False)
+
+    def _present_credential(self) -> Any:
+        settings, auth = self._settings, self._connection.client().auth
+        mount = settings.login_mount
+        try:
+            match settings.auth:
+                case AuthMethod.APPROLE:
+                    return call(
+                        auth.approle.login,
+                        settings.role_id,
+                        self._secret_id(),
+                        use_token=False,
+                        mount_point=mount,
+                    )
+                case AuthMethod.KUBERNETES:
+                    jwt = _content(settings.login_jwt_file)
+                    return call(auth.kubernetes.login, settings.role, jwt, use_token=False, mount_point=mount)
+                case _:
+                    jwt = _content(settings.login_jwt_file)
+                    return call(auth.jwt.jwt_login, settings.role, jwt, use_token=False, path=mount)
+        except SignerRefused as error:
+            raise SignerRefused(
+                f"Vault refuses the login by {settings.auth} at auth/{mount}: {error}",
+                reason="credential-refused",
+            ) from None
+
+    def _secret_id(self) -> str:
+        if self._settings.secret_id_file is not None:
+            return _content(self._settings.secret_id_file)
+        assert self._settings.secret_id is not None  # noqa: S101 - settings.check
+        return self._settings.secret_id.reveal()
+
+
+def _content(path: str | Path) -> str:
+    try:
+        with Path(path).open() as file:
+            content = file.read(_MAX_BYTES).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SignerUnavailable(
+            f"{path} can't be read: {getattr(error, 'strerror', None) or 'it is not text'}",
+            reason="credential-unreadable",
+        ) from None
+    if not content:
+        raise SignerUnavailable(f"{path} is empty", reason="credential-unreadable")
+    return content

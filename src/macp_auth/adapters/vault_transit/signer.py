@@ -1,0 +1,119 @@
+"""Signs with a transit key, by the version that it is told to, and never more than a bound late."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeVar
+
+import hvac
+from tenacity import AsyncRetrying, retry_if_exception, stop_before_delay, wait_random_exponential
+
+from macp_auth.adapters.vault_transit.batcher import Batcher, Limits, Outcome
+from macp_auth.adapters.vault_transit.connection import Connection, TokenNotAccepted
+from macp_auth.adapters.vault_transit.credential import Credential
+from macp_auth.adapters.vault_transit.login import Login
+from macp_auth.adapters.vault_transit.settings import VaultSettings
+from macp_auth.adapters.vault_transit.transit import Transit
+from macp_auth.domain.errors import SignerError, SignerUnavailable, UnknownKid
+from macp_auth.domain.keys import KeyVersion
+from macp_auth.domain.signer import Signer
+
+LIMITS = Limits(batch=64, calls=4, requests=1024)
+_OTHER_THREADS = 2  # for keys and tokens, which must not wait behind signatures
+_PASSES_SOON = {"unreachable", "unavailable", "sealed", "standby", "rate-limited"}
+_GIVE_BACK_SECONDS = 1.0
+T = TypeVar("T")
+
+
+class VaultTransitSigner(Signer):
+    """The versions of one transit key."""
+
+    def __init__(self, settings: VaultSettings) -> None:
+        threads = LIMITS.calls + _OTHER_THREADS
+        self._seconds = settings.timeout_ms / 1000
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="vault")
+        self._connection = Connection(settings, threads)
+        self._login = Login(settings, self._connection)
+        self._transit = Transit(settings.mount, settings.key)
+        self._credential = Credential(
+            lambda: self._in_thread(self._login.log_in),
+            lambda lease: self._in_thread(self._login.renew, lease),
+        )
+        self._batcher = Batcher(self._sign_batch, LIMITS)
+        self._versions: Mapping[str, int] = {}
+        self._closed = False
+
+    async def key_versions(self) -> Sequence[KeyVersion]:
+        """Return the versions that transit would verify with, oldest first."""
+        key = await self._in_time(self._ask(self._transit.read))
+        self._versions = key.versions
+        return key.published
+
+    async def sign(self, kid: str, signing_input: bytes) -> bytes:
+        """Return the signature by the version ``kid``; Vault is given the digest, never the claims."""
+        if kid not in self._versions:
+            raise UnknownKid(kid)
+        digest = hashlib.sha256(signing_input).digest()
+        return await self._in_time(self._batcher.submit(kid, digest))
+
+    async def aclose(self) -> None:
+        """Give the token back, if the service logged in for it, and end the threads."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._batcher.aclose()
+        await self._credential.aclose()
+        if (lease := self._credential.held) is not None:
+            with suppress(SignerError, TimeoutError):
+                async with asyncio.timeout(_GIVE_BACK_SECONDS):
+                    await self._in_thread(self._login.give_back, lease)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._connection.close()
+
+    async def _sign_batch(self, kid: str, digests: Sequence[bytes]) -> Sequence[Outcome]:
+        version = self._versions.get(kid)
+        if version is None:
+            raise UnknownKid(kid)
+        return await self._ask(lambda client: self._transit.sign(client, version, digests))
+
+    async def _in_time(self, answer: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await answer
+        except TimeoutError:
+            raise SignerUnavailable(
+                f"Vault gave no answer within {self._seconds:g} s", reason="timeout"
+            ) from None
+
+    async def _ask(self, request: Callable[[hvac.Client], T]) -> T:
+        """Return the answer; again and again where that is safe and useful, until the time is over."""
+        attempts = AsyncRetrying(
+            retry=retry_if_exception(_passes_soon),
+            wait=wait_random_exponential(multiplier=0.1, max=5),
+            stop=stop_before_delay(self._seconds),
+            reraise=True,
+        )
+        return await attempts(self._ask_once, request)
+
+    async def _ask_once(self, request: Callable[[hvac.Client], T]) -> T:
+        lease = await self._credential.lease()
+        try:
+            answer = await self._in_thread(request, lease.client)
+        except TokenNotAccepted:
+            if (other := await self._credential.after_refusal(lease)) is None:
+                raise
+            lease = other
+            answer = await self._in_thread(request, lease.client)
+        self._credential.worked(lease)
+        return answer
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+
+def _passes_soon(error: BaseException) -> bool:
+    return isinstance(error, SignerUnavailable) and error.reason in _PASSES_SOON

@@ -1,0 +1,162 @@
+"""What is asked of the transit engine, and what its answers mean.
+
+Transit's own defaults (PSS, DER, the latest version) give tokens that nobody accepts, so each of
+them is pinned in every call.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import hvac
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from msgspec import Struct
+
+from macp_auth.adapters import jose
+from macp_auth.adapters.vault_transit.batcher import Outcome
+from macp_auth.adapters.vault_transit.connection import call
+from macp_auth.domain.errors import (
+    SignerError,
+    SignerMisconfigured,
+    SignerRefused,
+    SignerUnavailable,
+    UnknownKid,
+)
+from macp_auth.domain.keys import Algorithm, KeyVersion, thumbprint
+
+ALGORITHMS = {
+    "rsa-2048": Algorithm.RS256,
+    "rsa-3072": Algorithm.RS256,
+    "rsa-4096": Algorithm.RS256,
+    "ecdsa-p256": Algorithm.ES256,
+}
+"""The key types that the MACP runtime can verify, and how."""
+
+_KID_THUMBPRINT_CHARS = 16  # 96 bits: that no other key has them is as good as certain
+_NOT_THIS_VERSION = re.compile(r"no such key version|version for signing is|minimum|disallowed by policy")
+
+
+class TransitKey(Struct, frozen=True):
+    """A transit key, as one reading found it."""
+
+    versions: Mapping[str, int]
+    """Transit's version numbers by kid."""
+    published: Sequence[KeyVersion]
+
+
+class Transit:
+    """One key of one transit engine."""
+
+    def __init__(self, mount: str, key: str) -> None:
+        self._mount = mount
+        self._key = key
+
+    def read(self, client: hvac.Client) -> TransitKey:
+        """Return the key's versions, oldest first. Blocks.
+
+        Raises:
+            SignerRefused: there is no such key, or no permission to read it.
+            SignerMisconfigured: it is of a type that can't sign what the runtime verifies.
+            SignerUnavailable: no answer.
+        """
+        try:
+            answer = call(client.secrets.transit.read_key, self._key, mount_point=self._mount)
+        except SignerRefused as error:
+            raise self._refusal(error) from None
+        return _read(answer, self._key)
+
+    def sign(self, client: hvac.Client, version: int, digests: Sequence[bytes]) -> Sequence[Outcome]:
+        """Return a signature by ``version`` for each SHA-256 digest, or why there is none. Blocks.
+
+        Raises:
+            SignerRefused: there is no such key, or no permission to sign with it.
+            SignerUnavailable: no answer.
+        """
+        try:
+            answer = call(
+                client.secrets.transit.sign_data,
+                self._key,
+                key_version=version,
+                hash_algorithm="sha2-256",
+                prehashed=True,
+                signature_algorithm="pkcs1v15",
+                marshaling_algorithm="jws",
+                mount_point=self._mount,
+                batch_input=[{"input": base64.b64encode(digest).decode()} for digest in digests],
+            )
+        except SignerRefused as error:
+            raise self._refusal(error, version) from None
+        try:
+            results = answer["data"]["batch_results"]
+            if len(results) != len(digests):
+                raise ValueError(f"{len(results)} results for {len(digests)} digests")
+            return [_outcome(result, version) for result in results]
+        except (TypeError, KeyError, ValueError) as error:
+            raise SignerUnavailable(
+                f"Vault's signatures can't be read: {error!r}", reason="bad-answer"
+            ) from None
+
+    def _refusal(self, error: SignerRefused, version: int | None = None) -> SignerError:
+        """Return what a refusal says of this key: that it is gone, or the version is."""
+        if error.reason == "not-found" or "key not found" in str(error):
+            return SignerRefused(
+                f"there is no transit key {self._key!r} at {self._mount!r}; make one with: "
+                f"vault write -f {self._mount}/keys/{self._key} type=ecdsa-p256",
+                reason="key-missing",
+            )
+        if version is not None and _NOT_THIS_VERSION.search(str(error)):
+            return UnknownKid(f"v{version}")
+        return error
+
+
+def _read(answer: Any, name: str) -> TransitKey:
+    try:
+        key = answer["data"]
+        algorithm = ALGORITHMS.get(key["type"])
+        if algorithm is None:
+            raise SignerMisconfigured(
+                f"the transit key {name!r} is of type {key['type']}, which the runtime can't verify; "
+                f"make one of {', '.join(ALGORITHMS)}"
+            )
+        published = {
+            int(number): _key_version(name, int(number), version, algorithm, key["min_encryption_version"])
+            for number, version in key["keys"].items()
+        }
+    except (TypeError, KeyError, ValueError, UnsupportedAlgorithm) as error:
+        raise SignerUnavailable(f"Vault's key can't be read: {error!r}", reason="bad-answer") from None
+    numbers = sorted(published)
+    return TransitKey(
+        versions={published[number].kid: number for number in numbers},
+        published=[published[number] for number in numbers],
+    )
+
+
+def _key_version(
+    name: str, number: int, version: Mapping[str, Any], algorithm: Algorithm, first_to_sign: int
+) -> KeyVersion:
+    key = load_pem_public_key(version["public_key"].encode())
+    assert isinstance(key, jose.PublicKey)  # noqa: S101 - by the transit key's type
+    public = jose.public_jwk(key)
+    return KeyVersion(
+        kid=f"{name}-v{number}-{thumbprint(public)[:_KID_THUMBPRINT_CHARS]}",
+        algorithm=algorithm,
+        public_jwk=public,
+        can_sign=number >= first_to_sign,
+        created_at=datetime.fromisoformat(version["creation_time"]).timestamp(),
+    )
+
+
+def _outcome(result: Mapping[str, Any], version: int) -> Outcome:
+    if error := result.get("error"):
+        if _NOT_THIS_VERSION.search(error):
+            return UnknownKid(f"v{version}")
+        return SignerRefused(f"Vault: {error}")
+    prefix, encoded = f"vault:v{version}:", result["signature"]
+    if not encoded.startswith(prefix):
+        return SignerUnavailable(f"Vault signed with another version than {version}", reason="wrong-version")
+    return base64.urlsafe_b64decode(encoded.removeprefix(prefix) + "==")
