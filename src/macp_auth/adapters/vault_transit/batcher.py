@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import chain
 
 from msgspec import Struct
 
@@ -44,13 +45,13 @@ class Batcher:
         self._limits = limits
         self._waiting: dict[str, deque[_Request]] = {}
         self._unanswered = 0
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: dict[asyncio.Task[None], list[_Request]] = {}
 
     async def submit(self, key: str, content: bytes) -> bytes:
         """Return the answer to ``content``. One that is cancelled while it waits is left out.
 
         Raises:
-            SignerUnavailable: too many wait already.
+            SignerUnavailable: too many wait already, or the batcher is closed before there is an answer.
         """
         if self._unanswered >= self._limits.requests:
             raise SignerUnavailable(f"{self._unanswered} requests wait already", reason="overloaded")
@@ -64,17 +65,22 @@ class Batcher:
             self._unanswered -= 1
 
     async def aclose(self) -> None:
-        """Cancel what is under way, and wait until it has ended."""
-        for task in self._calls:
+        """Turn away all who wait, and cancel the calls under way."""
+        requests = [*chain(*self._waiting.values()), *chain(*self._calls.values())]
+        self._waiting.clear()
+        calls = list(self._calls)
+        for task in calls:
             task.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        await asyncio.gather(*calls, return_exceptions=True)
+        closed = SignerUnavailable("the signer is being closed", reason="stopping")
+        _answer(requests, [closed] * len(requests))
 
     def _start_calls(self) -> None:
         while self._waiting and len(self._calls) < self._limits.calls:
             key, batch = self._take_batch()
             if batch:
                 task = asyncio.create_task(self._run(key, batch))
-                self._calls.add(task)
+                self._calls[task] = batch
                 task.add_done_callback(self._end_call)
 
     def _take_batch(self) -> tuple[str, list[_Request]]:
@@ -95,25 +101,25 @@ class Batcher:
             outcomes = await self._call(key, [request.content for request in batch])
             if len(outcomes) != len(batch):
                 raise ValueError(f"{len(outcomes)} outcomes for {len(batch)} requests")
-        except asyncio.CancelledError:
-            for request in batch:
-                request.answer.cancel()
-            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             outcomes = [error] * len(batch)
-        for request, outcome in zip(batch, outcomes, strict=True):
-            if request.answer.done():
-                continue
-            if isinstance(outcome, Exception):
-                request.answer.set_exception(outcome)
-            else:
-                request.answer.set_result(outcome)
+        _answer(batch, outcomes)
 
     def _end_call(self, task: asyncio.Task[None]) -> None:
-        self._calls.discard(task)
+        del self._calls[task]
         self._start_calls()
 
 
 class _Request(Struct, eq=False):
     content: bytes
     answer: asyncio.Future[bytes]
+
+
+def _answer(requests: Iterable[_Request], outcomes: Iterable[Outcome]) -> None:
+    for request, outcome in zip(requests, outcomes, strict=True):
+        if request.answer.done():
+            continue
+        if isinstance(outcome, Exception):
+            request.answer.set_exception(outcome)
+        else:
+            request.answer.set_result(outcome)
