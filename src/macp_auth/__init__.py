@@ -3,7 +3,7 @@
 What is importable from here is the public API for signer plugins.
 """
 
-from macp_auth.adapters.hookspecs import SignerPlugin, hookimpl
+from macp_auth.adapters.hookspecs import API_VERSION, SignerPlugin, hookimpl
 from macp_auth.domain.errors import (
     MACPAuthError,
     SignerError,
@@ -19,6 +19,7 @@ from macp_auth.domain.signer import Signer
 __version__ = "0.1.0"
 
 __all__ = [
+    "API_VERSION",
     "Algorithm",
     "ECPublicJWK",
     "KeyVersion",

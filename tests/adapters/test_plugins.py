@@ -15,6 +15,8 @@ from macp_auth.adapters.verifying import VerifyingSigner
 from macp_auth.domain.errors import SignerMisconfigured, UnknownKid, WrongSignature
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.signer import Signer
+from macp_auth.entrypoints.bootstrap import plan_service
+from macp_auth.entrypoints.settings import ConfigurationError
 
 GOOD = """
 import msgspec
@@ -24,8 +26,8 @@ from macp_auth.adapters.local import LocalSigner
 
 @hookimpl
 def macp_auth_signer():
-    return SignerPlugin(name="outside", settings=EphemeralSettings, settings_prefix="MACP_AUTH_OUTSIDE_",
-                        prepare=prepare, open=LocalSigner)
+    return SignerPlugin(name="outside", api_version=1, settings=EphemeralSettings,
+                        settings_prefix="MACP_AUTH_OUTSIDE_", prepare=prepare, open=LocalSigner)
 """
 
 Install = Callable[[str, str], None]
@@ -90,14 +92,39 @@ def test_unknown_name_lists_the_names_there_are(install: Install) -> None:
         ("", "registers no signer"),
         (GOOD.replace('name="outside"', 'name="other"'), "registers no signer"),
         (GOOD.replace("def macp_auth_signer", "def macp_auth_singer"), "can't be loaded"),
+        (GOOD.replace("    return", "    1 / 0; return"), "can't register .ZeroDivisionError"),
+        (GOOD.replace("api_version=1", "api_version=0"), "was written for version 0 .* upgrade the package"),
+        (GOOD.replace("api_version=1", "api_version=2"), "was written for version 2 .* upgrade macp-auth"),
+        (GOOD.replace("api_version=1, ", ""), "declares no api_version"),
     ],
-    ids=["import-error", "empty", "other-name", "misspelt-hook"],
+    ids=[
+        *("import-error", "empty", "other-name", "misspelt-hook"),
+        *("raises", "older-api", "newer-api", "no-api"),
+    ],
 )
 def test_broken_plugin_is_named(install: Install, source: str, message: str) -> None:
     """A selected plugin that can't work stops the start-up, by name."""
     install("outside", source)
     with pytest.raises(SignerMisconfigured, match=f"'outside' {message}"):
         load_signer_plugin("outside")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        ("lambda _: 1 / 0", "'outside' raised ZeroDivisionError in prepare .outside_.*py:10."),
+        ("lambda _: (lambda: 1)", "'outside' prepares can't be handed to a worker process"),
+    ],
+    ids=["raises", "can't-travel"],
+)
+def test_a_plugin_that_cannot_prepare_stops_the_start_up_by_name(
+    install: Install, prepare: str, message: str
+) -> None:
+    """Before anything listens, and without the text of its exception."""
+    install("outside", GOOD.replace("prepare=prepare", f"prepare={prepare}"))
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        plan_service({"MACP_AUTH_SIGNER": "outside"})
+    assert "division" not in str(caught.value)
 
 
 class Liar(Signer):
@@ -124,7 +151,7 @@ def test_host_verifies_what_it_did_not_sign(algorithm: str) -> None:
     state = plugin.prepare(plugin.settings(algorithm))
 
     async def through_host(answer: Callable[[bytes], object]) -> bytes:
-        signer = VerifyingSigner(Liar(plugin.open(state), answer))
+        signer = VerifyingSigner(Liar(plugin.open(state), answer), "liar")
         (version,) = await signer.key_versions()
         return await signer.sign(version.kid, b"signing input")
 
@@ -136,7 +163,7 @@ def test_host_verifies_what_it_did_not_sign(algorithm: str) -> None:
 
 def test_host_asks_only_for_published_kids() -> None:
     plugin = load_signer_plugin("ephemeral")
-    signer = VerifyingSigner(plugin.open(plugin.prepare(plugin.settings())))
+    signer = VerifyingSigner(plugin.open(plugin.prepare(plugin.settings())), "ephemeral")
     with pytest.raises(UnknownKid):
         asyncio.run(signer.sign("dev-key-1", b"x"))
 

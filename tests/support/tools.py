@@ -1,18 +1,28 @@
-"""Programs that are not Python packages, which a few tests need."""
+"""Programs that a few tests need, and how a test goes without one."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 
 def require_tool(name: str, package: str) -> str:
     """The path of ``name``. Without it the test is skipped, but in CI, where nothing may be, it fails."""
-    if path := shutil.which(name):
-        return path
-    reason = f"{name} is missing; install Debian's package {package}"
+    return shutil.which(name) or _missing(f"{name} is missing; install Debian's package {package}")
+
+
+def require_script(name: str, package: str) -> str:
+    """The path of ``name``, from a Python package: beside the interpreter, or else on the path."""
+    beside = shutil.which(name, path=Path(sys.executable).parent)
+    return beside or shutil.which(name) or _missing(f"{name} is missing; install Python's package {package}")
+
+
+def _missing(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

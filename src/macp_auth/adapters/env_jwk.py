@@ -88,6 +88,7 @@ def macp_auth_signer() -> SignerPlugin:
     """Register the signer."""
     return SignerPlugin(
         name="env-jwk",
+        api_version=1,
         settings=EnvJWKSettings,
         settings_prefix="MACP_AUTH_",
         prepare=prepare,

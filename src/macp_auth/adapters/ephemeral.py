@@ -40,6 +40,7 @@ def macp_auth_signer() -> SignerPlugin:
     """Register the signer."""
     return SignerPlugin(
         name="ephemeral",
+        api_version=1,
         settings=EphemeralSettings,
         settings_prefix="MACP_AUTH_",
         prepare=prepare,

@@ -13,6 +13,9 @@ from macp_auth.domain.signer import Signer
 PROJECT = "macp_auth"
 """The pluggy project name, and the entry-point group of outside plugins."""
 
+API_VERSION = 1
+"""The version of what is importable from ``macp_auth`` for plugins. It grows when a plugin has to change."""
+
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
@@ -27,6 +30,9 @@ class SignerPlugin(Struct, frozen=True, kw_only=True):
 
     name: str
     """What ``MACP_AUTH_SIGNER`` says to select it; the entry point has the same name."""
+    api_version: int | None = None
+    """The :data:`API_VERSION` that the plugin was written for, as a number: ``1``. An installed plugin that
+    declares another, or none, is refused."""
     settings: type[Struct]
     """The settings, one field a variable; filled from the environment and validated by the host."""
     settings_prefix: str

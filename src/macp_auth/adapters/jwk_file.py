@@ -128,6 +128,7 @@ def macp_auth_signer() -> SignerPlugin:
     """Register the signer."""
     return SignerPlugin(
         name="jwk-file",
+        api_version=1,
         settings=JWKFileSettings,
         settings_prefix="MACP_AUTH_",
         prepare=prepare,

@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 import pluggy
 
 from macp_auth.adapters import hookspecs
-from macp_auth.adapters.hookspecs import PROJECT, SignerPlugin
+from macp_auth.adapters.hookspecs import API_VERSION, PROJECT, SignerPlugin
 from macp_auth.domain.errors import SignerMisconfigured
 
 BUILT_IN = {
@@ -18,6 +18,8 @@ BUILT_IN = {
     "vault-transit": "macp_auth.adapters.vault_transit",
 }
 """Our own plugins. Registered first, so that no installed package can take their names."""
+IN_PROCESS = frozenset({"ephemeral", "env-jwk", "jwk-file"})
+"""Those whose signatures our own code makes in this process: they need no host."""
 
 
 def available_signers() -> list[str]:
@@ -30,7 +32,8 @@ def load_signer_plugin(name: str) -> SignerPlugin:
     """Import and return the plugin called ``name``.
 
     Raises:
-        SignerMisconfigured: there is none, it fails to import, or it registers something else.
+        SignerMisconfigured: there is none, it fails to import, it registers something else, or it was
+            written for another version of the plugin API.
     """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -40,10 +43,40 @@ def load_signer_plugin(name: str) -> SignerPlugin:
         _load_installed(manager, name)
     else:
         raise SignerMisconfigured(f"MACP_AUTH_SIGNER names no signer; there are: {', '.join(names)}")
-    registered: list[SignerPlugin] = manager.hook.macp_auth_signer()
-    if [plugin.name for plugin in registered] != [name]:
-        raise SignerMisconfigured(f"the signer plugin {name!r} registers no signer of that name")
-    return registered[0]
+    plugin = _registered(manager, name)
+    if name not in BUILT_IN:  # ours came with this version
+        _check_api_version(plugin)
+    return plugin
+
+
+def _registered(manager: pluggy.PluginManager, name: str) -> SignerPlugin:
+    try:
+        registered = manager.hook.macp_auth_signer()
+    except Exception as error:
+        raise SignerMisconfigured(
+            f"the signer plugin {name!r} can't register ({type(error).__name__}: {error}); "
+            "upgrade or mend its package, or select another signer"
+        ) from error
+    for plugin in registered:
+        if isinstance(plugin, SignerPlugin) and plugin.name == name:
+            return plugin
+    raise SignerMisconfigured(f"the signer plugin {name!r} registers no signer of that name")
+
+
+def _check_api_version(plugin: SignerPlugin) -> None:
+    declared = plugin.api_version
+    if declared == API_VERSION:
+        return
+    if declared is None:
+        raise SignerMisconfigured(
+            f"the signer plugin {plugin.name!r} declares no api_version, which must be {API_VERSION}; "
+            "upgrade the package of the plugin"
+        )
+    raise SignerMisconfigured(
+        f"the signer plugin {plugin.name!r} was written for version {declared} of the plugin API, and this "
+        f"macp-auth has version {API_VERSION}; "
+        f"upgrade {'macp-auth' if declared > API_VERSION else 'the package of the plugin'}"
+    )
 
 
 def _load_installed(manager: pluggy.PluginManager, name: str) -> None:

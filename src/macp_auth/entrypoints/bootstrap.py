@@ -7,18 +7,20 @@ not work. :func:`build_service` runs in every worker process, from what the plan
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 from litestar.types import ASGIApp
 
 from macp_auth.adapters.env_jwk import KEY_JSON
-from macp_auth.adapters.plugins import BUILT_IN, load_signer_plugin
-from macp_auth.adapters.verifying import VerifyingSigner
+from macp_auth.adapters.hosting import SIGN_SECONDS, Limits, host, prepare_state
+from macp_auth.adapters.plugins import BUILT_IN, IN_PROCESS, load_signer_plugin
 from macp_auth.domain.errors import SignerMisconfigured
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.minting import Minter
 from macp_auth.domain.sender import SenderPolicy
+from macp_auth.domain.signer import Signer
 from macp_auth.entrypoints.http.app import create_app
 from macp_auth.entrypoints.key_refresh import KeyRefresher
 from macp_auth.entrypoints.settings import (
@@ -54,7 +56,7 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
     try:
         plugin = load_signer_plugin(name)
         signer_settings = read_settings(plugin.settings, plugin.settings_prefix, environ)
-        state = plugin.prepare(signer_settings)
+        state = prepare_state(plugin, signer_settings)
     except SignerMisconfigured as error:
         raise ConfigurationError(str(error)) from error
     known = [
@@ -65,13 +67,20 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
     return ServicePlan(settings, name, state, unknown_variables(environ, known))
 
 
+def open_signer(plan: ServicePlan) -> Signer:
+    """Return the planned signer, behind the rules of hosting unless its signatures are our own."""
+    opening = partial(load_signer_plugin(plan.signer).open, plan.signer_state)
+    if plan.signer in IN_PROCESS:
+        return opening()
+    if plan.signer in BUILT_IN:  # ours does not block, and keeps a deadline of its own, whose words say more
+        return host(opening, plan.signer, Limits(sign_seconds=SIGN_SECONDS + 0.25), isolated=False)
+    return host(opening, plan.signer, isolated=True)
+
+
 def build_service(plan: ServicePlan) -> ASGIApp:
     """Return the application, with a signer of its own that it opens and closes."""
     settings = plan.settings
-    signer = load_signer_plugin(plan.signer).open(plan.signer_state)
-    if plan.signer not in BUILT_IN:
-        signer = VerifyingSigner(signer)
-    keys = KeyRing(signer, settings.rotation.timing)
+    keys = KeyRing(open_signer(plan), settings.rotation.timing)
     minter = Minter(
         issuer=settings.issuer,
         audience=settings.audience,

@@ -9,10 +9,9 @@ from pathlib import Path
 import msgspec
 
 from macp_auth.adapters.jwk_file import read_keys_file, version_of
-from macp_auth.adapters.plugins import load_signer_plugin
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.policy import RotationPolicy
-from macp_auth.entrypoints.bootstrap import plan_service
+from macp_auth.entrypoints.bootstrap import open_signer, plan_service
 from macp_auth.entrypoints.settings import PREFIX, Settings, read_settings
 
 
@@ -33,7 +32,7 @@ def keys_of_service(environ: Mapping[str, str]) -> ConfiguredKeys:
     plan = plan_service(environ)
 
     async def read() -> Sequence[KeyVersion]:
-        signer = load_signer_plugin(plan.signer).open(plan.signer_state)
+        signer = open_signer(plan)
         try:
             return await signer.key_versions()
         finally:

@@ -1,0 +1,41 @@
+"""A signer that hangs must not gather calls without bound."""
+
+from __future__ import annotations
+
+from macp_auth.adapters.hosting.wrapper import SignerWrapper
+from macp_auth.domain.errors import SignerUnavailable
+from macp_auth.domain.signer import Signer
+
+
+class SignerBusy(SignerUnavailable):
+    """As many calls as may be are under way. It says nothing about the backend."""
+
+    default_reason = "busy"
+
+
+class BulkheadSigner(SignerWrapper):
+    """Lets ``limit`` signatures be under way, and refuses the next at once.
+
+    At once, and not after a wait: a queue in front of a slow backend only makes its callers late.
+    Reading the keys is not counted: it is one call at a time, and must work when signing does not.
+    """
+
+    def __init__(self, signer: Signer, name: str, limit: int) -> None:
+        super().__init__(signer)
+        self._name = name
+        self._limit = limit
+        self._under_way = 0
+
+    async def sign(self, kid: str, signing_input: bytes) -> bytes:
+        """Return the wrapped signer's signature.
+
+        Raises:
+            SignerBusy: the limit is reached.
+        """
+        if self._under_way >= self._limit:
+            raise SignerBusy(f"the signer {self._name!r} has {self._limit} signatures under way, the limit")
+        self._under_way += 1
+        try:
+            return await super().sign(kid, signing_input)
+        finally:
+            self._under_way -= 1

@@ -1,0 +1,70 @@
+"""A plugin may raise anything; only errors of the domain leave it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from macp_auth.domain.errors import SignerError
+from macp_auth.domain.keys import KeyVersion
+from macp_auth.domain.signer import Signer
+
+T = TypeVar("T")
+
+
+class PluginFault(SignerError):
+    """The plugin raised what no signer may raise. Names it, and never has the exception's message."""
+
+    default_reason = "plugin-fault"
+
+
+class TranslatingSigner(Signer):
+    """Opens a plugin's signer at the first call, and names the plugin in what it raises.
+
+    Opening waits for that call so that a backend which can't be reached yet is asked again, by the next
+    reading of the keys, instead of stopping the worker.
+
+    Args:
+        opening: makes the plugin's signer.
+        name: what messages call the plugin.
+    """
+
+    def __init__(self, opening: Callable[[], Signer], name: str) -> None:
+        self._opening = opening
+        self._name = name
+        self._opened: Signer | None = None
+
+    async def key_versions(self) -> Sequence[KeyVersion]:
+        """Return the plugin's versions."""
+        return await self._translated("key_versions", lambda signer: signer.key_versions())
+
+    async def sign(self, kid: str, signing_input: bytes) -> bytes:
+        """Return the plugin's signature."""
+        return await self._translated("sign", lambda signer: signer.sign(kid, signing_input))
+
+    async def aclose(self) -> None:
+        """Close the plugin's signer, if it was opened."""
+        if self._opened is not None:
+            await self._translated("aclose", lambda signer: signer.aclose())
+
+    async def _translated(self, operation: str, call: Callable[[Signer], Awaitable[T]]) -> T:
+        try:
+            if self._opened is None:
+                self._opened = self._opening()
+            return await call(self._opened)
+        except SignerError:
+            raise
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - a plugin may raise anything
+            raised = f"{type(error).__name__} in {operation}{place_of(error)}"
+            raise PluginFault(
+                f"the signer plugin {self._name!r} raised {raised}; "
+                "only macp_auth's SignerErrors may leave a signer"
+            ) from None  # its message may hold a secret, and a chained exception is logged with it
+
+
+def place_of(error: BaseException) -> str:
+    """Say where ``error`` was raised, by the file's name and the line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

@@ -1,0 +1,27 @@
+"""What every rule of hosting is written on: a signer around another one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from macp_auth.domain.keys import KeyVersion
+from macp_auth.domain.signer import Signer
+
+
+class SignerWrapper(Signer):
+    """Passes everything on; a rule overrides what it rules."""
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+
+    async def key_versions(self) -> Sequence[KeyVersion]:
+        """Return the wrapped signer's versions."""
+        return await self._signer.key_versions()
+
+    async def sign(self, kid: str, signing_input: bytes) -> bytes:
+        """Return the wrapped signer's signature."""
+        return await self._signer.sign(kid, signing_input)
+
+    async def aclose(self) -> None:
+        """Close the wrapped signer."""
+        await self._signer.aclose()

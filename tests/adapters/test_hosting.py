@@ -1,0 +1,320 @@
+"""Each rule of hosting, on a signer that breaks it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+import msgspec
+import pytest
+
+from macp_auth.adapters import jose
+from macp_auth.adapters.hosting import Limits, host
+from macp_auth.adapters.hosting.bulkhead import BulkheadSigner, SignerBusy
+from macp_auth.adapters.hosting.circuit import CircuitBreaker, CircuitOpen
+from macp_auth.adapters.hosting.translation import PluginFault
+from macp_auth.adapters.local import LocalKey, LocalSigner
+from macp_auth.domain.errors import (
+    InvalidSender,
+    SignerError,
+    SignerMisconfigured,
+    SignerRefused,
+    SignerUnavailable,
+    UnknownKid,
+    WrongSignature,
+)
+from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion
+from macp_auth.domain.signer import Signer
+
+PRIVATE = jose.generate(Algorithm.ES256)
+KEY = LocalKey.signing("k1", PRIVATE)
+QUICK = Limits(sign_seconds=0.1, read_seconds=0.1, close_seconds=0.1, concurrent_signs=3, failures=100)
+
+
+class Scripted(Signer):
+    """Signs well, after it did what the test says."""
+
+    def __init__(self, first: Callable[[], Awaitable[object]] | None = None) -> None:
+        self.first = first
+        self.versions: object = [KEY.version]
+        self.calls = 0
+        self._honest = LocalSigner([KEY])
+
+    async def key_versions(self) -> Sequence[KeyVersion]:
+        return self.versions  # type: ignore[return-value]
+
+    async def sign(self, kid: str, signing_input: bytes) -> bytes:
+        self.calls += 1
+        if self.first is not None:
+            await self.first()
+        return await self._honest.sign(kid, signing_input)
+
+    async def aclose(self) -> None:
+        if self.first is not None:
+            await self.first()
+
+
+def raising(error: BaseException) -> Callable[[], Awaitable[object]]:
+    async def first() -> None:
+        raise error
+
+    return first
+
+
+async def hang() -> None:
+    await asyncio.sleep(3600)
+
+
+async def hang_on() -> None:
+    """Hang, and do not let a cancellation end it."""
+    ends = time.monotonic() + 0.5
+    while time.monotonic() < ends:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.05)
+
+
+async def block() -> None:
+    time.sleep(0.4)  # noqa: ASYNC251 - the fault
+
+
+@pytest.fixture(params=[True, False], ids=["isolated", "on-the-loop"])
+def isolated(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+async def sign_once(signer: Signer) -> bytes:
+    await signer.key_versions()
+    return await signer.sign("k1", b"input")
+
+
+def test_a_good_signer_signs_and_closes_twice(isolated: bool) -> None:  # noqa: FBT001 - a parameter
+    """What leaves is the signature; the thread is gone afterwards, and nothing more is signed."""
+
+    async def run() -> None:
+        signer = host(Scripted, "good", isolated=isolated)
+        assert jose.verifies(PRIVATE.public_key(), b"input", await sign_once(signer))
+        await signer.aclose()
+        await signer.aclose()
+
+    asyncio.run(run())
+    deadline = time.monotonic() + 5
+    while any(thread.name == "signer-good" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("s3cret"), SystemExit("s3cret"), InvalidSender("s3cret")],
+    ids=repr,
+)
+def test_any_exception_becomes_a_plugin_fault(isolated: bool, error: BaseException) -> None:  # noqa: FBT001
+    """It names the plugin, the type and the place, and not the message; no cause is logged with it."""
+    signer = host(lambda: Scripted(raising(error)), "faulty", QUICK, isolated=isolated)
+    with pytest.raises(
+        PluginFault, match=rf"'faulty' raised {type(error).__name__} in sign \(test_hosting.py:\d+\)"
+    ) as caught:
+        asyncio.run(sign_once(signer))
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    assert caught.value.reason == "plugin-fault"
+
+
+def test_errors_of_the_domain_pass() -> None:
+    """A plugin that says why is believed."""
+    signer = host(lambda: Scripted(raising(SignerRefused("no", reason="sealed"))), "faulty", isolated=True)
+    with pytest.raises(SignerRefused) as caught:
+        asyncio.run(sign_once(signer))
+    assert caught.value.reason == "sealed"
+
+
+def test_a_signer_that_can_not_be_opened_is_opened_at_the_next_call() -> None:
+    """The service starts, and asks again."""
+    attempts: Iterator[Callable[[], Signer]] = iter([lambda: 1 / 0, Scripted])  # type: ignore[list-item,return-value]
+
+    async def run() -> None:
+        signer = host(lambda: next(attempts)(), "late", isolated=True)  # noqa: PLW0108 - each time the next
+        with pytest.raises(PluginFault, match="'late' raised ZeroDivisionError in key_versions"):
+            await signer.key_versions()
+        assert await sign_once(signer)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("first", [hang, hang_on], ids=["hangs", "hangs-on"])
+def test_a_call_ends_in_time(isolated: bool, first: Callable[[], Awaitable[object]]) -> None:  # noqa: FBT001
+    """Also one that does not let itself be cancelled, and so does the closing."""
+    signer = host(lambda: Scripted(first), "slow", QUICK, isolated=isolated)
+
+    async def run() -> float:
+        began = time.monotonic()
+        with pytest.raises(SignerUnavailable, match="'slow' did not end sign within 0.1 s") as caught:
+            await sign_once(signer)
+        assert caught.value.reason == "deadline"
+        await signer.aclose()
+        return time.monotonic() - began
+
+    assert asyncio.run(run()) < 0.4
+
+
+def test_a_signer_that_blocks_blocks_only_itself() -> None:
+    """The service's loop turns on, and the deadline holds."""
+
+    async def run() -> float:
+        signer = host(lambda: Scripted(block), "blocking", QUICK, isolated=True)
+        began = time.monotonic()
+        with pytest.raises(SignerUnavailable):
+            await sign_once(signer)
+        return time.monotonic() - began
+
+    assert asyncio.run(run()) < 0.3
+
+
+def test_a_cancellation_of_the_signer_s_own_is_no_cancellation_of_the_request(isolated: bool) -> None:  # noqa: FBT001
+    """A library may leak one."""
+    signer = host(lambda: Scripted(raising(asyncio.CancelledError())), "leaky", QUICK, isolated=isolated)
+    with pytest.raises(SignerUnavailable, match="'leaky' cancelled sign by itself"):
+        asyncio.run(sign_once(signer))
+
+
+def test_a_cancelled_request_ends_at_once(isolated: bool) -> None:  # noqa: FBT001
+    """The client has gone; its signature is not waited for."""
+
+    async def run() -> float:
+        signer = host(lambda: Scripted(hang), "slow", isolated=isolated)
+        await signer.key_versions()
+        signing = asyncio.create_task(signer.sign("k1", b"input"))
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        signing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await signing
+        return time.monotonic() - began
+
+    assert asyncio.run(run()) < 0.5
+
+
+def test_calls_beyond_the_limit_are_refused_at_once(isolated: bool) -> None:  # noqa: FBT001
+    """A call counts until it has really ended: those that hang on keep the places."""
+    signer = host(lambda: Scripted(hang_on), "slow", QUICK, isolated=isolated)
+
+    async def run() -> None:
+        await signer.key_versions()
+        for expected in ({"deadline"}, {"busy"}):
+            results = await asyncio.gather(
+                *(signer.sign("k1", b"x") for _ in range(3)), return_exceptions=True
+            )
+            assert {result.reason for result in results if isinstance(result, SignerError)} == expected
+
+    asyncio.run(run())
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def tried(breaker: CircuitBreaker) -> type[BaseException] | None:
+    try:
+        asyncio.run(breaker.sign("k1", b"x"))
+    except SignerError as error:
+        return type(error)
+    return None
+
+
+def test_the_circuit_opens_and_one_call_tries_it() -> None:
+    """After three failures nothing is asked for five seconds; then one call, whose success closes it."""
+    backend, clock = Scripted(raising(SignerUnavailable("down"))), Clock()
+    breaker = CircuitBreaker(backend, "down", failures=3, open_seconds=5, clock=clock)
+    assert [tried(breaker) for _ in range(5)] == [SignerUnavailable] * 3 + [CircuitOpen] * 2
+    assert backend.calls == 3
+    clock.now += 5
+    assert [tried(breaker), tried(breaker)] == [SignerUnavailable, CircuitOpen]
+    clock.now += 5
+    backend.first = None
+    assert [tried(breaker), tried(breaker)] == [None, None]
+    assert not breaker.is_open
+
+
+def test_only_one_call_at_a_time_tries_an_open_circuit() -> None:
+    """A backend that is coming back is not met by everybody at once."""
+    backend, clock = Scripted(raising(SignerUnavailable("down"))), Clock()
+    breaker = CircuitBreaker(backend, "down", failures=1, open_seconds=5, clock=clock)
+    tried(breaker)
+    clock.now += 5
+    backend.first = lambda: asyncio.sleep(0.01)
+
+    async def run() -> list[object]:
+        return await asyncio.gather(*(breaker.sign("k1", b"x") for _ in range(4)), return_exceptions=True)
+
+    outcomes = asyncio.run(run())
+    assert [type(outcome) for outcome in outcomes] == [bytes, CircuitOpen, CircuitOpen, CircuitOpen]
+    assert CircuitOpen("x").reason == "circuit-open"
+
+
+@pytest.mark.parametrize("error", [UnknownKid("k1"), SignerRefused("no"), SignerBusy("full")], ids=repr)
+def test_a_backend_that_answers_does_not_open_the_circuit(error: SignerError) -> None:
+    """Nor does our own limit say anything about it."""
+    breaker = CircuitBreaker(Scripted(raising(error)), "up", failures=1, open_seconds=5)
+    assert [tried(breaker), tried(breaker)] == [type(error)] * 2
+
+
+def test_a_full_bulkhead_has_a_reason_of_its_own() -> None:
+    with pytest.raises(SignerBusy, match="'full' has 0 signatures under way") as caught:
+        asyncio.run(BulkheadSigner(Scripted(), "full", 0).sign("k1", b"x"))
+    assert caught.value.reason == "busy"
+
+
+class PrivateJWK(ECPublicJWK, frozen=True, tag_field="kty", tag="EC"):
+    d: str = "secret"
+
+
+def changed(**parts: object) -> KeyVersion:
+    return msgspec.structs.replace(KEY.version, **parts)
+
+
+@pytest.mark.parametrize(
+    ("versions", "message"),
+    [
+        (None, "no sequence"),
+        ([{"kid": "k1"}], "a dict for a key version"),
+        ([changed(public_jwk={"kty": "EC", "d": "x"})], "a dict for a public key"),
+        ([changed(public_jwk=PrivateJWK("P-256", "x", "y"))], "a PrivateJWK for a public key"),
+        ([changed(public_jwk=ECPublicJWK("P-256", "AA", "AA"))], "a bad key as 'k1': x has 1 octets"),
+        ([changed(algorithm=Algorithm.RS256)], "a bad key as 'k1': alg contradicts kty"),
+        ([changed(algorithm="PS256")], "a part of a wrong type"),
+        ([changed(kid=7)], "a part of a wrong type"),
+        ([changed(kid="")], "whose kid is empty"),
+        ([changed(can_sign="yes")], "a part of a wrong type"),
+        ([changed(created_at=float("nan"))], "a time that is no number"),
+    ],
+)
+def test_no_bad_key_is_published(versions: object, message: str) -> None:
+    """Whatever a signer offers as its keys, it is checked, and the message names the signer."""
+    backend = Scripted()
+    backend.versions = versions
+    with pytest.raises(SignerMisconfigured, match=f"'odd'.* {message}"):
+        asyncio.run(host(lambda: backend, "odd", isolated=False).key_versions())
+
+
+def test_a_kid_is_never_another_key_s() -> None:
+    """The key that was published first stays the one that signatures are judged by."""
+    backend = Scripted()
+    other = LocalKey.signing("k1", jose.generate(Algorithm.ES256))
+
+    async def run() -> None:
+        signer = host(lambda: backend, "reusing", isolated=False)
+        await signer.key_versions()
+        backend.versions = [other.version]
+        backend._honest = LocalSigner([other])
+        with pytest.raises(SignerMisconfigured, match="'reusing' offers the kid 'k1' for another key"):
+            await signer.key_versions()
+        with pytest.raises(WrongSignature):
+            await signer.sign("k1", b"x")
+
+    asyncio.run(run())
