@@ -11,7 +11,7 @@ import pytest
 from litestar import Litestar
 from structlog.testing import capture_logs
 
-from macp_auth.domain.errors import SignerRefused, SignerUnavailable
+from macp_auth.domain.errors import SignerRefused, SignerUnavailable, UnknownKid
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion
 from macp_auth.domain.rotation import Timing
@@ -49,8 +49,10 @@ class Scripted(Signer):
             raise self.failure
         return self.versions
 
-    async def sign(self, kid: str, signing_input: bytes) -> bytes:
-        raise NotImplementedError
+    async def sign(self, kid: str, signing_input: bytes) -> bytes:  # noqa: ARG002 - the port's
+        if kid not in {version.kid for version in self.versions}:
+            raise UnknownKid(kid)
+        return b""
 
     async def aclose(self) -> None:
         self.closed += 1
@@ -199,6 +201,63 @@ def test_a_start_without_keys_goes_on_trying(failure: Exception) -> None:
         "signing key",
     ]
     assert signer.closed == 1
+
+
+async def fails_to_sign(ring: KeyRing) -> None:
+    with pytest.raises(UnknownKid):
+        await ring.prove()
+
+
+def test_a_withdrawn_version_has_the_keys_read_at_once() -> None:
+    """Long before the next reading is due, and by one reading, however many requests failed."""
+    signer = Scripted(version("a"))
+
+    async def during(ring: KeyRing) -> None:
+        await asyncio.sleep(1)  # so long after a reading, the next may come at once
+        signer.versions = (version("b"),)
+        withdrawn = time.monotonic()
+        await asyncio.gather(*(fails_to_sign(ring) for _ in range(100)))
+        await until(signs(ring, "b"))
+        assert time.monotonic() - withdrawn < 0.5
+        await ring.prove()
+
+    refreshed(signer, NEVER, during)
+    assert signer.readings == 2
+
+
+def test_a_version_that_stays_withdrawn_has_the_keys_read_once_a_second() -> None:
+    """However often requests fail, and as soon as the signer has another key, that one signs."""
+    signer = Scripted(version("a"))
+
+    async def during(ring: KeyRing) -> None:
+        signer.versions = ()
+        ends = time.monotonic() + 2.5
+        while time.monotonic() < ends:
+            await fails_to_sign(ring)
+            await asyncio.sleep(0.001)
+        assert 2 <= signer.readings <= 3
+        signer.versions = (version("b"),)
+        await until(signs(ring, "b"))
+
+    refreshed(signer, NEVER, during)
+    assert signer.readings <= 4
+
+
+def test_the_age_of_the_keys_and_why_they_age() -> None:
+    """The age is that of the last good reading, by the clock that it was given."""
+    signer, now = Scripted(version("a")), 100.0
+    signer.failure = SignerRefused("no")
+    ring = KeyRing(signer, TIMING)
+    refresher = KeyRefresher(ring, NEVER, source="scripted", clock=lambda: now)
+    asyncio.run(refresher._refresh())
+    assert (refresher.age, refresher.failure) == (None, "refused")
+    signer.failure = None
+    asyncio.run(refresher._refresh())
+    now += 7
+    assert (refresher.age, refresher.failure) == (7, None)
+    signer.failure = RuntimeError("a plugin's")
+    asyncio.run(refresher._refresh())
+    assert (refresher.age, refresher.failure) == (7, "failed")
 
 
 def test_readings_are_spread() -> None:

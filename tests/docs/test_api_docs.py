@@ -13,15 +13,16 @@ import pytest
 
 import macp_auth
 from macp_auth.domain.claims import Claims
-from macp_auth.domain.errors import InvalidRequest
+from macp_auth.domain.errors import InvalidRequest, SignerError
 from macp_auth.domain.keyring import MAX_TOKEN_BYTES
 from macp_auth.domain.keys import Algorithm
 from macp_auth.domain.minting import MintedToken, TokenRequest
 from macp_auth.domain.scopes import KNOWN_SCOPES
 from macp_auth.entrypoints import protocol, server
-from macp_auth.entrypoints.http import health, jwks, tokens
+from macp_auth.entrypoints.http import health, jwks, ready, tokens
 from macp_auth.entrypoints.http.body import MAX_BODY_BYTES
 from macp_auth.entrypoints.http.token_request import MAX_DEPTH
+from macp_auth.entrypoints.readiness import LOOK_SECONDS, OWN_REASONS, PROBE_SECONDS, STALE_READINGS
 from tests.docs.pages import plain, read, rows, section
 from tests.support.service import Service
 from tests.support.wire import exchange, request_bytes
@@ -204,10 +205,31 @@ def test_jwk_members_are_documented(start_service: Callable[..., Service], algor
 def test_routes_and_methods_are_documented(service: Service) -> None:
     """The table of paths lists the paths, each with the methods that Allow names."""
     documented = {plain(path): methods for path, methods, _ in rows(section(API, "API"))}
-    assert documented.keys() == {tokens.PATH, jwks.PATH, health.PATH}
+    assert documented.keys() == {tokens.PATH, jwks.PATH, health.PATH, ready.PATH}
     for path, methods in documented.items():
         answer = exchange(service.port, request_bytes("OPTIONS", path, [("host", "a")]))
         assert answer.headers["allow"] == methods
+
+
+def _default_reasons(error: type[SignerError]) -> set[str]:
+    own = [each for each in error.__subclasses__() if each.__module__ == error.__module__]
+    return {error.default_reason}.union(*map(_default_reasons, own))
+
+
+def test_reasons_are_documented() -> None:
+    """The table has the reasons of readiness itself and of the domain's errors, each with its meaning."""
+    documented = rows(section(API, "GET /readyz"))
+    assert {plain(reason) for reason, _ in documented} == {*OWN_REASONS, *_default_reasons(SignerError)}
+    assert all(meaning for _, meaning in documented)
+
+
+def test_times_of_readiness_are_documented() -> None:
+    """They are those of the code."""
+    text = " ".join(section(API, "GET /readyz").split())
+    assert ("looks every second" in text, LOOK_SECONDS) == (True, 1)
+    assert f"for which it waits {PROBE_SECONDS:g} s" in text
+    assert f"no signature within {PROBE_SECONDS:g} s" in text
+    assert (STALE_READINGS, "older than three times `MACP_AUTH_KEY_REFRESH_SECONDS`" in text) == (3, True)
 
 
 @pytest.mark.parametrize(

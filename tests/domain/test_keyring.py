@@ -11,7 +11,13 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from macp_auth.domain.claims import Claims
-from macp_auth.domain.errors import InvalidScopes, SignerMisconfigured, SignerUnavailable, TokenTooLarge
+from macp_auth.domain.errors import (
+    InvalidScopes,
+    SignerMisconfigured,
+    SignerUnavailable,
+    TokenTooLarge,
+    UnknownKid,
+)
 from macp_auth.domain.keyring import MAX_TOKEN_BYTES, KeyRing, KeySet
 from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion, RSAPublicJWK, thumbprint
 from macp_auth.domain.rotation import Timing, schedule
@@ -131,6 +137,75 @@ def test_token_is_what_was_signed() -> None:
     }  # fmt: skip
     assert _octets(signature) == b"s" * 64
     assert "=" not in token
+
+
+class Failing(Recorder):
+    """Raises its failure, if it has one; ``meanwhile`` is what happens while it signs."""
+
+    failure: Exception | None = None
+
+    async def meanwhile(self) -> None:
+        pass
+
+    async def sign(self, kid: str, signing_input: bytes) -> bytes:
+        await self.meanwhile()
+        if self.failure is not None:
+            raise self.failure
+        return await super().sign(kid, signing_input)
+
+
+def test_signed_tokens_are_counted() -> None:
+    """Not what is refused unsigned, and not what the signer fails to sign."""
+    signer = Failing(version("a"))
+    ring = opened(signer)
+    for count in (1, 2):
+        asyncio.run(ring.sign(claims()))
+        assert ring.signed == count
+    with pytest.raises(TokenTooLarge):
+        asyncio.run(ring.sign(claims(x="y" * MAX_TOKEN_BYTES)))
+    signer.failure = SignerUnavailable("down")
+    with pytest.raises(SignerUnavailable):
+        asyncio.run(ring.sign(claims()))
+    assert ring.signed == 2
+
+
+def test_a_proof_is_signed_by_the_key_in_force_and_can_be_no_token() -> None:
+    """What a JWS signs has a dot (RFC 7515, section 5.1); a proof is not counted as a token."""
+    signer = Failing(version("a"))
+    ring = opened(signer)
+    asyncio.run(ring.prove())
+    [(kid, proof)] = signer.asked
+    assert kid == "a"
+    assert b"." not in proof
+    assert ring.signed == 0
+
+
+def test_a_version_that_is_gone_is_told_while_it_is_in_force() -> None:
+    """By a token and by a proof; not by another failure, nor when the key was replaced in the meantime."""
+    signer = Failing(version("a"))
+    ring = opened(signer)
+    told: list[str] = []
+    ring.on_withdrawn = lambda: told.append("withdrawn")
+
+    def fail() -> int:
+        for attempt in (ring.sign(claims()), ring.prove()):
+            with pytest.raises((UnknownKid, SignerUnavailable)):
+                asyncio.run(attempt)
+        return len(told)
+
+    signer.failure = SignerUnavailable("down")
+    assert fail() == 0
+    signer.failure = UnknownKid("a")
+    assert fail() == 2
+
+    async def replace() -> None:
+        signer.versions = (version("b"),)
+        await ring.refresh(NOW)
+
+    signer.meanwhile = replace  # type: ignore[method-assign]
+    with pytest.raises(UnknownKid):
+        asyncio.run(ring.sign(claims()))
+    assert len(told) == 2
 
 
 @pytest.mark.parametrize("jwk", [EC, RSA], ids=["ES256", "RS256"])

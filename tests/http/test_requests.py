@@ -145,7 +145,7 @@ def test_jwks_caching(service: InProcess) -> None:
     assert service.request("GET", "/.well-known/jwks.json", [("if-none-match", '"other"')]).status == 200
 
 
-@pytest.mark.parametrize("path", ["/tokens", "/.well-known/jwks.json", "/healthz"])
+@pytest.mark.parametrize("path", ["/tokens", "/.well-known/jwks.json", "/healthz", "/readyz"])
 @pytest.mark.parametrize("spoil", ["{}/", "/{}", "{}%20", "{}.json", "{}?", "{};x", "{}\\"])
 def test_paths_are_exact(service: InProcess, path: str, spoil: str) -> None:
     """A path has one spelling."""
@@ -156,7 +156,12 @@ def test_paths_are_exact(service: InProcess, path: str, spoil: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "allowed"),
-    [("/tokens", "POST"), ("/.well-known/jwks.json", "GET, HEAD"), ("/healthz", "GET, HEAD")],
+    [
+        ("/tokens", "POST"),
+        ("/.well-known/jwks.json", "GET, HEAD"),
+        ("/healthz", "GET, HEAD"),
+        ("/readyz", "GET, HEAD"),
+    ],
 )
 def test_methods(service: InProcess, path: str, allowed: str) -> None:
     """What is not allowed is a 405 that says what is; OPTIONS says it too."""

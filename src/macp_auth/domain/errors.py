@@ -6,7 +6,10 @@ to a caller: an :class:`InvalidRequest` is theirs to mend, a :class:`SignerError
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+_WORD = re.compile(r"[a-z]{1,24}(-[a-z]{1,24}){0,3}")
 
 
 class MACPAuthError(Exception):
@@ -82,3 +85,15 @@ class WrongSignature(SignerError):
     """The signer returned bytes that the published key does not verify. No token may carry them."""
 
     default_reason = "wrong-signature"
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why there is no signature, in one word that may be shown to anybody.
+
+    A signer of another package may raise anything, and may put its backend's text where the word
+    belongs: all that is no such word is ``failed``.
+    """
+    reason = getattr(error, "reason", None)
+    if isinstance(error, SignerError) and isinstance(reason, str) and _WORD.fullmatch(reason):
+        return reason
+    return SignerError.default_reason

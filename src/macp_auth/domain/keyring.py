@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from macp_auth.domain.claims import Claims
 from macp_auth.domain.encoding import base64url_bytes
-from macp_auth.domain.errors import SignerUnavailable, TokenTooLarge
+from macp_auth.domain.errors import SignerUnavailable, TokenTooLarge, UnknownKid
 from macp_auth.domain.keys import KeyVersion, RSAPublicJWK, jwks_document
 from macp_auth.domain.rotation import Schedule, Timing, schedule
 from macp_auth.domain.signer import Signer
@@ -18,6 +18,7 @@ MAX_TOKEN_BYTES = 8192
 """A token travels as gRPC metadata, whose usual limit for all headers together is 8 KiB."""
 
 _ES256_SIGNATURE_CHARS = 86  # base64url of 64 bytes
+_PROOF = b"macp-auth readiness probe"  # without a dot, so no signature of it can ever make a token
 
 
 class SigningKey:
@@ -75,6 +76,10 @@ class KeyRing:
         self._timing = timing
         self._versions: Sequence[KeyVersion] = ()
         self._keys: KeySet | None = None
+        self.signed = 0
+        """How many tokens were signed: while it grows, signing works."""
+        self.on_withdrawn: Callable[[], None] = lambda: None
+        """Called when the signer does not have the version in force any more; must return at once."""
 
     @property
     def in_force(self) -> KeySet | None:
@@ -120,8 +125,31 @@ class KeyRing:
         """
         key = self.keys.signing  # once: the ring may be given new keys while the signer works
         signing_input = key.signing_input(claims.encode())
-        signature = await self._signer.sign(key.version.kid, signing_input)
+        try:
+            signature = await self._signer.sign(key.version.kid, signing_input)
+        except UnknownKid:
+            self._note_withdrawn(key)
+            raise
+        self.signed += 1
         return (signing_input + b"." + base64url_bytes(signature)).decode("ascii")
+
+    async def prove(self) -> None:
+        """Have something signed that is no token, to see whether the signer signs.
+
+        Raises:
+            SignerError: it does not, or there is no key. A signer of another package may raise anything.
+        """
+        key = self.keys.signing
+        try:
+            await self._signer.sign(key.version.kid, _PROOF)
+        except UnknownKid:
+            self._note_withdrawn(key)
+            raise
+
+    def _note_withdrawn(self, key: SigningKey) -> None:
+        # A request that began before the last refresh may fail for a version that is out of force by now.
+        if key.version.kid == self.keys.signing.version.kid:
+            self.on_withdrawn()
 
     async def aclose(self) -> None:
         """Close the signer."""

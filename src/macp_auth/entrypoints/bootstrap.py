@@ -23,6 +23,7 @@ from macp_auth.domain.sender import SenderPolicy
 from macp_auth.domain.signer import Signer
 from macp_auth.entrypoints.http.app import create_app
 from macp_auth.entrypoints.key_refresh import KeyRefresher
+from macp_auth.entrypoints.readiness import Readiness
 from macp_auth.entrypoints.settings import (
     PREFIX,
     ConfigurationError,
@@ -89,4 +90,11 @@ def build_service(plan: ServicePlan) -> ASGIApp:
         keys=keys,
     )
     refresher = KeyRefresher(keys, settings.key_refresh_seconds, source=plan.signer)
-    return create_app(minter, keys, jwks_max_age=settings.jwks_max_age_seconds, lifespan=refresher.lifespan)
+    readiness = Readiness(keys, refresher)
+    return create_app(
+        minter,
+        keys,
+        readiness,
+        jwks_max_age=settings.jwks_max_age_seconds,
+        lifespan=[refresher.lifespan, readiness.lifespan],
+    )

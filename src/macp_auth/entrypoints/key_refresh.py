@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import structlog
 from litestar import Litestar
 
-from macp_auth.domain.errors import SignerError
+from macp_auth.domain.errors import SignerError, reason_of
 from macp_auth.domain.keyring import KeyRing, KeySet
 
 _SHORTEST_PAUSE = 0.05  # seconds; also when a change is due this instant
+_WITHDRAWN_PAUSE = 1.0  # seconds; the least between two readings of which the second was asked for
 _FIRST_KEYS_PAUSE = 1.0  # seconds; without keys nothing works, so they are asked for more often
 _UNREADABLE = "KEYS CAN'T BE READ; the last good ones stay"
 _log = structlog.get_logger()
@@ -26,16 +27,29 @@ class KeyRefresher:
     Args:
         keys: the ring to keep fresh.
         interval: the longest time between two readings, in seconds. A reading comes up to a fifth
-            sooner, so that replicas that started together spread, and also when a key's state is
-            due to change.
+            sooner, so that replicas that started together spread; when a key's state is due to
+            change; and at once when the signer turns out not to have the version in force.
         source: the signer's name, for the log.
+        clock: seconds that only ever go forward.
     """
 
-    def __init__(self, keys: KeyRing, interval: float, *, source: str) -> None:
+    def __init__(
+        self, keys: KeyRing, interval: float, *, source: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._keys = keys
-        self._interval = interval
+        self.interval = interval
         self._source = source
-        self._failed = False
+        self._clock = clock
+        self._last_read: float | None = None
+        self._withdrawn = asyncio.Event()
+        keys.on_withdrawn = self._withdrawn.set
+        self.failure: str | None = None
+        """Why the last reading failed, in one word that may be shown; None if it did not."""
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the keys were last read; None if they never were."""
+        return None if self._last_read is None else self._clock() - self._last_read
 
     @asynccontextmanager
     async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
@@ -58,13 +72,19 @@ class KeyRefresher:
 
     async def _refresh_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(self._pause(time.time()))
+            pause = self._pause(time.time())
+            least = min(pause, _WITHDRAWN_PAUSE)
+            await asyncio.sleep(least)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause - least):
+                    await self._withdrawn.wait()
+            self._withdrawn.clear()
             await self._refresh()
 
     def _pause(self, now: float) -> float:
         if (keys := self._keys.in_force) is None:
-            return min(self._interval, _FIRST_KEYS_PAUSE)
-        pause = self._interval * random.uniform(0.8, 1)  # noqa: S311 - spreads load, hides nothing
+            return min(self.interval, _FIRST_KEYS_PAUSE)
+        pause = self.interval * random.uniform(0.8, 1)  # noqa: S311 - spreads load, hides nothing
         next_change = keys.schedule.next_change
         return pause if next_change is None else max(_SHORTEST_PAUSE, min(pause, next_change - now))
 
@@ -73,17 +93,18 @@ class KeyRefresher:
         try:
             await self._keys.refresh(time.time())
         except SignerError as error:
-            self._failed = True
+            self.failure = reason_of(error)
             _log.error(_UNREADABLE, reason=type(error).__name__, detail=str(error))
             self._keys.reschedule(time.time())
-        except Exception:  # noqa: BLE001 - a plugin may raise anything; the keys in force must stay fresh
-            self._failed = True
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; keys must stay fresh
+            self.failure = reason_of(error)
             _log.exception(_UNREADABLE)
             self._keys.reschedule(time.time())
         else:
-            if self._failed:
+            if self.failure is not None:
                 _log.info("keys can be read again")
-            self._failed = False
+            self.failure = None
+            self._last_read = self._clock()
         self._log_change(before)
 
     def _log_change(self, before: KeySet | None) -> None:

@@ -8,7 +8,7 @@ path, goes around its dispatch, which costs another 25 us of CPU a token.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from litestar import Litestar
@@ -16,18 +16,21 @@ from litestar.types import ASGIApp
 
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.minting import Minter
-from macp_auth.entrypoints.http import health, jwks, tokens
+from macp_auth.entrypoints.http import health, jwks, ready, tokens
 from macp_auth.entrypoints.http.errors import error_response
 from macp_auth.entrypoints.http.routing import ExactRoutes, Route, answering_errors
+from macp_auth.entrypoints.readiness import Readiness
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 
-def create_app(minter: Minter, keys: KeyRing, *, jwks_max_age: int, lifespan: Lifespan) -> ASGIApp:
-    """Return the application; ``lifespan`` wraps the time in which it serves."""
+def create_app(
+    minter: Minter, keys: KeyRing, readiness: Readiness, *, jwks_max_age: int, lifespan: Sequence[Lifespan]
+) -> ASGIApp:
+    """Return the application; each of ``lifespan`` wraps the next, and all the time in which it serves."""
     app = Litestar(
-        [jwks.jwks_route(keys, jwks_max_age), health.health_route],
-        lifespan=[lifespan],
+        [jwks.jwks_route(keys, jwks_max_age), health.health_route, ready.ready_route(readiness)],
+        lifespan=[*lifespan],
         exception_handlers={Exception: error_response},
         openapi_config=None,
         logging_config=None,
@@ -36,5 +39,6 @@ def create_app(minter: Minter, keys: KeyRing, *, jwks_max_age: int, lifespan: Li
         tokens.PATH: Route(answering_errors(tokens.token_app(minter)), ["POST"]),
         jwks.PATH: Route(app, ["GET", "HEAD"]),
         health.PATH: Route(app, ["GET", "HEAD"]),
+        ready.PATH: Route(app, ["GET", "HEAD"]),
     }
     return ExactRoutes(routes, lifespan=app)

@@ -1,0 +1,129 @@
+"""Knows whether this process can mint, and says so from memory: no probe ever waits for a backend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from litestar import Litestar
+from msgspec import Struct
+
+from macp_auth.domain.errors import SignerError, reason_of
+from macp_auth.domain.keyring import KeyRing
+from macp_auth.entrypoints.key_refresh import KeyRefresher
+
+LOOK_SECONDS = 1.0
+"""From one look to the next; half of it while this process is not ready."""
+PROBE_SECONDS = 2.5
+"""More than a signer's own deadline, usually 2 s, for its error says more than ours. A token signed just
+after one look satisfies the next, and the one after that finds the signer hanging: a failure shows after
+``2 * LOOK_SECONDS + PROBE_SECONDS`` at most, which must be less than 5 s."""
+STALE_READINGS = 3
+"""So many intervals without a good reading, and the keys are stale."""
+
+STARTING, TIMEOUT, NO_KEYS, STALE_KEYS = "starting", "timeout", "no-keys", "stale-keys"
+OWN_REASONS = (STARTING, TIMEOUT, NO_KEYS, STALE_KEYS)
+"""The reasons that are no signer's."""
+
+_log = structlog.get_logger()
+
+
+class _Trouble(Struct, frozen=True):
+    reason: str
+    detail: str
+    """For the log only: it may be the backend's own text."""
+    unexpected: BaseException | None = None
+
+
+class Readiness:
+    """Looks again and again whether the signer signs and the keys are fresh.
+
+    While tokens are signed, that is the proof, and a look costs nothing: a signer that is so busy that
+    it turns some away is no reason to send all the load to its replicas. When none was signed since
+    the last look, something is signed that is no token.
+
+    Args:
+        keys: the ring that signs.
+        refresher: what keeps it fresh.
+        look_seconds: from one look to the next; half of it while this process is not ready.
+        probe_seconds: the longest that a signature may take to count.
+    """
+
+    def __init__(
+        self,
+        keys: KeyRing,
+        refresher: KeyRefresher,
+        *,
+        look_seconds: float = LOOK_SECONDS,
+        probe_seconds: float = PROBE_SECONDS,
+    ) -> None:
+        self._keys = keys
+        self._refresher = refresher
+        self._look_seconds = look_seconds
+        self._probe_seconds = probe_seconds
+        self._signed = 0
+        self._logged: set[str] = set()
+        self.reason: str | None = STARTING
+        """Why this process can't mint, in one word that may be shown; None if it can."""
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
+        """Look in the background; until the first look has an outcome, the reason is ``starting``."""
+        looking = asyncio.create_task(self._look_for_ever())
+        try:
+            yield
+        finally:
+            looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await looking
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            self._note(await self._look())
+            await asyncio.sleep(self._look_seconds if self.reason is None else self._look_seconds / 2)
+
+    async def _look(self) -> _Trouble | None:
+        if self._refresher.age is None:
+            return _Trouble(self._refresher.failure or NO_KEYS, "the signer's keys have not been read yet")
+        before, self._signed = self._signed, self._keys.signed
+        if before == self._signed and (trouble := await self._probe()) is not None:
+            return trouble
+        age = self._refresher.age
+        if age > STALE_READINGS * self._refresher.interval:
+            return _Trouble(STALE_KEYS, f"the signer's keys were last read {age:.0f} s ago")
+        return None
+
+    async def _probe(self) -> _Trouble | None:
+        # A task of its own: a plugin may hang on in spite of a cancellation, or raise one.
+        probe = asyncio.create_task(self._keys.prove())
+        probe.add_done_callback(_retrieve)
+        try:
+            done, _ = await asyncio.wait({probe}, timeout=self._probe_seconds)
+        finally:
+            probe.cancel()
+        if not done:
+            return _Trouble(TIMEOUT, f"no signature within {self._probe_seconds:g} s")
+        match _retrieve(probe):
+            case None:
+                return None
+            case SignerError() as error:
+                return _Trouble(reason_of(error), str(error))
+            case error:
+                return _Trouble(reason_of(error), type(error).__name__, error)
+
+    def _note(self, trouble: _Trouble | None) -> None:
+        before, self.reason = self.reason, None if trouble is None else trouble.reason
+        if trouble is None:
+            self._logged.clear()
+            if before is not None:
+                _log.info("ready")
+        elif trouble.reason not in self._logged:  # two may alternate, as with a circuit breaker
+            self._logged.add(trouble.reason)
+            _log.error("NOT READY", reason=trouble.reason, detail=trouble.detail, exc_info=trouble.unexpected)
+
+
+def _retrieve(probe: asyncio.Task[None]) -> BaseException | None:
+    """Return what ended it, so that asyncio does not complain that nobody asked."""
+    return asyncio.CancelledError() if probe.cancelled() else probe.exception()
