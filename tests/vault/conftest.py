@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.openbao import OpenBao
+from tests.support.tls import Certificates, make_certificates
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,12 @@ def own_openbao(tmp_path: Path) -> Iterator[OpenBao]:
     """A server of the test's own: to be stopped, sealed and broken."""
     with OpenBao(tmp_path) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """An authority, and a server's certificate from it."""
+    return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ PREFIX = "MACP_AUTH_VAULT_"
 KUBERNETES_TOKEN_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - a path
 """Where Kubernetes mounts a pod's service account token."""
 
-_Path = Annotated[str, Meta(min_length=1)]
+_Text = Annotated[str, Meta(min_length=1)]
 _MountPath = Annotated[str, Meta(pattern=r"^[\w.-]+(/[\w.-]+)*$")]
-_Milliseconds = Annotated[int, Meta(ge=50, le=5000)]  # at the end, the service waits for a call under way
+_Milliseconds = Annotated[int, Meta(ge=50, le=2000)]  # a mint has 2 s, whatever happens
 
 
 class AuthMethod(StrEnum):
@@ -60,7 +60,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
         ),
     ] = None
     cacert: Annotated[
-        _Path | None,
+        _Text | None,
         Meta(
             description="A PEM file of the authorities that may vouch for Vault. Unset: the public ones.",
             extra={"expects": "the path of a PEM file", "fallback": "VAULT_CACERT"},
@@ -88,37 +88,36 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
         ),
     ] = None
     token_file: Annotated[
-        _Path | None,
+        _Text | None,
         Meta(
             description="For `token`: a file with the token, as Vault Agent writes one; read at each login.",
             extra={"expects": "the path of a file with a Vault token"},
         ),
     ] = None
     role: Annotated[
-        str | None,
+        _Text | None,
         Meta(
-            min_length=1,
             description="For `kubernetes` and `jwt`: the role to log in to.",
             extra={"expects": "the name of a role"},
         ),
     ] = None
     role_id: Annotated[
-        str | None,
-        Meta(min_length=1, description="For `approle`: the role's id.", extra={"expects": "a role id"}),
+        _Text | None,
+        Meta(description="For `approle`: the role's id.", extra={"expects": "a role id"}),
     ] = None
     secret_id: Annotated[
         Secret[str] | None,
         Meta(description="For `approle`: the secret id.", extra={"expects": "a secret id"}),
     ] = None
     secret_id_file: Annotated[
-        _Path | None,
+        _Text | None,
         Meta(
             description="For `approle`: a file with the secret id, read at each login.",
             extra={"expects": "the path of a file with a secret id"},
         ),
     ] = None
     jwt_file: Annotated[
-        _Path | None,
+        _Text | None,
         Meta(
             description="For `jwt`, and for `kubernetes`, where it has a default: a file with the JWT, "
             "read at each login.",
@@ -129,14 +128,14 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
         _Milliseconds,
         Meta(
             description="The longest that a signature may take, all retries included, in milliseconds.",
-            extra={"expects": "a whole number of milliseconds from 50 to 5000"},
+            extra={"expects": "a whole number of milliseconds from 50 to 2000"},
         ),
     ] = 2000
     connect_timeout_ms: Annotated[
         _Milliseconds,
         Meta(
             description="The longest that a connection to Vault may take, in milliseconds.",
-            extra={"expects": "a whole number of milliseconds from 50 to 5000"},
+            extra={"expects": "a whole number of milliseconds from 50 to 2000"},
         ),
     ] = 500
 
