@@ -1,1 +1,36 @@
-"""A signer for macp-auth: keys in a PKCS#11 token."""
+"""``pkcs11``: keys that never leave a PKCS#11 token, be it a hardware security module or SoftHSM.
+
+Settings:
+    ``MACP_AUTH_PKCS11_MODULE``        the path of the vendor's PKCS#11 library.
+    ``MACP_AUTH_PKCS11_TOKEN_LABEL``   the token's label; with ``..._TOKEN_SERIAL`` if several share it.
+    ``MACP_AUTH_PKCS11_PIN_FILE``      the path of a file that holds the user PIN.
+    ``MACP_AUTH_PKCS11_KEY_LABEL``     the label of the key, and the stem of its later versions' labels.
+    ``MACP_AUTH_PKCS11_MAX_WAITING``   how many requests may wait for the token.
+The schedule stands in the labels: a private key labelled ``macp`` has always been there; one labelled
+    ``macp@2026-12-01T06:00:00Z`` counts as made at that time, and signs a publish lead later.
+Privileges: the token's user PIN, to find and use private keys, in a read-only session; to read the PIN
+    file, which nobody else may write and only its owner and group may read.
+Fails: at start-up, without the library, or with a PIN file that others may read. Later, a lost session
+    is opened again, once a request; a PIN that the token refused is never shown to it again.
+"""
+
+from __future__ import annotations
+
+from macp_auth import SignerPlugin, hookimpl
+from macp_auth_pkcs11.settings import PKCS11Settings, prepare
+from macp_auth_pkcs11.signer import PKCS11Signer
+
+__all__ = ["PKCS11Settings", "PKCS11Signer", "macp_auth_signer"]
+
+
+@hookimpl
+def macp_auth_signer() -> SignerPlugin:
+    """Register the signer."""
+    return SignerPlugin(
+        name="pkcs11",
+        api_version=1,
+        settings=PKCS11Settings,
+        settings_prefix="MACP_AUTH_PKCS11_",
+        prepare=prepare,
+        open=PKCS11Signer,
+    )

@@ -1,0 +1,117 @@
+"""The public half of a private key, found on the token and proven to belong to it.
+
+A public key or a certificate may be written to a token without its PIN (PKCS#11 v2.40, section 2.6:
+a public session may write public objects). Published unproven, such a one would let its author forge
+tokens. So no public half is believed until it has verified a signature of the private one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import suppress
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
+from pkcs11.exceptions import AttributeSensitive, AttributeTypeInvalid, FunctionFailed
+from pkcs11.types import Object, Session, SignMixin
+
+from macp_auth import ECPublicJWK, PublicJWK, RSAPublicJWK
+
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+
+_P256 = bytes.fromhex("06082a8648ce3d030107")  # DER of the object identifier of prime256v1
+_P256_BYTES = 32
+_P256_POINT_BYTES = 65
+_DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")  # SHA-256 (RFC 8017, section 9.2)
+_PREHASHED = Prehashed(SHA256())
+_PROOF = hashlib.sha256(b"macp-auth-pkcs11: is this the public half?").digest()
+
+
+def sign_digest(key: SignMixin, digest: bytes) -> bytes:
+    """Return the raw JWS signature over a SHA-256 ``digest`` (RFC 7518, sections 3.3 and 3.4).
+
+    The token gets the digest, not the message: few bytes to carry, on mechanisms that any token has.
+
+    Raises:
+        PKCS11Error: the token did not sign.
+    """
+    if key.key_type is KeyType.RSA:
+        return key.sign(_DIGEST_INFO + digest, mechanism=Mechanism.RSA_PKCS)
+    return key.sign(digest, mechanism=Mechanism.ECDSA)  # which answers with R, then S
+
+
+def proven_jwk(session: Session, key: SignMixin) -> PublicJWK | None:
+    """Return the public half of ``key``; None if the token has none that verifies its signature.
+
+    Raises:
+        PKCS11Error: the token did not answer, or did not sign.
+    """
+    signature = sign_digest(key, _PROOF)
+    return next((_jwk(half) for half in _candidates(session, key) if _verifies(half, signature)), None)
+
+
+def _candidates(session: Session, key: SignMixin) -> Iterator[PublicKey]:
+    """What may be the public half: the private object's own numbers, public keys and certificates."""
+    same_id = {Attribute.ID: key[Attribute.ID]}
+    public_keys = {Attribute.CLASS: ObjectClass.PUBLIC_KEY, Attribute.KEY_TYPE: key.key_type, **same_id}
+    certificates = {Attribute.CLASS: ObjectClass.CERTIFICATE, **same_id}
+    # Each search is read to its end before anything else: a session does one thing at a time.
+    for found in (key, *session.get_objects(public_keys), *session.get_objects(certificates)):
+        # A token says in one of three ways that an object has no such attribute.
+        with suppress(
+            AttributeTypeInvalid, AttributeSensitive, FunctionFailed, ValueError, UnsupportedAlgorithm
+        ):
+            half = _read(found)
+            if isinstance(half, rsa.RSAPublicKey) or (
+                isinstance(half, ec.EllipticCurvePublicKey) and isinstance(half.curve, ec.SECP256R1)
+            ):
+                yield half
+
+
+def _read(found: Object) -> object:
+    """Return the public key that ``found`` holds, of whatever type.
+
+    Raises:
+        ValueError: it holds none that we know.
+        PKCS11Error: it lacks an attribute, or the token did not answer.
+    """
+    if found[Attribute.CLASS] is ObjectClass.CERTIFICATE:
+        return x509.load_der_x509_certificate(found[Attribute.VALUE]).public_key()
+    if found[Attribute.KEY_TYPE] is KeyType.RSA:
+        n, e = found[Attribute.MODULUS], found[Attribute.PUBLIC_EXPONENT]
+        return rsa.RSAPublicNumbers(int.from_bytes(e), int.from_bytes(n)).public_key()
+    if found[Attribute.EC_PARAMS] != _P256:
+        raise ValueError("another curve")
+    # An OCTET STRING by the standard, the bare point by some tokens; the point is at the end of both.
+    point = found[Attribute.EC_POINT][-_P256_POINT_BYTES:]
+    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+
+
+def _verifies(half: PublicKey, signature: bytes) -> bool:
+    try:
+        if isinstance(half, rsa.RSAPublicKey):
+            half.verify(signature, _PROOF, padding.PKCS1v15(), _PREHASHED)
+        else:
+            r, s = int.from_bytes(signature[:_P256_BYTES]), int.from_bytes(signature[_P256_BYTES:])
+            half.verify(encode_dss_signature(r, s), _PROOF, ec.ECDSA(_PREHASHED))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _jwk(half: PublicKey) -> PublicJWK:
+    numbers = half.public_numbers()
+    if isinstance(numbers, rsa.RSAPublicNumbers):
+        return RSAPublicJWK(n=_uint(numbers.n), e=_uint(numbers.e))
+    return ECPublicJWK(crv="P-256", x=_uint(numbers.x, _P256_BYTES), y=_uint(numbers.y, _P256_BYTES))
+
+
+def _uint(value: int, width: int | None = None) -> str:
+    octets = value.to_bytes(width or (value.bit_length() + 7) // 8)
+    return urlsafe_b64encode(octets).rstrip(b"=").decode()

@@ -1,0 +1,106 @@
+"""What may be set, and what can be known of it before the library is loaded."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from macp_auth import Secret, SignerMisconfigured, SignerUnavailable
+
+_MAX_PIN_BYTES = 1024  # a mistyped path must not be read into memory whole
+_TOO_OPEN = stat.S_IWGRP | stat.S_IRWXO
+
+Text = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"\S")]
+
+
+class PKCS11Settings(Struct, frozen=True, kw_only=True):
+    """The settings. None of them is a secret: the PIN stays in its file until the login."""
+
+    module: Annotated[
+        Text,
+        Meta(
+            description="The PKCS#11 library's path.",
+            extra={"expects": "the path of a PKCS#11 library"},
+        ),
+    ]
+    token_label: Annotated[
+        Text,
+        Meta(description="The token's label.", extra={"expects": "the label of a token"}),
+    ]
+    token_serial: Annotated[
+        Text | None,
+        Meta(
+            description="The token's serial number, if several have the label.",
+            extra={"expects": "the serial number of a token"},
+        ),
+    ] = None
+    pin_file: Annotated[
+        Text,
+        Meta(
+            description="The path of a file that holds the user PIN.",
+            extra={"expects": "the path of a file that holds the user PIN"},
+        ),
+    ]
+    key_label: Annotated[
+        Text,
+        Meta(
+            description="The first key's label; later ones add `@` and the time at which they were made.",
+            extra={"expects": "the label of a private key"},
+        ),
+    ]
+    max_waiting: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=65536,
+            description="How many requests may wait for the token; more are refused at once.",
+            extra={"expects": "a whole number from 1 to 65536"},
+        ),
+    ] = 128
+
+
+def prepare(settings: PKCS11Settings) -> PKCS11Settings:
+    """Check the files, and nothing else: a library that is loaded before a fork is not fit for use after.
+
+    Raises:
+        SignerMisconfigured: the library is not there, or the PIN file is of no use.
+    """
+    if not Path(settings.module).is_file():
+        raise SignerMisconfigured(f"MACP_AUTH_PKCS11_MODULE: there is no file {settings.module}")
+    try:
+        read_pin(settings.pin_file)
+    except SignerUnavailable as error:
+        raise SignerMisconfigured(str(error)) from None
+    return settings
+
+
+def read_pin(path: str) -> Secret[str]:
+    """Return the file's content, without the line's end.
+
+    Raises:
+        SignerUnavailable: it can't be read.
+        SignerMisconfigured: others may read or write it, or its content is no PIN.
+    """
+    subject = f"MACP_AUTH_PKCS11_PIN_FILE: {path}"
+    try:
+        with Path(path).open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(_MAX_PIN_BYTES + 1)
+    except OSError as error:
+        raise SignerUnavailable(f"{subject} can't be read: {error.strerror}") from None
+    if mode & _TOO_OPEN:
+        raise SignerMisconfigured(
+            f"{subject} holds a PIN, and its mode {mode:04o} lets others at it; "
+            "chmod 600 it (in a Kubernetes volume: defaultMode: 0440)"
+        )
+    try:
+        pin = content.removesuffix(b"\n").removesuffix(b"\r").decode()
+    except UnicodeDecodeError:
+        pin = ""
+    if not pin or "\n" in pin or len(content) > _MAX_PIN_BYTES:
+        raise SignerMisconfigured(f"{subject} must hold the PIN on one line, and nothing else")
+    return Secret(pin)
