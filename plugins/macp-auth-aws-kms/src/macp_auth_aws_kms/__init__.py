@@ -1,0 +1,105 @@
+"""``aws-kms``: asymmetric keys that never leave AWS KMS.
+
+Settings:
+    ``MACP_AUTH_AWS_KMS_KEYS``  one to sixteen key ids, key ARNs, alias names or alias ARNs, with commas
+        between. Each is one key version. An alias is resolved anew at every refresh.
+    ``MACP_AUTH_AWS_KMS_ENDPOINT_URL``  another address of KMS, such as a VPC endpoint's.
+    ``MACP_AUTH_AWS_KMS_TIMEOUT_SECONDS``  the most that a signature may take, a second attempt included.
+    ``MACP_AUTH_AWS_KMS_MAX_CALLS``  signatures under way at once in a worker; one more is refused at once.
+    ``AWS_REGION``  the region; unset, boto3 looks where it always does. So it does for credentials.
+Keys: ``SIGN_VERIFY`` of RSA_2048, RSA_3072 or RSA_4096 (RS256), or ECC_NIST_P256 (ES256). The kid is the
+    RFC 7638 thumbprint, ``created_at`` the key's creation in KMS. An enabled key is offered and can sign;
+    one that is disabled or waits for its deletion is withdrawn.
+Privileges: kms:Sign, kms:GetPublicKey and kms:DescribeKey on these keys; the README has the policy.
+Fails: at start-up on settings alone, for KMS may be away then. Later, a name that is not there, or
+    a key of another kind, fails the whole reading: the keys that were read before stay in force.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from macp_auth import SignerPlugin, hookimpl
+from macp_auth_aws_kms.signer import AWSKMSSigner
+
+_NAME = r"\s*[A-Za-z0-9:/_-]+\s*"
+# Over plain HTTP, whoever is on the way could choose the keys that are published.
+_URL = Annotated[
+    str, Meta(pattern=r"^(https://[^/?#@\s]+|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?)/?$")
+]
+
+
+class AWSKMSSettings(Struct, frozen=True, kw_only=True):
+    """What may be set."""
+
+    keys: Annotated[
+        str,
+        Meta(
+            pattern=rf"^{_NAME}(,{_NAME}){{0,15}}$",
+            description="The signing keys, predecessors included.",
+            extra={"expects": "1 to 16 key ids, key ARNs or aliases, with commas between"},
+        ),
+    ]
+    region: Annotated[
+        str | None,
+        Meta(
+            description="The AWS region. Unset: as boto3 finds it.",
+            extra={"expects": "the name of an AWS region", "variable": "AWS_REGION"},
+        ),
+    ] = None
+    endpoint_url: Annotated[
+        _URL | None,
+        Meta(
+            description="The address of KMS. Unset: as boto3 finds it.",
+            extra={"expects": "an https:// URL without a path (http:// on loopback only)"},
+        ),
+    ] = None
+    timeout_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.5,
+            le=30,
+            description="The most that a signature may take, a second attempt included.",
+            extra={"expects": "a number of seconds from 0.5 to 30"},
+        ),
+    ] = 1.8
+    max_calls: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1024,
+            description="Signatures under way at once in a worker; each has a thread.",
+            extra={"expects": "a whole number from 1 to 1024"},
+        ),
+    ] = 64
+
+
+def prepare(settings: AWSKMSSettings) -> AWSKMSSettings:
+    """Return the settings: all of it is public, and each worker asks KMS for itself."""
+    return settings
+
+
+def open_signer(settings: AWSKMSSettings) -> AWSKMSSigner:
+    """Return a signer; it makes its AWS client, of which processes must not share one, on its first call."""
+    return AWSKMSSigner(
+        [name.strip() for name in settings.keys.split(",")],
+        region=settings.region,
+        endpoint_url=settings.endpoint_url,
+        timeout=settings.timeout_seconds,
+        max_calls=settings.max_calls,
+    )
+
+
+@hookimpl
+def macp_auth_signer() -> SignerPlugin:
+    """Register the signer."""
+    return SignerPlugin(
+        name="aws-kms",
+        api_version=1,
+        settings=AWSKMSSettings,
+        settings_prefix="MACP_AUTH_AWS_KMS_",
+        prepare=prepare,
+        open=open_signer,
+    )
