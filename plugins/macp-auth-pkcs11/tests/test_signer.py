@@ -72,7 +72,7 @@ def assert_verifies(token: str, version: KeyVersion, claims: Mapping[str, Any]) 
 
 
 async def on_the_thread(signer: PKCS11Signer, call: Any) -> Any:
-    return await signer._worker.run(lambda: call(signer._device))
+    return await signer._backend.worker.run(lambda: call(signer._backend.device))
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
@@ -316,8 +316,8 @@ def test_one_new_session_a_request_and_no_storm(hsm: SoftHSM, monkeypatch: pytes
         async with hsm.signer() as signer:
             (version,) = await signer.key_versions()
             monkeypatch.setattr("macp_auth_pkcs11.device.OPENING_INTERVAL", 60)
-            monkeypatch.setattr(signer._device, "_opened_at", -60)
-            monkeypatch.setattr(signer._device, "_log_in", log_in)
+            monkeypatch.setattr(signer._backend.device, "_opened_at", -60)
+            monkeypatch.setattr(signer._backend.device, "_log_in", log_in)
             await on_the_thread(signer, lambda device: device._session.close())
             with pytest.raises(SignerUnavailable, match="failed: DeviceRemoved"):
                 await signer.sign(version.kid, b"x")
@@ -404,7 +404,7 @@ def test_last_try_is_the_operators(
 
     async def scenario() -> None:
         async with hsm.signer() as signer:
-            monkeypatch.setattr(signer._device, "_token", Token)
+            monkeypatch.setattr(signer._backend.device, "_token", Token)
             with pytest.raises(SignerRefused, match="so it is not tried") as caught:
                 await signer.key_versions()
             assert caught.value.reason == "pin-locked"
@@ -458,6 +458,25 @@ def test_close_ends_session_and_thread(hsm: SoftHSM) -> None:
     asyncio.run(scenario())
 
 
+def test_signers_of_one_process_share_a_session(hsm: SoftHSM) -> None:
+    """A second signer works beside the first, on its thread, and outlives it."""
+    hsm.generate("macp", "01")
+
+    async def scenario() -> None:
+        async with hsm.signer() as first, hsm.signer() as second:
+            (version,) = await first.key_versions()
+            assert await second.key_versions() == [version]
+            assert [thread.name for thread in threading.enumerate()].count("pkcs11") == 1
+            await first.aclose()
+            await first.aclose()
+            with pytest.raises(SignerUnavailable, match="closed"):
+                await first.key_versions()
+            assert_verifies(await mint(second, version, {}), version, {})
+        assert "pkcs11" not in {thread.name for thread in threading.enumerate()}
+
+    asyncio.run(scenario())
+
+
 def test_nothing_shows_the_pin(hsm: SoftHSM) -> None:
     """No repr of the signer or what it is made of has the PIN, before the login or after."""
     hsm.generate("macp", "01")
@@ -465,7 +484,12 @@ def test_nothing_shows_the_pin(hsm: SoftHSM) -> None:
     async def scenario() -> None:
         async with hsm.signer() as signer:
             for _ in range(2):
-                shown = [repr(signer), repr(vars(signer)), repr(vars(signer._device)), repr(hsm.settings())]
+                shown = [
+                    repr(signer),
+                    repr(vars(signer)),
+                    repr(vars(signer._backend.device)),
+                    repr(hsm.settings()),
+                ]
                 assert hsm.pin not in " ".join(shown)
                 await signer.key_versions()
 

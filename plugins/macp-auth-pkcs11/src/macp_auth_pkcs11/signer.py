@@ -3,31 +3,68 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import ClassVar, TypeVar
 
-from macp_auth import KeyVersion, Signer
+from macp_auth import KeyVersion, Signer, SignerUnavailable
 from macp_auth_pkcs11.device import Device
 from macp_auth_pkcs11.settings import PKCS11Settings
 from macp_auth_pkcs11.worker import Worker
+
+T = TypeVar("T")
+
+
+class Backend:
+    """A token and its thread. Signers of one process share it: a library knows one login a process."""
+
+    _open: ClassVar[dict[tuple[int, PKCS11Settings], Backend]] = {}
+
+    def __init__(self, settings: PKCS11Settings) -> None:
+        self.device = Device(settings)
+        self.worker = Worker(settings.max_waiting, last=self.device.close)
+        self.users = 0
+
+    @classmethod
+    def acquire(cls, settings: PKCS11Settings) -> Backend:
+        """Return the one for ``settings``, for one user more. A forked process gets one of its own."""
+        backend = cls._open.setdefault((os.getpid(), settings), cls(settings))
+        backend.users += 1
+        return backend
+
+    async def release(self) -> None:
+        """Take one user off, and close after the last."""
+        self.users -= 1
+        if not self.users:
+            for key in [key for key, backend in self._open.items() if backend is self]:
+                del self._open[key]
+            await self.worker.close()
 
 
 class PKCS11Signer(Signer):
     """Signs with the private keys of one token. Opens it at the first call, in the process that calls."""
 
     def __init__(self, settings: PKCS11Settings) -> None:
-        self._device = Device(settings)
-        self._worker = Worker(settings.max_waiting, last=self._device.close)
+        self._backend = Backend.acquire(settings)
+        self._closed = False
 
     async def key_versions(self) -> Sequence[KeyVersion]:
         """Look at the token anew, and let each key prove its public half with a signature."""
-        return await self._worker.run(self._device.key_versions)
+        return await self._run(self._backend.device.key_versions)
 
     async def sign(self, kid: str, signing_input: bytes) -> bytes:
         """Have the token sign the SHA-256 of ``signing_input``."""
         digest = hashlib.sha256(signing_input).digest()
-        return await self._worker.run(partial(self._device.sign, kid, digest))
+        return await self._run(partial(self._backend.device.sign, kid, digest))
 
     async def aclose(self) -> None:
-        """End the session and the thread."""
-        await self._worker.close()
+        """End the session and the thread, unless another signer of this process uses them."""
+        if not self._closed:
+            self._closed = True
+            await self._backend.release()
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        if self._closed:
+            raise SignerUnavailable("the signer is closed", reason="closed")
+        return await self._backend.worker.run(call)
