@@ -14,8 +14,9 @@ import msgspec
 from litestar.types import ASGIApp
 
 from macp_auth.adapters.env_jwk import KEY_JSON
-from macp_auth.adapters.hosting import SIGN_SECONDS, Limits, host, prepare_state
+from macp_auth.adapters.hosting import host, prepare_state
 from macp_auth.adapters.plugins import BUILT_IN, IN_PROCESS, load_signer_plugin
+from macp_auth.adapters.verifying import VerifyingSigner
 from macp_auth.domain.errors import SignerMisconfigured
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.minting import Minter
@@ -69,12 +70,12 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
 
 
 def open_signer(plan: ServicePlan) -> Signer:
-    """Return the planned signer, behind the rules of hosting unless its signatures are our own."""
+    """Return the planned signer, and between it and us what its signatures call for."""
     opening = partial(load_signer_plugin(plan.signer).open, plan.signer_state)
     if plan.signer in IN_PROCESS:
         return opening()
-    if plan.signer in BUILT_IN:  # ours does not block, and keeps a deadline of its own, whose words say more
-        return host(opening, plan.signer, Limits(sign_seconds=SIGN_SECONDS + 0.25), isolated=False)
+    if plan.signer in BUILT_IN:  # bounds itself, but its signatures come over a network
+        return VerifyingSigner(opening(), plan.signer)
     return host(opening, plan.signer, isolated=True)
 
 

@@ -47,6 +47,8 @@ class VaultTransitSigner(Signer):
         )
         self._batcher = Batcher(self._sign_batch, LIMITS)
         self._versions: Mapping[str, int] = {}
+        self._trouble: SignerError | None = None
+        """What the last call failed of; None if it did not. It tells those whose turn did not come why."""
         self._closed = False
 
     async def key_versions(self) -> Sequence[KeyVersion]:
@@ -87,9 +89,10 @@ class VaultTransitSigner(Signer):
             async with asyncio.timeout(self._seconds):
                 return await answer
         except TimeoutError:
-            raise SignerUnavailable(
-                f"Vault gave no answer within {self._seconds:g} s", reason="timeout"
-            ) from None
+            late = f"no signature or key within {self._seconds:g} s"
+            if self._trouble is None:
+                raise SignerUnavailable(f"Vault gave {late}", reason="timeout") from None
+            raise SignerUnavailable(f"{late}; {self._trouble}", reason=self._trouble.reason) from None
 
     async def _ask(self, request: Callable[[hvac.Client], T]) -> T:
         """Return the answer; again and again where that is safe and useful, until the time is over."""
@@ -102,6 +105,15 @@ class VaultTransitSigner(Signer):
         return await attempts(self._ask_once, request)
 
     async def _ask_once(self, request: Callable[[hvac.Client], T]) -> T:
+        try:
+            answer = await self._ask_with_lease(request)
+        except SignerError as error:
+            self._trouble = error
+            raise
+        self._trouble = None
+        return answer
+
+    async def _ask_with_lease(self, request: Callable[[hvac.Client], T]) -> T:
         lease = await self._credential.lease()
         try:
             answer = await self._in_thread(request, lease.client)
