@@ -110,7 +110,11 @@ class FakeKubernetes:
             "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": account, "uid": uid}},
         }
         token = self._issuer.issue(**claims)
-        self._reviews[token] = {"authenticated": True, "user": {"username": subject, "uid": uid}}
+        self._reviews[token] = {
+            "authenticated": True,
+            "audiences": ["vault"],
+            "user": {"username": subject, "uid": uid},
+        }
         return token
 
     def forget(self, token: str) -> None:

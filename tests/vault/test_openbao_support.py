@@ -84,9 +84,9 @@ def test_tls_needs_the_authority(tmp_path: Path, key_name: str) -> None:
 
 def test_a_standby_answers_beside_its_leader(own_openbao: OpenBao, tmp_path: Path, key_name: str) -> None:
     """A second node of the cluster says that it is a standby, and has the first one's keys."""
+    own_openbao.create_key(key_name, "ecdsa-p256")
     with OpenBao(tmp_path, standby_of=own_openbao) as standby:
         assert (own_openbao.health(), standby.health()) == (200, 429)
-        own_openbao.create_key(key_name, "ecdsa-p256")
         sign_and_verify(standby, key_name)
 
 
