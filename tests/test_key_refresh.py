@@ -220,6 +220,7 @@ def test_a_withdrawn_version_has_the_keys_read_at_once() -> None:
         await until(signs(ring, "b"))
         assert time.monotonic() - withdrawn < 0.5
         await ring.prove()
+        await asyncio.sleep(1.2)  # and that was that
 
     refreshed(signer, NEVER, during)
     assert signer.readings == 2

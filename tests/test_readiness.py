@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -132,7 +133,9 @@ def test_a_probe_that_can_not_be_cancelled_is_left_behind() -> None:
 
     async def live(watched: Watched) -> None:
         watched.signer.fault = "hangs on"
+        began = time.monotonic()
         await watched.until("timeout")
+        assert time.monotonic() - began < 0.9
         watched.signer.fault = None
         await watched.until(None)
         await asyncio.sleep(1.2)  # it ends by itself, and asyncio has nothing to complain of
