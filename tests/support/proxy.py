@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from contextlib import suppress
 from typing import Any, Self
 
@@ -43,11 +43,12 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.close()
-        self.cut()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        try:
+            self._run(self._close())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
     def let_pass(self) -> None:
         """Pass everything again; what hung moves on."""
@@ -84,10 +85,13 @@ class Proxy:
         else:
             self._moving.clear()
 
+    async def _close(self) -> None:
+        self._server.close()
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:  # also one that accepts just now
+            await _cancel(tasks)
+
     async def _cut(self) -> None:
-        for connection in self._connections:
-            connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await _cancel(self._connections)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -136,3 +140,8 @@ class Proxy:
                 writer.write(data[: behaviour.piece])
                 await writer.drain()
                 data = data[behaviour.piece :]
+
+
+async def _cancel(tasks: Collection[asyncio.Task[Any] | None]) -> None:
+    cancelled = [task for task in tasks if task and task.cancel()]
+    await asyncio.gather(*cancelled, return_exceptions=True)
