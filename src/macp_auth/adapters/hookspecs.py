@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pluggy
 from msgspec import Struct
 
+from macp_auth.domain.diagnosis import Finding
+from macp_auth.domain.policy import RotationPolicy
 from macp_auth.domain.signer import Signer
 
 PROJECT = "macp_auth"
@@ -41,6 +43,9 @@ class SignerPlugin(Struct, frozen=True, kw_only=True):
     """Settings to a picklable state; runs once, before any worker. Raises SignerMisconfigured."""
     open: Callable[[Any], Signer]
     """State to a signer; runs once in every worker, on its event loop."""
+    examine: Callable[[Any, RotationPolicy], Iterable[Finding]] | None = None
+    """What ``macp-auth doctor`` asks, of the state: is the deployment fit to go live? It may block, and
+    yields each finding as soon as it is known, for it is left when it takes too long."""
 
 
 @hookspec

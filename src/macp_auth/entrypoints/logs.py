@@ -14,8 +14,8 @@ import msgspec
 import structlog
 
 
-def configure_logs() -> None:
-    """Set up structlog, and send what libraries log through the same renderer."""
+def configure_logs(level: int = logging.INFO) -> None:
+    """Set up structlog from ``level`` on, and send what libraries log through the same renderer."""
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -27,7 +27,7 @@ def configure_logs() -> None:
         renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_to_json)]
     structlog.configure(
         processors=[*shared, *renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

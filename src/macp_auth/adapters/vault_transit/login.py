@@ -94,7 +94,10 @@ class Login:
                 "it has expired, was revoked, or is of another Vault; give a new one",
                 reason="credential-refused",
             ) from None
-        return Lease(client=client, seconds=data["ttl"], renewable=data["renewable"], revocable=False)
+        # Nothing is said of renewing for the root token that a new Vault gives.
+        return Lease(
+            client=client, seconds=data["ttl"], renewable=data.get("renewable", False), revocable=False
+        )
 
     def _present_credential(self) -> Any:
         settings, auth = self._settings, self._connection.client().auth

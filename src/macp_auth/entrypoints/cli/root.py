@@ -5,6 +5,7 @@ from __future__ import annotations
 import rich_click as click
 
 from macp_auth import __version__
+from macp_auth.entrypoints.cli.doctor import doctor
 from macp_auth.entrypoints.cli.key_changes import revoke, rotate
 from macp_auth.entrypoints.cli.keys import keys
 from macp_auth.entrypoints.cli.rotation import rotation
@@ -24,3 +25,4 @@ keys.add_command(rotate)
 keys.add_command(revoke)
 root.add_command(rotation)
 root.add_command(verify)
+root.add_command(doctor)

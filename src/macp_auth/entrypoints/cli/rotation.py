@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from macp_auth.entrypoints.cli.verifiers import CUSTOMS, NAMES, chosen_verifiers
+
 if TYPE_CHECKING:  # these take a while to import, and `--help` should not wait
     from macp_auth.domain.policy import RotationPolicy, Sum, Verifier
     from macp_auth.domain.simulation import Report, Scenario, World
 
-_DEFAULT_VERIFIER = "macp-runtime"
 _COLUMNS = 72
 _SECONDS = click.IntRange(0)
-_NAMES = click.option(
-    "--verifier", "names", multiple=True, metavar="NAME", help="A known kind.  [default: macp-runtime]"
-)
 _JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
@@ -32,47 +30,19 @@ def rotation() -> None:
 
 
 @rotation.command()
-@_NAMES
-@click.option(
-    "--custom",
-    "customs",
-    multiple=True,
-    metavar="NAME:TTL:GRACE",
-    help="Another kind: how long it caches the JWKS, and how much longer while it can't fetch (seconds).",
-)
+@NAMES
+@CUSTOMS
 @_JSON
 def plan(names: Sequence[str], customs: Sequence[str], as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Print the publish lead, retire lag and revocation bound that verifiers need, and why.
 
     The service's own terms are those of the environment. Exits 1 if what it configures is too short.
     """
-    chosen = [*_known(names if names or customs else [_DEFAULT_VERIFIER]), *map(_custom, customs)]
+    chosen = chosen_verifiers(names, customs)
     policy = _configured()
     answer = _plan(policy, chosen)
     click.echo(json.dumps(answer, indent=2) if as_json else _plan_as_text(answer))
     sys.exit(0 if all(verifier["satisfied"] for verifier in answer["verifiers"]) else 1)
-
-
-def _known(names: Sequence[str]) -> list[Verifier]:
-    from macp_auth.domain.policy import VERIFIERS  # noqa: PLC0415
-
-    for name in names:
-        if name not in VERIFIERS:
-            known = ", ".join(VERIFIERS)
-            raise click.BadParameter(f"{name!r} is not known; known are {known}", param_hint="--verifier")
-    return [VERIFIERS[name] for name in dict.fromkeys(names)]
-
-
-def _custom(text: str) -> Verifier:
-    from macp_auth.domain.policy import Verifier  # noqa: PLC0415
-
-    name, *numbers = text.split(":")
-    if not name or [number.isascii() and number.isdigit() for number in numbers] != [True, True]:
-        raise click.BadParameter(
-            f"{text!r} must be a name and two whole numbers of seconds, as in gateway:600:0",
-            param_hint="--custom",
-        )
-    return Verifier(name=name, cache_ttl=int(numbers[0]), stale_grace=int(numbers[1]))
 
 
 def _configured() -> RotationPolicy:
@@ -171,7 +141,7 @@ def _verdict(need: dict[str, Any]) -> str:
 
 @rotation.command()
 @click.option("--verifiers", "population", default=10_000, show_default=True, type=click.IntRange(1))
-@_NAMES
+@NAMES
 @click.option("--replicas", default=3, show_default=True, type=click.IntRange(1, 100))
 @click.option("--rotations", default=3, show_default=True, type=click.IntRange(1, 100))
 @click.option(
@@ -224,7 +194,7 @@ def simulate(  # noqa: PLR0913 - one parameter an option
     from macp_auth.domain import simulation  # noqa: PLC0415
     from macp_auth.domain.rotation import Timing  # noqa: PLC0415
 
-    chosen = _known(names or [_DEFAULT_VERIFIER])
+    chosen = chosen_verifiers(names)
     policy = _configured()
     timing = policy.timing
     scenario = simulation.Scenario(

@@ -1,0 +1,44 @@
+"""What an examination of a deployment finds: each check, its verdict, and what mends it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class Status(StrEnum):
+    """How a check came out."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """It works, and should not stay so."""
+    FAILURE = "failure"
+    """It does not work, will stop working, or can't be trusted."""
+
+
+class Finding(Struct, frozen=True):
+    """One check that was made. Its texts are shown to whoever asks, and hold no secret."""
+
+    check: str
+    """Which, in one word of lower case and hyphens. Several findings may be of one check."""
+    status: Status
+    text: str
+    """What was found, in one line."""
+    mend: str | None = None
+    """The command, setting or policy that mends it, in one or more lines; None if all is well."""
+
+
+def ok(check: str, text: str) -> Finding:
+    """Return the finding that all is well."""
+    return Finding(check, Status.OK, text)
+
+
+def warning(check: str, text: str, mend: str | None) -> Finding:
+    """Return the finding that something works and should not stay so."""
+    return Finding(check, Status.WARNING, text, mend)
+
+
+def failure(check: str, text: str, mend: str | None) -> Finding:
+    """Return the finding that something does not work, will stop working, or can't be trusted."""
+    return Finding(check, Status.FAILURE, text, mend)

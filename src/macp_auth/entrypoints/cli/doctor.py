@@ -1,0 +1,79 @@
+"""``macp-auth doctor``: is this deployment fit to go live, and if not, what mends it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from macp_auth.entrypoints.cli.verifiers import CUSTOMS, NAMES, chosen_verifiers
+
+if TYPE_CHECKING:  # it takes a while to import, and `--help` should not wait
+    from macp_auth.domain.diagnosis import Finding
+
+_MARKS = {"ok": ("ok  ", "green"), "warning": ("WARN", "yellow"), "failure": ("FAIL", "red")}
+_INDENT = " " * len("FAIL  ")
+
+
+@click.command()
+@NAMES
+@CUSTOMS
+@click.option("--issuer", help="The iss that the verifiers expect.")
+@click.option("--audience", help="The aud that the verifiers expect.")
+@click.option("--strict", is_flag=True, help="Warnings count as failures.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def doctor(  # noqa: PLR0913 - one parameter an option
+    *,
+    names: Sequence[str],
+    customs: Sequence[str],
+    issuer: str | None,
+    audience: str | None,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Examine the service that the environment configures: its settings, its signer, its key.
+
+    Each finding says what is wrong and what mends it. It has one thing signed, and changes nothing.
+    Exits 1 if there is a failure.
+    """
+    import msgspec  # noqa: PLC0415
+
+    from macp_auth.domain.diagnosis import Status  # noqa: PLC0415
+    from macp_auth.entrypoints import doctor as examination  # noqa: PLC0415
+    from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
+
+    expected = examination.Expected(
+        verifiers=chosen_verifiers(names, customs), issuer=issuer, audience=audience
+    )
+    configure_logs(logging.WARNING)  # on standard error: what a signer logs is no finding
+    findings = []
+    for finding in examination.examine(os.environ, expected):
+        findings.append(finding)
+        if not as_json:
+            click.echo(_as_text(finding))
+    failures, warnings = (
+        sum(finding.status is status for finding in findings) for status in (Status.FAILURE, Status.WARNING)
+    )
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(findings)).decode())
+    else:
+        click.echo(f"\n{_count(failures, 'failure')}, {_count(warnings, 'warning')}")
+    sys.exit(1 if failures or (strict and warnings) else 0)
+
+
+def _as_text(finding: Finding) -> str:
+    mark, colour = _MARKS[finding.status]
+    lines = [f"{click.style(mark, fg=colour)}  {finding.check:<17}  {finding.text}"]
+    arrow = "-> "
+    for line in (finding.mend or "").splitlines():
+        lines.append(f"{_INDENT}{arrow}{line}")
+        arrow = "   "
+    return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

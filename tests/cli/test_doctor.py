@@ -1,0 +1,266 @@
+"""``macp-auth doctor``, for any signer: the settings, what verifiers expect, and a signer that misbehaves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from macp_auth.adapters import jwk_file
+from macp_auth.adapters.hookspecs import hookimpl
+from macp_auth.adapters.plugins import load_signer_plugin
+from macp_auth.domain.diagnosis import Finding, Status, failure, ok
+from macp_auth.domain.errors import SignerRefused
+from macp_auth.domain.policy import MACP_RUNTIME, VERIFIERS, RotationPolicy, Verifier
+from macp_auth.entrypoints import doctor
+from macp_auth.entrypoints.doctor import Check, Expected
+from tests.support.service import clean_environment
+
+
+def run(env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "macp_auth", "doctor", *args]
+    return subprocess.run(
+        command, env=clean_environment(env), capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def examined(env: dict[str, str], *verifiers: Verifier, **expected: str) -> list[Finding]:
+    return list(doctor.examine(env, Expected(verifiers=verifiers or (MACP_RUNTIME,), **expected)))
+
+
+def faults(found: Iterable[Finding]) -> list[tuple[str, Status]]:
+    return [(finding.check, finding.status) for finding in found if finding.status is not Status.OK]
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables of a service that is fit to go live."""
+    file = tmp_path_factory.mktemp("keys") / "keys.json"
+    subprocess.run(
+        [sys.executable, "-m", "macp_auth", "keys", "rotate", file, "--alg", "ES256"],
+        env=clean_environment(),
+        check=True,
+        capture_output=True,
+        timeout=30,
+    )
+    return {"MACP_AUTH_SIGNER": "jwk-file", "MACP_AUTH_SIGNING_KEYS_FILE": str(file)}
+
+
+# --- the command --------------------------------------------------------------------------------------
+
+
+def test_a_deployment_that_is_fit_to_go_live(good: dict[str, str]) -> None:
+    """Exit 0, a line a check in order, nothing on standard error, and nothing of the private key."""
+    told = run(good)
+    assert (told.returncode, told.stderr) == (0, "")
+    *lines, empty, verdict = told.stdout.splitlines()
+    assert (empty, verdict) == ("", "0 failures, 0 warnings")
+    checks = [check for check in Check if check not in {Check.VARIABLES, Check.SIGNER}]
+    assert [line.split()[:2] for line in lines] == [["ok", check] for check in checks]
+    for key in json.loads(Path(good["MACP_AUTH_SIGNING_KEYS_FILE"]).read_text())["keys"]:
+        assert key["d"] not in told.stdout
+
+
+def test_an_ephemeral_key_is_not_fit() -> None:
+    """Exit 1; the mend is below the finding; what works is said all the same."""
+    told = run({})
+    assert told.returncode == 1
+    assert "FAIL  signer             the ephemeral key is lost when the service stops" in told.stdout
+    assert "\n      -> MACP_AUTH_SIGNER=vault-transit" in told.stdout
+    assert "\nok    signature " in told.stdout
+    assert told.stdout.endswith("\n1 failure, 0 warnings\n")
+
+
+def test_warnings_fail_only_where_that_is_asked_for(good: dict[str, str]) -> None:
+    """For a pipeline that wants a clean sheet: --strict."""
+    misspelt = {**good, "MACP_AUTH_ISUER": "x"}
+    assert run(misspelt).returncode == 0
+    strict = run(misspelt, "--strict")
+    assert strict.returncode == 1
+    assert "WARN  variables          MACP_AUTH_ISUER is set, but nothing reads it" in strict.stdout
+
+
+def test_json(good: dict[str, str]) -> None:
+    """For machines: a list of findings with the same members, and the same exit status."""
+    told = run({**good, "MACP_AUTH_HOST": "0.0.0.0"}, "--json", "--issuer", "elsewhere")
+    assert told.returncode == 1
+    found = json.loads(told.stdout)
+    assert all(list(finding) == ["check", "status", "text", "mend"] for finding in found)
+    statuses = {finding["check"]: finding["status"] for finding in found}
+    assert (statuses["exposure"], statuses["issuer"], statuses["signature"]) == ("warning", "failure", "ok")
+    [mend] = [finding["mend"] for finding in found if finding["check"] == "issuer"]
+    assert mend == "MACP_AUTH_ISSUER=elsewhere"
+
+
+@pytest.mark.parametrize("args", [["--verifier", "netscape"], ["--custom", "x"], ["now"]])
+def test_bad_options(args: list[str]) -> None:
+    """Exit 2, as a command line does, and no finding."""
+    refused = run({}, *args)
+    assert (refused.returncode, refused.stdout) == (2, "")
+
+
+# --- the settings -------------------------------------------------------------------------------------
+
+
+def test_a_configuration_that_can_t_work_is_the_only_finding() -> None:
+    """The text names the variable, and not its value."""
+    [finding] = examined({"MACP_AUTH_WORKERS": "s3cret"})
+    assert (finding.check, finding.status) == (Check.CONFIGURATION, Status.FAILURE)
+    assert "MACP_AUTH_WORKERS must be a whole number" in finding.text
+    assert "s3cret" not in str(finding)
+
+
+@pytest.mark.parametrize(
+    ("env", "check"),
+    [
+        ({"MACP_AUTH_HOST": "0.0.0.0"}, Check.EXPOSURE),
+        ({"MACP_AUTH_HOST": "gateway"}, Check.EXPOSURE),
+        ({"MACP_AUTH_MAX_TTL_SECONDS": "7200", "MACP_AUTH_DEFAULT_TTL_SECONDS": "3601"}, Check.LIFETIME),
+        ({"MACP_AUTH_MAX_TTL_SECONDS": "86401"}, Check.LIFETIME),
+    ],
+)
+def test_settings_that_deserve_a_warning(good: dict[str, str], env: dict[str, str], check: Check) -> None:
+    """They work, and the mend says what would be better."""
+    found = examined({**good, **env})
+    assert faults(found) == [(check, Status.WARNING)]
+    assert next(finding.mend for finding in found if finding.check == check)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"MACP_AUTH_HOST": "::1"},
+        {"MACP_AUTH_HOST": "localhost"},
+        {"MACP_AUTH_HOST": "0.0.0.0", "MACP_AUTH_SENDER_PATTERN": "agent://[a-z]{1,64}"},
+        {"MACP_AUTH_MAX_TTL_SECONDS": "86400", "MACP_AUTH_DEFAULT_TTL_SECONDS": "3600"},
+    ],
+)
+def test_settings_that_deserve_none(good: dict[str, str], env: dict[str, str]) -> None:
+    """The edges of what is sensible."""
+    assert faults(examined({**good, **env})) == []
+
+
+@pytest.mark.parametrize(("claim", "check"), [("issuer", Check.ISSUER), ("audience", Check.AUDIENCE)])
+def test_what_verifiers_expect_is_compared(good: dict[str, str], claim: str, check: Check) -> None:
+    """To the letter; and where nothing is known of them, the text says what they need."""
+    env = {**good, f"MACP_AUTH_{claim.upper()}": "risk"}
+    assert faults(examined(env, **{claim: "risk"})) == []
+    assert faults(examined(env, **{claim: "Risk"})) == [(check, Status.FAILURE)]
+    [finding] = [finding for finding in examined(env) if finding.check == check]
+    assert f"the MACP runtime needs MACP_AUTH_{claim.upper()}=risk" in finding.text
+
+
+def test_each_verifier_is_asked_what_it_needs(good: dict[str, str]) -> None:
+    """One that needs more than is configured is a failure, and the mend is the command that says how much."""
+    gateway = Verifier(name="gateway", cache_ttl=6000, stale_grace=0)
+    found = examined(good, MACP_RUNTIME, VERIFIERS["istio"], gateway)
+    assert faults(found) == 2 * [(Check.VERIFIER, Status.FAILURE)]
+    mends = [finding.mend for finding in found if finding.status is Status.FAILURE]
+    assert mends == [
+        "macp-auth rotation plan --verifier istio prints the variables to set",
+        "macp-auth rotation plan --custom gateway:6000:0 prints the variables to set",
+    ]
+
+
+def test_the_retire_lag_counts_too(good: dict[str, str]) -> None:
+    """A verifier with more leeway than is configured keeps accepting tokens after their key has left."""
+    lenient = replace(MACP_RUNTIME, leeway=61)
+    assert faults(examined(good, lenient)) == [(Check.VERIFIER, Status.FAILURE)]
+
+
+# --- the signer ---------------------------------------------------------------------------------------
+
+
+def test_keys_that_can_t_be_read(good: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signer's own words say why, and no signature is tried."""
+
+    async def key_versions(_: object) -> list[Any]:
+        raise SignerRefused("it does not want to")
+
+    monkeypatch.setattr(jwk_file.JWKFileSigner, "key_versions", key_versions)
+    last = examined(good)[-1]
+    assert (last.check, last.status, last.text) == (Check.KEYS, Status.FAILURE, "it does not want to")
+
+
+def test_a_signature_that_does_not_verify(good: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signer of our own is not believed either."""
+
+    async def sign(*_: object) -> bytes:
+        return b"x" * 64
+
+    monkeypatch.setattr(jwk_file.JWKFileSigner, "sign", sign)
+    assert faults(examined(good)) == [(Check.SIGNATURE, Status.FAILURE)]
+
+
+def install(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:
+    """Have the signer jwk-file be another plugin."""
+    plugin = replace(load_signer_plugin("jwk-file"), **fields)
+    monkeypatch.setattr(jwk_file, "macp_auth_signer", hookimpl(lambda: plugin))
+
+
+def test_a_signer_s_own_findings_come_first(good: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given its state and the rotation policy; then it is tried as the service does."""
+    given: list[Any] = []
+
+    def examine(state: Any, policy: RotationPolicy) -> list[Finding]:
+        given.extend([state, policy])
+        return [ok("battery", "full")]
+
+    install(monkeypatch, examine=examine)
+    checks = [finding.check for finding in examined(good)]
+    assert checks[-3:] == ["battery", Check.KEYS, Check.SIGNATURE]
+    assert given[1].timing.publish_lead == 4500
+
+
+def test_a_failure_of_its_own_is_enough(good: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says is better than that there is no signature, which is not said again."""
+    install(monkeypatch, examine=lambda *_: [failure("battery", "empty", "charge it")])
+    assert examined(good)[-1] == failure("battery", "empty", "charge it")
+
+
+def _refuses(*_: object) -> Iterator[Finding]:
+    yield ok("battery", "full")
+    raise SignerRefused("it does not want to")
+
+
+def _breaks(*_: object) -> Iterator[Finding]:
+    yield ok("battery", "full")
+    raise RuntimeError("the password is s3cret")
+
+
+@pytest.mark.parametrize(("examine", "text"), [(_refuses, "it does not want to"), (_breaks, "RuntimeError")])
+def test_an_examination_that_breaks_is_a_finding(
+    good: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    examine: Callable[..., Iterator[Finding]],
+    text: str,
+) -> None:
+    """What it found before stays, and the text of an exception that is no error of ours is not shown."""
+    install(monkeypatch, examine=examine)
+    *_, battery, broken = examined(good)
+    assert battery.check == "battery"
+    assert (broken.check, broken.status) == (Check.SIGNER, Status.FAILURE)
+    assert text in broken.text
+    assert "s3cret" not in str(broken)
+
+
+def test_an_examination_that_hangs_is_left(good: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command ends in time, with what was found until then."""
+
+    def hang(*_: object) -> Iterator[Finding]:
+        yield ok("battery", "full")
+        time.sleep(60)
+
+    install(monkeypatch, examine=hang)
+    monkeypatch.setattr(doctor, "SECONDS", 0.3)
+    begun = time.monotonic()
+    *_, battery, late = examined(good)
+    assert time.monotonic() - begun < 5
+    assert (battery.check, late.check, late.status) == ("battery", Check.SIGNER, Status.FAILURE)
