@@ -125,6 +125,33 @@ def test_rotation_is_seen(hsm: SoftHSM) -> None:
     asyncio.run(scenario())
 
 
+RELABEL = """
+import sys, pkcs11
+token = pkcs11.lib(sys.argv[1]).get_token(token_label="macp")
+session = token.open(rw=True, user_pin=sys.argv[2])
+for key in list(session.get_objects({pkcs11.Attribute.ID: bytes([1])})):
+    key[pkcs11.Attribute.LABEL] = "retired"
+"""
+
+
+def test_relabelled_key_is_no_longer_a_version(hsm: SoftHSM) -> None:
+    """A key that is given another label stays on the token, and signs no more."""
+    hsm.generate("macp", "01")
+    hsm.generate(f"macp@{MADE}", "02")
+
+    async def scenario() -> None:
+        async with hsm.signer() as signer:
+            before = await signer.key_versions()
+            hsm.run(sys.executable, "-c", RELABEL, hsm.module, hsm.pin)
+            (kept,) = await signer.key_versions()
+            for version in before:
+                if version != kept:
+                    with pytest.raises(UnknownKid):
+                        await signer.sign(version.kid, b"x")
+
+    asyncio.run(scenario())
+
+
 def test_deleted_key_can_not_sign_even_before_the_next_look(hsm: SoftHSM) -> None:
     """The token's refusal of a handle that is gone reads as an unknown kid."""
     hsm.generate("macp", "01")
@@ -243,11 +270,36 @@ def test_public_half_from_a_certificate(hsm: SoftHSM) -> None:
 
 
 def certificate(version: KeyVersion) -> bytes:
-    """A certificate for the version's public key, by an issuer of its own."""
-    public: Any = jwt.PyJWK({**msgspec.to_builtins(version.public_jwk), "alg": "ES256"}).key
+    """A certificate for the version's public key."""
+    return certify(jwt.PyJWK({**msgspec.to_builtins(version.public_jwk), "alg": "ES256"}).key)
+
+
+def certify(public: Any) -> bytes:
+    """A certificate by an issuer of its own."""
     name, now = x509.Name([]), datetime.now(UTC)
     builder = x509.CertificateBuilder(name, name, public, 1, now, now + timedelta(days=1))
     return builder.sign(ec.generate_private_key(ec.SECP256R1()), SHA256()).public_bytes(Encoding.DER)
+
+
+def test_certificate_of_another_curve(hsm: SoftHSM) -> None:
+    """A P-384 key is not published as what it is not, though its certificate proves to be its own."""
+    hsm.generate("macp", "01", "EC:secp384r1")
+
+    def public(device: Any) -> Any:
+        (found,) = device._session.get_objects({pkcs11.Attribute.CLASS: pkcs11.ObjectClass.PUBLIC_KEY})
+        point = found[pkcs11.Attribute.EC_POINT][-97:]
+        return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), point)
+
+    async def scenario() -> None:
+        async with hsm.signer() as signer:
+            with pytest.raises(SignerMisconfigured, match="not P-256"):
+                await signer.key_versions()
+            hsm.write("cert", certify(await on_the_thread(signer, public)), "01")
+            hsm.delete("01", "pubkey")
+            with pytest.raises(SignerMisconfigured, match="not P-256"):
+                await signer.key_versions()
+
+    asyncio.run(scenario())
 
 
 def test_rsa_needs_no_public_object(hsm: SoftHSM) -> None:

@@ -193,10 +193,10 @@ class Device:
 
     def _private_keys(self, session: Session) -> Iterator[tuple[str, SignMixin]]:
         # All are asked for their labels: a search knows no prefix.
-        able = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.SIGN: True}
-        for key in list(session.get_objects(able)):
+        for key in list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY})):
             with suppress(UnicodeDecodeError):  # then it is not ours
                 label = key[Attribute.LABEL]
+                # It is a SignMixin if its CKA_SIGN is true.
                 if isinstance(key, SignMixin) and is_version(label, self._settings.key_label):
                     yield label, key
 

@@ -25,7 +25,6 @@ from macp_auth import ECPublicJWK, PublicJWK, RSAPublicJWK
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
-_P256 = bytes.fromhex("06082a8648ce3d030107")  # DER of the object identifier of prime256v1
 _P256_BYTES = 32
 _P256_POINT_BYTES = 65
 _DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")  # SHA-256 (RFC 8017, section 9.2)
@@ -68,9 +67,7 @@ def _candidates(session: Session, key: SignMixin) -> Iterator[PublicKey]:
             AttributeTypeInvalid, AttributeSensitive, FunctionFailed, ValueError, UnsupportedAlgorithm
         ):
             half = _read(found)
-            if isinstance(half, rsa.RSAPublicKey) or (
-                isinstance(half, ec.EllipticCurvePublicKey) and isinstance(half.curve, ec.SECP256R1)
-            ):
+            if isinstance(half, PublicKey):
                 yield half
 
 
@@ -86,9 +83,8 @@ def _read(found: Object) -> object:
     if found[Attribute.KEY_TYPE] is KeyType.RSA:
         n, e = found[Attribute.MODULUS], found[Attribute.PUBLIC_EXPONENT]
         return rsa.RSAPublicNumbers(int.from_bytes(e), int.from_bytes(n)).public_key()
-    if found[Attribute.EC_PARAMS] != _P256:
-        raise ValueError("another curve")
     # An OCTET STRING by the standard, the bare point by some tokens; the point is at the end of both.
+    # One of another curve is no point of this one.
     point = found[Attribute.EC_POINT][-_P256_POINT_BYTES:]
     return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
 
@@ -98,6 +94,7 @@ def _verifies(half: PublicKey, signature: bytes) -> bool:
         if isinstance(half, rsa.RSAPublicKey):
             half.verify(signature, _PROOF, padding.PKCS1v15(), _PREHASHED)
         else:
+            # Of P-256: a signature on another curve is longer, and verifies with no key.
             r, s = int.from_bytes(signature[:_P256_BYTES]), int.from_bytes(signature[_P256_BYTES:])
             half.verify(encode_dss_signature(r, s), _PROOF, ec.ECDSA(_PREHASHED))
     except InvalidSignature:
