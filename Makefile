@@ -8,7 +8,7 @@ UV     := uv==0.13.9
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check fmt fuzz rotation-drill bench lock clean
+.PHONY: help install serve test check fmt fuzz rotation-drill bench bench-vault lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ rotation-drill: install ## 100,000 tokens over many rotations, judged by real ve
 
 bench: install ## tokens/s, latency and CPU beside a bare signature (needs wrk)
 	$(BIN)/python -m benchmarks.bench $(BENCH_ARGS)
+
+bench-vault: install ## vault-transit beside bare hvac calls, on an OpenBao of its own (needs wrk)
+	$(BIN)/python -m benchmarks.vault $(BENCH_ARGS)
 
 lock: ## lock the dependencies anew, with hashes and without index addresses
 	$(PYTHON) -m venv .cache/lock && .cache/lock/bin/pip install --quiet $(UV)

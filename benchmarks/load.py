@@ -12,16 +12,17 @@ from benchmarks.service import MINT_REQUEST
 
 GRACE_SECONDS = 30  # wrk may outlast its duration by this much before it is killed
 
-# wrk's own "status" counts answers from 400 on; minting has no 1xx or 3xx to miss.
-SCRIPT = f"""
+MINTING = f"""
 wrk.method = "POST"
 wrk.body = '{MINT_REQUEST}'
 wrk.headers["content-type"] = "application/json"
-
+"""
+# wrk's own "status" counts answers from 400 on; there are no 1xx or 3xx to miss.
+RESULT = """
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(
-    '{{"requests":%d,"duration_us":%d,"p50_us":%d,"p99_us":%d,"non_2xx":%d,"socket_errors":%d}}\\n',
+    '{"requests":%d,"duration_us":%d,"p50_us":%d,"p99_us":%d,"non_2xx":%d,"socket_errors":%d}\\n',
     summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
     errors.status, errors.connect + errors.read + errors.write + errors.timeout))
 end
@@ -43,15 +44,24 @@ class Load(msgspec.Struct, frozen=True):
     socket_errors: int
 
 
-def drive(port: int, *, seconds: int, connections: int) -> Load:
+def mint(port: int, *, seconds: int, connections: int) -> Load:
     """Ask for tokens on ``connections`` connections for ``seconds``."""
+    return _drive(port, "/tokens", MINTING, seconds, connections)
+
+
+def fetch_keys(port: int, *, seconds: int, connections: int) -> Load:
+    """Ask for the JWKS on ``connections`` connections for ``seconds``."""
+    return _drive(port, "/.well-known/jwks.json", "", seconds, connections)
+
+
+def _drive(port: int, path: str, request: str, seconds: int, connections: int) -> Load:
     with tempfile.TemporaryDirectory() as directory:
-        script = Path(directory, "tokens.lua")
-        script.write_text(SCRIPT)
+        script = Path(directory, "load.lua")
+        script.write_text(request + RESULT)
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"-s{script}"]
         try:
             wrk = subprocess.run(
-                [*command, f"http://127.0.0.1:{port}/tokens"],
+                [*command, f"http://127.0.0.1:{port}{path}"],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

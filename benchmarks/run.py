@@ -47,12 +47,12 @@ def measure(algorithm: Algorithm, workload: Workload) -> Run:
     """Run once. The bare signature is measured while the service is idle."""
     key = jose.generate(algorithm)
     connections = workload.connections
-    with Service(algorithm, workload.workers) as service:
+    with Service({"MACP_AUTH_SIGNING_ALG": algorithm}, workload.workers) as service:
         first_token = service.wait_for_first_token()
-        load.drive(service.port, seconds=WARM_UP_SECONDS, connections=connections)
+        load.mint(service.port, seconds=WARM_UP_SECONDS, connections=connections)
         bare_before = signature.cpu_us(key)
         cpu_before = service.cpu_seconds()
-        done = load.drive(service.port, seconds=workload.seconds, connections=connections)
+        done = load.mint(service.port, seconds=workload.seconds, connections=connections)
         cpu = service.cpu_seconds() - cpu_before
         resident = service.resident_mib()
         bare_after = signature.cpu_us(key)

@@ -7,13 +7,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Self
 
 import psutil
 from tests.support.service import clean_environment, free_port
-
-from macp_auth.domain.keys import Algorithm
 
 MINT_REQUEST = '{"sender":"agent://risk"}'
 START_SECONDS = 30  # a bound, not the target
@@ -27,15 +26,15 @@ class ServiceFailed(RuntimeError):
 
 
 class Service:
-    """A running service with an ephemeral key. Use as a context manager."""
+    """A running service with these variables. Use as a context manager."""
 
-    def __init__(self, algorithm: Algorithm, workers: int) -> None:
+    def __init__(self, environment: Mapping[str, str], workers: int) -> None:
         self.port = free_port()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the service has stopped
         self._started = time.perf_counter()
         self._process = psutil.Popen(
             [sys.executable, "-m", "macp_auth", "serve", "--port", str(self.port), "--workers", str(workers)],
-            env=clean_environment({"MACP_AUTH_SIGNING_ALG": algorithm}),
+            env=clean_environment(environment),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
