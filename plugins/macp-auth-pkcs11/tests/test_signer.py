@@ -282,13 +282,14 @@ def certify(public: Any) -> bytes:
 
 
 def test_certificate_of_another_curve(hsm: SoftHSM) -> None:
-    """A P-384 key is not published as what it is not, though its certificate proves to be its own."""
-    hsm.generate("macp", "01", "EC:secp384r1")
+    """A key on another curve of 256 bits is not published as P-256, though its certificate is its own."""
+    hsm.generate("macp", "01", "EC:secp256k1")
 
     def public(device: Any) -> Any:
         (found,) = device._session.get_objects({pkcs11.Attribute.CLASS: pkcs11.ObjectClass.PUBLIC_KEY})
-        point = found[pkcs11.Attribute.EC_POINT][-97:]
-        return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), point)
+        return ec.EllipticCurvePublicKey.from_encoded_point(
+            ec.SECP256K1(), found[pkcs11.Attribute.EC_POINT][-65:]
+        )
 
     async def scenario() -> None:
         async with hsm.signer() as signer:

@@ -67,7 +67,9 @@ def _candidates(session: Session, key: SignMixin) -> Iterator[PublicKey]:
             AttributeTypeInvalid, AttributeSensitive, FunctionFailed, ValueError, UnsupportedAlgorithm
         ):
             half = _read(found)
-            if isinstance(half, PublicKey):
+            if isinstance(half, rsa.RSAPublicKey) or (
+                isinstance(half, ec.EllipticCurvePublicKey) and isinstance(half.curve, ec.SECP256R1)
+            ):
                 yield half
 
 
@@ -94,7 +96,6 @@ def _verifies(half: PublicKey, signature: bytes) -> bool:
         if isinstance(half, rsa.RSAPublicKey):
             half.verify(signature, _PROOF, padding.PKCS1v15(), _PREHASHED)
         else:
-            # Of P-256: a signature on another curve is longer, and verifies with no key.
             r, s = int.from_bytes(signature[:_P256_BYTES]), int.from_bytes(signature[_P256_BYTES:])
             half.verify(encode_dss_signature(r, s), _PROOF, ec.ECDSA(_PREHASHED))
     except InvalidSignature:
