@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_ds
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from macp_auth import Signer, SignerError, SignerMisconfigured, SignerRefused, SignerUnavailable, UnknownKid
+from macp_auth_aws_kms import kms
 
 Answer = tuple[int, dict[str, Any]]
 ARN = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -242,6 +243,16 @@ def test_kms_that_never_answers(open_kms: Callable[..., Signer]) -> None:
     assert time.monotonic() - began < DEADLINE
 
 
+def test_wait_ends_whatever_the_client_does(
+    stub: StubKMS, open_kms: Callable[..., Signer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that does not keep its own limits, as when it fetches credentials, is waited for no longer."""
+    monkeypatch.setattr(kms.KMS, "sign", lambda *_: time.sleep(3))
+    began = time.monotonic()
+    assert failure(open_kms(ARN, endpoint_url=stub.url, timeout_seconds=0.6)).reason == "timeout"
+    assert time.monotonic() - began < 3
+
+
 def test_no_more_calls_than_may_be(stub: StubKMS, open_kms: Callable[..., Signer]) -> None:
     """With KMS stuck, two of three signatures wait; the third fails at once, and the keys can still be read.
 
@@ -291,11 +302,30 @@ def test_caller_who_gives_up_frees_no_thread(stub: StubKMS, open_kms: Callable[.
             await asyncio.to_thread(asked.wait, 30)
             abandoned.cancel()
             await asyncio.wait([abandoned])
-            with pytest.raises(SignerUnavailable):
+            with pytest.raises(SignerUnavailable) as busy:
                 await signer.sign(version.kid, b"x")
+            assert busy.value.reason == "busy"
             go_on.set()
 
     asyncio.run(give_up())
+
+
+def test_closing_ends_what_is_under_way(stub: StubKMS, open_kms: Callable[..., Signer]) -> None:
+    """Who waits for a KMS that is stuck is told at once that the signer was closed."""
+    go_on = threading.Event()
+    stub.answers["Sign"] = lambda request: (go_on.wait(30), sign(request))[1]
+
+    async def close() -> None:
+        signer = open_kms(ARN, endpoint_url=stub.url)
+        (version,) = await signer.key_versions()
+        signing = asyncio.create_task(signer.sign(version.kid, b"x"))
+        await asyncio.sleep(0.05)
+        await signer.aclose()
+        with pytest.raises(SignerUnavailable, match="closed"):
+            await asyncio.wait_for(signing, 1)
+        go_on.set()
+
+    asyncio.run(close())
 
 
 def test_no_credentials(

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import BoundedSemaphore
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from macp_auth import KeyVersion, Signer, SignerRefused, SignerUnavailable, UnknownKid
 from macp_auth_aws_kms.errors import WITHDRAWN
@@ -42,11 +42,12 @@ class AWSKMSSigner(Signer):
         self._timeout = timeout
         self._reading_timeout = timeout * _CALLS_PER_KEY * len(names)
         self._free = BoundedSemaphore(max_calls)
+        self._waiting: set[asyncio.Future[Any]] = set()
         self._keys: dict[str, Key] = {}
 
     async def key_versions(self) -> Sequence[KeyVersion]:
         """Describe every key anew; one that is no longer enabled can't sign from here on."""
-        keys = await _result(self._open_threads().submit(self._kms.keys), self._reading_timeout)
+        keys = await self._result(self._open_threads().submit(self._kms.keys), self._reading_timeout)
         self._keys = {key.version.kid: key for key in keys}
         return [key.version for key in keys]
 
@@ -69,28 +70,40 @@ class AWSKMSSigner(Signer):
         # Not when the caller gives up: the thread may still be at it.
         signing.add_done_callback(lambda _: self._free.release())
         try:
-            return await _result(signing, self._timeout)
+            return await self._result(signing, self._timeout)
         except SignerRefused as error:
             if error.reason in WITHDRAWN:  # since the last reading; the host reads again now
                 raise UnknownKid(kid) from error
             raise
 
     async def aclose(self) -> None:
-        """Let the threads end, none of which blocks for longer than its timeout."""
+        """Fail the calls under way, and let the threads end: none blocks for longer than its timeout."""
         threads, self._threads = self._threads, None
         if threads is not None:
             threads.shutdown(wait=False, cancel_futures=True)
             self._kms.close()
+        for waiting in tuple(self._waiting):
+            waiting.cancel()
 
     def _open_threads(self) -> ThreadPoolExecutor:
         if self._threads is None:
-            raise SignerUnavailable("the signer is closed", reason="closed")
+            raise _closed()
         return self._threads
 
+    async def _result(self, future: Future[T], seconds: float) -> T:
+        waiting = asyncio.wrap_future(future)
+        self._waiting.add(waiting)
+        try:
+            await asyncio.wait([waiting], timeout=seconds)
+        finally:
+            waiting.cancel()  # of no effect on one that has ended
+            self._waiting.discard(waiting)
+        if not waiting.cancelled():
+            return waiting.result()
+        if self._threads is None:
+            raise _closed()
+        raise SignerUnavailable(f"KMS did not answer within {seconds:g} s", reason="timeout")
 
-async def _result(future: Future[T], seconds: float) -> T:
-    try:
-        async with asyncio.timeout(seconds):
-            return await asyncio.wrap_future(future)
-    except TimeoutError:
-        raise SignerUnavailable(f"KMS did not answer within {seconds:g} s", reason="timeout") from None
+
+def _closed() -> SignerUnavailable:
+    return SignerUnavailable("the signer is closed", reason="closed")
