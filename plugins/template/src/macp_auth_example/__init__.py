@@ -1,0 +1,126 @@
+"""``example``: one P-256 key from a PEM file.
+
+Settings:
+    ``MACP_AUTH_EXAMPLE_KEY_FILE``  the path of the private key: PKCS #8 in PEM, without a passphrase.
+Privileges: to read that file, once.
+Fails: at start-up, if there is no such key. Never later.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from msgspec import Meta, Struct
+
+from macp_auth import (
+    Algorithm,
+    ECPublicJWK,
+    KeyVersion,
+    Secret,
+    Signer,
+    SignerMisconfigured,
+    SignerPlugin,
+    SignerUnavailable,
+    UnknownKid,
+    hookimpl,
+    thumbprint,
+)
+
+
+class ExampleSettings(Struct, frozen=True):
+    """What may be set: each field is a variable, read and checked by the host."""
+
+    key_file: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="The private key's path.",
+            extra={"expects": "the path of a P-256 private key in PEM"},
+        ),
+    ]
+
+
+def prepare(settings: ExampleSettings) -> Secret[bytes]:
+    """Read the file before anything listens; what is returned is handed to every worker process.
+
+    Raises:
+        SignerMisconfigured: there is no such key; the text names the variable and shows nothing of the file.
+    """
+    try:
+        pem = Path(settings.key_file).read_bytes()
+        load(pem)
+    except OSError as error:
+        raise SignerMisconfigured(f"MACP_AUTH_EXAMPLE_KEY_FILE can't be read: {error.strerror}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise SignerMisconfigured(
+            "MACP_AUTH_EXAMPLE_KEY_FILE holds no P-256 private key in PEM without a passphrase; "
+            "make one with: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
+        ) from None
+    return Secret(pem)
+
+
+def load(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    """Return the private key.
+
+    Raises:
+        ValueError, TypeError, UnsupportedAlgorithm: it is none of P-256, or needs a passphrase.
+    """
+    key = load_pem_private_key(pem, password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("another kind of key")  # noqa: TRY004 - whatever is wrong with the file, it is a value
+    return key
+
+
+class ExampleSigner(Signer):
+    """Signs with the one key. A worker opens its own from what ``prepare`` returned."""
+
+    def __init__(self, pem: Secret[bytes]) -> None:
+        self._key: ec.EllipticCurvePrivateKey | None = load(pem.reveal())
+        numbers = self._key.public_key().public_numbers()
+        jwk = ECPublicJWK(crv="P-256", x=_coordinate(numbers.x), y=_coordinate(numbers.y))
+        # A thumbprint is the best kid: no two keys share one, and every worker computes the same.
+        self._version = KeyVersion(
+            kid=thumbprint(jwk), algorithm=Algorithm.ES256, public_jwk=jwk, can_sign=True
+        )
+
+    async def key_versions(self) -> Sequence[KeyVersion]:
+        """Return the one version. The host asks again and again; a backend with keys to rotate looks anew."""
+        return [self._version]
+
+    async def sign(self, kid: str, signing_input: bytes) -> bytes:
+        """Sign at once: a call that waits for something must be awaited, or run in a thread."""
+        if self._key is None:
+            raise SignerUnavailable("the signer is closed", reason="closed")
+        if kid != self._version.kid:
+            raise UnknownKid(kid)
+        r, s = decode_dss_signature(self._key.sign(signing_input, ec.ECDSA(SHA256())))
+        return r.to_bytes(32) + s.to_bytes(32)  # JWS wants 64 bytes, never DER (RFC 7518, section 3.4)
+
+    async def aclose(self) -> None:
+        """Drop the key. May be called more than once."""
+        self._key = None
+
+
+def _coordinate(value: int) -> str:
+    return urlsafe_b64encode(value.to_bytes(32)).rstrip(b"=").decode()
+
+
+@hookimpl
+def macp_auth_signer() -> SignerPlugin:
+    """Register the signer: the host finds this function through the entry point."""
+    return SignerPlugin(
+        name="example",
+        api_version=1,
+        settings=ExampleSettings,
+        settings_prefix="MACP_AUTH_EXAMPLE_",
+        prepare=prepare,
+        open=ExampleSigner,
+    )
