@@ -4,6 +4,7 @@ What is importable from here is the public API for signer plugins.
 """
 
 from macp_auth.adapters.hookspecs import API_VERSION, SignerPlugin, hookimpl
+from macp_auth.domain.diagnosis import Finding, Status
 from macp_auth.domain.errors import (
     MACPAuthError,
     SignerError,
@@ -13,6 +14,7 @@ from macp_auth.domain.errors import (
     UnknownKid,
 )
 from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion, PublicJWK, RSAPublicJWK, thumbprint
+from macp_auth.domain.policy import RotationPolicy
 from macp_auth.domain.secret import Secret
 from macp_auth.domain.signer import Signer
 
@@ -22,10 +24,12 @@ __all__ = [
     "API_VERSION",
     "Algorithm",
     "ECPublicJWK",
+    "Finding",
     "KeyVersion",
     "MACPAuthError",
     "PublicJWK",
     "RSAPublicJWK",
+    "RotationPolicy",
     "Secret",
     "Signer",
     "SignerError",
@@ -33,6 +37,7 @@ __all__ = [
     "SignerPlugin",
     "SignerRefused",
     "SignerUnavailable",
+    "Status",
     "UnknownKid",
     "__version__",
     "hookimpl",

@@ -232,10 +232,10 @@ def test_a_server_that_is_not_initialised(health: Callable[..., dict[str, str]])
     assert fault(health(initialized=False, sealed=True), Check.SEAL, FAILURE).mend == "vault operator init"
 
 
-@pytest.mark.parametrize("body", [b"<html>", {"ok": True}])
-def test_a_server_that_is_not_vault(body: object) -> None:
+@pytest.mark.parametrize(("status", "body"), [(200, b"<html>"), (200, {"ok": True}), (404, b"<html>")])
+def test_a_server_that_is_not_vault(status: int, body: object) -> None:
     """Another program on the port is not taken for a Vault that does not serve."""
-    with FakeServer(lambda _: Reply(200, body)) as server:
+    with FakeServer(lambda _: Reply(status, body)) as server:
         env = {"MACP_AUTH_SIGNER": "vault-transit", "MACP_AUTH_VAULT_KEY": "k", "VAULT_TOKEN": "t"}
         found = fault({**env, "VAULT_ADDR": server.url}, Check.ADDRESS, FAILURE)
     assert "not Vault" in found.text

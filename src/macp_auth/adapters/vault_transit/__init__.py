@@ -10,7 +10,7 @@ Fails: at start-up, on settings that can't work together. Later, with ``SignerUn
 
 ``signer.py`` is where to begin. ``batcher.py`` makes one call of many requests, ``credential.py``
 keeps the token alive, ``transit.py`` and ``login.py`` say it in Vault's words through
-``connection.py``.
+``connection.py``. ``doctor/`` examines a Vault before a deployment goes live.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from macp_auth.entrypoints.cli.verifiers import CUSTOMS, NAMES, chosen_verifiers
 if TYPE_CHECKING:  # it takes a while to import, and `--help` should not wait
     from macp_auth.domain.diagnosis import Finding
 
-_MARKS = {"ok": ("ok  ", "green"), "warning": ("WARN", "yellow"), "failure": ("FAIL", "red")}
+MARKS = {"ok": ("ok  ", "green"), "warning": ("WARN", "yellow"), "failure": ("FAIL", "red")}
+"""How each status is shown, and in which colour."""
 _INDENT = " " * len("FAIL  ")
 
 
@@ -66,7 +67,7 @@ def doctor(  # noqa: PLR0913 - one parameter an option
 
 
 def _as_text(finding: Finding) -> str:
-    mark, colour = _MARKS[finding.status]
+    mark, colour = MARKS[finding.status]
     lines = [f"{click.style(mark, fg=colour)}  {finding.check:<17}  {finding.text}"]
     arrow = "-> "
     for line in (finding.mend or "").splitlines():

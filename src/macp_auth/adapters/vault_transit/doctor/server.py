@@ -14,7 +14,7 @@ from macp_auth.adapters.vault_transit.connection import Connection, call
 from macp_auth.adapters.vault_transit.doctor.checks import Blocked, Check
 from macp_auth.adapters.vault_transit.settings import VaultSettings
 from macp_auth.domain.diagnosis import Finding, failure, ok, warning
-from macp_auth.domain.errors import SignerError
+from macp_auth.domain.errors import SignerRefused, SignerUnavailable
 
 _CLOCK_NOTICE_SECONDS = 1  # clocks that are synchronised differ by milliseconds
 
@@ -61,7 +61,7 @@ def _health(settings: VaultSettings) -> _Health:
             uninit_code=200,
         )
         return msgspec.convert(answer, _Health)
-    except SignerError as error:
+    except SignerUnavailable as error:
         mends = {
             "tls": "MACP_AUTH_VAULT_CACERT=<the PEM file of the authority that vouches for Vault>",
             "standby": "MACP_AUTH_VAULT_ADDR=<the active node, or a load balancer that finds it>",
@@ -69,7 +69,7 @@ def _health(settings: VaultSettings) -> _Health:
         mend = mends.get(error.reason, f"{look} shows more; mend MACP_AUTH_VAULT_ADDR, or the network")
         text = f"{settings.addr} can't be reached" if error.reason == "unreachable" else str(error)
         raise Blocked(failure(Check.ADDRESS, text, mend)) from None
-    except msgspec.ValidationError:
+    except (SignerRefused, msgspec.ValidationError):
         mend = f"{look} shows what does; mend MACP_AUTH_VAULT_ADDR"
         raise Blocked(failure(Check.ADDRESS, "it is not Vault that answers there", mend)) from None
     finally:
