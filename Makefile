@@ -8,7 +8,7 @@ UV     := uv==0.13.9
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check fmt fuzz rotation-drill bench bench-vault lock clean
+.PHONY: help install serve test check fmt fuzz rotation-drill bench bench-vault helm-docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench: install ## tokens/s, latency and CPU beside a bare signature (needs wrk)
 bench-vault: install ## vault-transit beside bare hvac calls, on an OpenBao of its own (needs wrk)
 	$(BIN)/python -m benchmarks.vault $(BENCH_ARGS)
 
+helm-docs: install ## the table of values in the chart's README, from its values.yaml
+	$(BIN)/python -m tests.deploy.chart_readme
+
 lock: ## lock the dependencies anew, with hashes and without index addresses
 	$(PYTHON) -m venv .cache/lock && .cache/lock/bin/pip install --quiet $(UV)
 	.cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -61,6 +64,9 @@ lock: ## lock the dependencies anew, with hashes and without index addresses
 	.cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --custom-compile-command "make lock" $(LOCK_ARGS) \
 	  -c requirements/runtime.txt -o requirements/dev.txt pyproject.toml --group dev
+	.cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --custom-compile-command "make lock" $(LOCK_ARGS) \
+	  -c requirements/dev.txt -o requirements/image.txt requirements/image.in
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

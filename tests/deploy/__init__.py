@@ -1,0 +1,1 @@
+"""What is in deploy/: the image built and run, the chart rendered, judged, and its environment served."""

@@ -1,0 +1,89 @@
+"""The environment and the files that a pod's one container would get, for a service on this machine."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.deploy.helm import Manifest
+
+Files = Mapping[str, str]
+_versions = itertools.count()
+
+
+class Pod:
+    """What kubelet would make of a pod's specification.
+
+    Args:
+        spec: the pod's specification.
+        directory: where the mounted volumes go.
+        objects: the data of the Secrets and ConfigMaps of the namespace, by name.
+        service_account_token: what a projected volume gives as the pod's own token.
+        empty_dirs: what init containers have put into an emptyDir, by the volume's name.
+    """
+
+    def __init__(
+        self,
+        spec: Manifest,
+        directory: Path,
+        *,
+        objects: Mapping[str, Files] | None = None,
+        service_account_token: str = "",
+        empty_dirs: Mapping[str, Files] | None = None,
+    ) -> None:
+        self._objects = objects or {}
+        self._token = service_account_token
+        self._empty_dirs = empty_dirs or {}
+        self._directory = directory
+        [container] = spec["containers"]
+        volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
+        self._mounts: dict[str, Path] = {}
+        for mount in container.get("volumeMounts", []):
+            self._mounts[mount["mountPath"]] = self._mount(volumes[mount["name"]])
+        self.env = {entry["name"]: self._repath(self._value(entry)) for entry in container["env"]}
+
+    def update(self, volume: str, files: Files) -> None:
+        """Put other files into a mounted Secret, at once and all together, as kubelet does."""
+        folder = self._directory / volume
+        folder.mkdir(exist_ok=True)
+        version = folder / f"..{next(_versions)}"
+        for name, content in files.items():
+            (version / name).parent.mkdir(parents=True, exist_ok=True)
+            (version / name).write_text(content)
+            (version / name).chmod(0o440)
+            link = folder / name.partition("/")[0]
+            if not link.is_symlink():
+                link.symlink_to(Path("..data", link.name))
+        pointer = folder / "..data-next"
+        pointer.symlink_to(version.name)
+        pointer.rename(folder / "..data")
+
+    def _mount(self, volume: dict[str, Any]) -> Path:
+        name: str = volume["name"]
+        self.update(name, self._files(volume))
+        return self._directory / name
+
+    def _files(self, volume: dict[str, Any]) -> Files:
+        if "secret" in volume:
+            return self._objects[volume["secret"]["secretName"]]
+        if "configMap" in volume:
+            return self._objects[volume["configMap"]["name"]]
+        if "projected" in volume:
+            [source] = volume["projected"]["sources"]
+            return {source["serviceAccountToken"]["path"]: self._token}
+        return self._empty_dirs[volume["name"]]
+
+    def _value(self, entry: dict[str, Any]) -> str:
+        if "value" in entry:
+            value: str = entry["value"]
+            return value
+        reference = entry["valueFrom"]["secretKeyRef"]
+        return self._objects[reference["name"]][reference["key"]]
+
+    def _repath(self, value: str) -> str:
+        for path, folder in self._mounts.items():
+            if value == path or value.startswith(f"{path}/"):
+                return f"{folder}{value.removeprefix(path)}"
+        return value

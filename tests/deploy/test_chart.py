@@ -1,0 +1,241 @@
+"""The chart renders, for each example and signer, what Kubernetes takes and strict pod security allows."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
+import pytest
+
+from tests.deploy.helm import CHART, EXAMPLES, Manifest, Tools, Values, only, pod_spec
+
+KUBERNETES = ["1.30", "1.34", "1.37"]  # the least that Chart.yaml admits, one between, the newest known
+OF_THE_OPERATOR = {"ServiceMonitor", "PrometheusRule"}  # Kubernetes itself does not know these
+
+SIGNERS: dict[str, Values] = {
+    "ephemeral": {"type": "ephemeral", "algorithm": "ES256"},
+    "env-jwk": {"type": "env-jwk", "existingSecret": "keys", "kid": "k1"},
+    "jwk-file": {"type": "jwk-file", "existingSecret": "keys"},
+    "vault-transit": {
+        "type": "vault-transit",
+        "vault": {"addr": "https://vault:8200", "namespace": "team-a", "caConfigMap": "ca"},
+    },
+    "plugin": {"type": "aws-kms"},
+}
+OPTIONS: dict[str, Values] = {
+    "as they are": {},
+    "nothing optional": {
+        "jwksService": {"enabled": False},
+        "networkPolicy": {"enabled": False},
+        "podDisruptionBudget": {"enabled": False},
+        "serviceAccount": {"create": False},
+        "preStopSleepSeconds": 0,
+        "resources": {},
+    },
+    "everything": {
+        "imagePullSecrets": [{"name": "registry"}],
+        "image": {"digest": f"sha256:{'0' * 64}"},
+        "fullnameOverride": "auth",
+        "config": {"workers": 2, "maxTtlSeconds": 31536000, "issuer": "https://auth.example.com"},
+        "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+        "extraEnvFrom": [{"secretRef": {"name": "more"}}],
+        "extraVolumes": [{"name": "scratch", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],  # noqa: S108 - in a pod
+        "networkPolicy": {
+            "callers": [{"podSelector": {}}],
+            "verifiers": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
+            "monitoring": [{"namespaceSelector": {}}],
+            "egress": [{"ports": [{"port": 8200}]}],
+        },
+        "podDisruptionBudget": {"maxUnavailable": "25%"},
+        "strategy": {"type": "Recreate"},
+        "nodeSelector": {"kubernetes.io/arch": "arm64"},
+        "tolerations": [{"operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "high",
+        "podAnnotations": {"a": "b"},
+        "podLabels": {"team": "a", "app.kubernetes.io/name": "another"},
+        "service": {"type": "LoadBalancer", "port": 80, "annotations": {"a": "b"}},
+        "metrics": {
+            "enabled": True,
+            "serviceMonitor": {"enabled": True, "labels": {"release": "p"}},
+            "prometheusRule": {"enabled": True},
+        },
+    },
+}
+TOPOLOGIES: dict[str, tuple[tuple[Path, ...], Values]] = {
+    **{example.stem: ((example,), {}) for example in EXAMPLES},
+    **{
+        f"{signer}, {options}": ((), {"signer": SIGNERS[signer], **OPTIONS[options]})
+        for signer, options in itertools.product(SIGNERS, OPTIONS)
+    },
+}
+
+
+@pytest.fixture(params=TOPOLOGIES)
+def topology(request: pytest.FixtureRequest) -> tuple[tuple[Path, ...], Values]:
+    return TOPOLOGIES[request.param]
+
+
+def test_lint(tools: Tools, topology: tuple[tuple[Path, ...], Values]) -> None:
+    """`helm lint --strict` finds nothing to warn of."""
+    files, values = topology
+    chosen = [argument for file in files for argument in ("--values", file)]
+    run = tools.run("lint", "--strict", CHART, *chosen, values=values)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("kubernetes", KUBERNETES)
+def test_kubernetes_takes_every_object(
+    tools: Tools, topology: tuple[tuple[Path, ...], Values], kubernetes: str
+) -> None:
+    """Each object is one of the API of that version, with no field that the API does not have."""
+    files, values = topology
+    for manifest in tools.template(*files, values=values, kubernetes=kubernetes):
+        if manifest["kind"] not in OF_THE_OPERATOR:
+            kubernetes_validate.validate(manifest, kubernetes, strict=True)
+
+
+def test_validation_refuses_an_unknown_field(tools: Tools) -> None:
+    """The judge of the test above is one."""
+    manifest = only(tools.template(), "Deployment")
+    manifest["spec"]["template"]["spec"]["containers"][0]["readyProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(manifest, KUBERNETES[0], strict=True)
+
+
+def test_pods_keep_the_restricted_standard(tools: Tools, topology: tuple[tuple[Path, ...], Values]) -> None:
+    """No pod breaks a rule of the Pod Security Standard "restricted"; root filesystems are read-only."""
+    files, values = topology
+    spec = pod_spec(tools.template(*files, values=values))
+    assert list(_breaches(spec)) == []
+    assert spec["automountServiceAccountToken"] is False
+    assert all(each["securityContext"]["readOnlyRootFilesystem"] for each in spec["containers"])
+
+
+def _breaches(spec: Manifest) -> list[str]:
+    """The rules of https://kubernetes.io/docs/concepts/security/pod-security-standards/ that a pod breaks."""
+    pod = spec.get("securityContext", {})
+    found = [name for name in ("hostNetwork", "hostPID", "hostIPC") if spec.get(name)]
+    kinds = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim"}
+    kinds |= {"projected", "secret"}
+    found += [f"volume {each['name']}" for each in spec.get("volumes", []) if not each.keys() & kinds]
+    for container in [*spec["containers"], *spec.get("initContainers", [])]:
+        own = container.get("securityContext", {})
+        context: dict[str, Any] = {**pod, **own}
+        rules = {
+            "privileged": not own.get("privileged"),
+            "allowPrivilegeEscalation": own.get("allowPrivilegeEscalation") is False,
+            "drop ALL": own.get("capabilities", {}).get("drop") == ["ALL"],
+            "capabilities.add": set(own.get("capabilities", {}).get("add", [])) <= {"NET_BIND_SERVICE"},
+            "runAsNonRoot": context.get("runAsNonRoot") is True,
+            "runAsUser": context.get("runAsUser") != 0,
+            "seccompProfile": context.get("seccompProfile", {}).get("type")
+            in {"RuntimeDefault", "Localhost"},
+            "procMount": own.get("procMount", "Default") == "Default",
+            "hostPort": not any("hostPort" in port for port in container.get("ports", [])),
+        }
+        found += [f"{container['name']}: {rule}" for rule, kept in rules.items() if not kept]
+    return found
+
+
+def test_selectors_find_the_pods_whatever_labels_a_user_adds(tools: Tools) -> None:
+    """Services, the budget and the policy select by labels that the pods have."""
+    manifests = tools.template(values={"signer": SIGNERS["jwk-file"], **OPTIONS["everything"]})
+    deployment = only(manifests, "Deployment")["spec"]
+    labels = deployment["template"]["metadata"]["labels"].items()
+    services = [each["spec"]["selector"] for each in manifests if each["kind"] == "Service"]
+    selectors = [
+        *services,
+        deployment["selector"]["matchLabels"],
+        only(manifests, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        only(manifests, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+    ]
+    assert len(services) == 2
+    assert all(selector.items() <= labels for selector in selectors)
+
+
+def test_nobody_is_let_in_unless_named(tools: Tools) -> None:
+    """The default lets no pod reach the port, and lets nothing out."""
+    policy = only(tools.template(), "NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["ingress"] == policy["egress"] == []
+
+
+def test_named_peers_are_let_in_by_purpose(tools: Tools) -> None:
+    """Callers and verifiers reach the service's port, who monitors only that of the metrics."""
+    manifests = tools.template(values=OPTIONS["everything"])
+    rules = only(manifests, "NetworkPolicy")["spec"]["ingress"]
+    assert [(rule["from"], rule["ports"][0]["port"]) for rule in rules] == [
+        ([{"podSelector": {}}], "http"),
+        ([{"ipBlock": {"cidr": "10.0.0.0/8"}}], "http"),
+        ([{"namespaceSelector": {}}], "metrics"),
+    ]
+
+
+def test_a_signer_on_the_network_is_let_out(tools: Tools) -> None:
+    """What may be reached is limited only where it is known, or was said."""
+    values = {"signer": SIGNERS["vault-transit"]}
+    assert only(tools.template(values=values), "NetworkPolicy")["spec"]["policyTypes"] == ["Ingress"]
+    values["networkPolicy"] = {"egress": [{"ports": [{"port": 8200}]}]}
+    egress = only(tools.template(values=values), "NetworkPolicy")["spec"]["egress"]
+    assert [[port["port"] for port in rule["ports"]] for rule in egress] == [[53, 53], [8200]]
+
+
+def test_two_ephemeral_keys_never_serve_together(tools: Tools) -> None:
+    """An update of an ephemeral service ends the old pod first, of any other the new one comes first."""
+    assert only(tools.template(), "Deployment")["spec"]["strategy"] == {"type": "Recreate"}
+    others = only(tools.template(values={"signer": SIGNERS["jwk-file"]}), "Deployment")["spec"]["strategy"]
+    assert others["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+
+
+def test_the_autoscaler_alone_decides_on_replicas(tools: Tools) -> None:
+    """With autoscaling, the Deployment does not say how many, which an upgrade would set back to."""
+    manifests = tools.template(values={"signer": SIGNERS["jwk-file"], "autoscaling": {"enabled": True}})
+    assert "replicas" not in only(manifests, "Deployment")["spec"]
+    assert only(manifests, "HorizontalPodAutoscaler")["spec"]["maxReplicas"] == 6
+
+
+def test_the_jwks_is_published_by_pods_that_cannot_mint(tools: Tools) -> None:
+    """The Service for verifiers leads to pods that are not ready, that for callers does not."""
+    services = {
+        each["metadata"]["name"]: each["spec"] for each in tools.template() if each["kind"] == "Service"
+    }
+    assert services["macp-auth-jwks"]["publishNotReadyAddresses"] is True
+    assert "publishNotReadyAddresses" not in services["macp-auth"]
+
+
+def test_metrics_have_a_port_by_name(tools: Tools) -> None:
+    """Container, Service and ServiceMonitor agree on it, and the monitor finds the Service."""
+    manifests = tools.template(values=OPTIONS["everything"])
+    [container] = pod_spec(manifests)["containers"]
+    assert {"name": "metrics", "containerPort": 9464} in container["ports"]
+    monitor = only(manifests, "ServiceMonitor")["spec"]
+    [service] = [
+        each
+        for each in manifests
+        if each["kind"] == "Service"
+        and monitor["selector"]["matchLabels"].items() <= each["metadata"]["labels"].items()
+    ]
+    assert monitor["endpoints"][0]["port"] in {port["name"] for port in service["spec"]["ports"]}
+
+
+def test_rules_name_the_release(tools: Tools) -> None:
+    """An alert of one release does not look at another, and Prometheus's own templates are left alone."""
+    manifests = tools.template(values=OPTIONS["everything"])
+    [group] = only(manifests, "PrometheusRule")["spec"]["groups"]
+    assert all(
+        'namespace="default"' in rule["expr"] and 'deployment="auth"' in rule["expr"]
+        for rule in group["rules"]
+        if "alert" in rule and "kube_deployment" in rule["expr"]
+    )
+    assert "RELEASE_" not in str(group)
+    assert "{{ $labels.namespace }}" in str(group)
+
+
+def test_an_older_cluster_is_refused(tools: Tools) -> None:
+    """The reason is the version, and not a field that the API server drops."""
+    run = tools.run("template", "macp-auth", CHART, "--kube-version", "1.29")
+    assert "requires kubeVersion: >=1.30" in run.stderr

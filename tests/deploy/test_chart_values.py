@@ -1,0 +1,120 @@
+"""The chart's values: all are documented, and a wrong one is refused in words that help."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from macp_auth.entrypoints.settings import Settings
+from tests.deploy.chart_readme import BEGIN, README, VALUES, documented, with_table
+from tests.deploy.helm import CHART, Tools
+
+JWK_FILE = {"type": "jwk-file", "existingSecret": "keys"}
+VAULT = {"type": "vault-transit", "vault": {"addr": "https://vault:8200"}}
+SET_BY_THE_CHART = {"port", "host", "signer"}
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    # the schema: where, and what would be right
+    ({"replicaCount": "two"}, "at '/replicaCount': got string, want integer"),
+    ({"replicaCount": -1}, "at '/replicaCount': minimum: got -1, want 0"),
+    ({"replicas": 3}, "additional properties 'replicas' not allowed"),
+    ({"config": {"maxTTLSeconds": 60}}, "at '/config': additional properties 'maxTTLSeconds' not allowed"),
+    ({"config": {"maxTtlSeconds": 0}}, "at '/config/maxTtlSeconds': minimum: got 0, want 1"),
+    ({"config": {"workers": "2"}}, "at '/config/workers': got string, want null or integer"),
+    ({"config": {"issuer": ""}}, "at '/config/issuer': minLength: got 0, want 1"),
+    ({"image": {"pullPolicy": "Sometimes"}}, "must be one of 'Always', 'IfNotPresent', 'Never'"),
+    ({"image": {"digest": "abc"}}, "at '/image/digest': 'abc' does not match pattern"),
+    ({"signer": {"algorithm": "HS256"}}, "value must be one of '', 'RS256', 'ES256'"),
+    ({"signer": {"type": ""}}, "at '/signer/type': '' does not match pattern"),
+    ({"signer": {"key": "{}"}}, "at '/signer': additional properties 'key' not allowed"),
+    ({"signer": {"vault": {"addr": "vault:8200"}}}, "does not match pattern '^(https?://.+)?$'"),
+    ({"networkPolicy": {"callers": {"podSelector": {}}}}, "'/networkPolicy/callers': got object, want array"),
+    ({"service": {"port": 70000}}, "at '/service/port': maximum: got 70,000, want 65,535"),
+    ({"podDisruptionBudget": {"maxUnavailable": 0}}, "maxUnavailable': minimum: got 0, want 1"),
+    ({"metrics": {"port": 80}}, "at '/metrics/port': minimum: got 80, want 1,024"),
+    ({"metrics": {"serviceMonitor": {"interval": 30}}}, "interval': got number, want string"),
+    ({"extraEnv": {"A": "b"}}, "at '/extraEnv': got object, want array"),
+    ({"extraEnv": [{"name": "A", "value": 1}]}, "at '/extraEnv/0/value': got number, want string"),
+    # the templates: what can't go together, and why
+    ({"replicaCount": 2}, "one replica, and the values ask for up to 2: each pod makes a key of its own"),
+    ({"autoscaling": {"enabled": True}}, "ephemeral allows one replica, and the values ask for up to 6"),
+    ({"signer": {"type": "env-jwk"}}, "signer.type env-jwk needs signer.existingSecret"),
+    ({"signer": {"type": "jwk-file"}}, "signer.type jwk-file needs signer.existingSecret"),
+    ({"signer": {"type": "vault-transit"}}, "signer.type vault-transit needs signer.vault.addr"),
+    (
+        {"signer": JWK_FILE, "autoscaling": {"enabled": True, "maxReplicas": 1}},
+        "autoscaling.maxReplicas is less than autoscaling.minReplicas",
+    ),
+    ({"terminationGracePeriodSeconds": 14}, "must be 10 or more above preStopSleepSeconds"),
+    ({"metrics": {"port": 3200}}, "metrics.port is 3200, where the service listens"),
+    ({"metrics": {"serviceMonitor": {"enabled": True}}}, "serviceMonitor.enabled needs metrics.enabled"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "reason"), REFUSED, ids=[json.dumps(values) for values, _ in REFUSED])
+def test_a_wrong_value_is_refused_with_a_reason(tools: Tools, values: dict[str, Any], reason: str) -> None:
+    """The message names the value and says what would be right."""
+    assert reason in " ".join(tools.refusal(values).split())
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"signer": JWK_FILE}, {"signer": VAULT}], ids=["default", "file", "vault"]
+)
+def test_good_values_are_taken(tools: Tools, values: dict[str, Any]) -> None:
+    """The table above refuses for the reason that it gives, and not because nothing is taken."""
+    assert tools.template(values=values)
+
+
+def test_every_setting_of_the_service_is_a_value() -> None:
+    """`config` has each setting that the chart does not set itself, under the same name in camel case."""
+    settings = {field.name for field in msgspec.structs.fields(Settings)} - SET_BY_THE_CHART
+    names = {re.sub(r"_(\w)", lambda found: found[1].upper(), setting) for setting in settings}
+    assert set(_values()["config"]) == names
+
+
+def test_the_schema_knows_exactly_the_values() -> None:
+    """A value that is new, or gone, is so in both files."""
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    assert {path for path in _schema_leaves(schema) if path != "global"} == set(_leaves(_values()))
+
+
+def test_every_value_has_a_row_in_the_readme() -> None:
+    """Each value has its comment, in values.yaml and so in the README."""
+    assert {path for path, _ in documented()} == set(_leaves(_values()))
+
+
+def test_the_readme_is_made_from_the_values() -> None:
+    """Run `make helm-docs` if this fails."""
+    readme = README.read_text(encoding="utf-8")
+    assert BEGIN in readme
+    assert readme == with_table(readme)
+
+
+def _values() -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load(VALUES.read_text(encoding="utf-8"))
+    return values
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, dict) and value and path != "resources":
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path
+
+
+def _schema_leaves(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, inner in schema["properties"].items():
+        path = f"{prefix}{name}"
+        if "properties" in inner:
+            assert inner["additionalProperties"] is False, path
+            yield from _schema_leaves(inner, f"{path}.")
+        else:
+            yield path
