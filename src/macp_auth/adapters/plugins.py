@@ -57,8 +57,8 @@ def _registered(manager: pluggy.PluginManager, name: str) -> SignerPlugin:
             f"the signer plugin {name!r} can't register ({type(error).__name__}: {error}); "
             "upgrade or mend its package, or select another signer"
         ) from error
-    for plugin in registered:
-        if isinstance(plugin, SignerPlugin) and plugin.name == name:
+    match registered:
+        case [SignerPlugin() as plugin] if plugin.name == name:
             return plugin
     raise SignerMisconfigured(f"the signer plugin {name!r} registers no signer of that name")
 

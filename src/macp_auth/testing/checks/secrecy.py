@@ -1,0 +1,184 @@
+"""Secrecy: what is secret is seen nowhere."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import logging
+import pickle
+import traceback
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import msgspec
+
+from macp_auth.domain.errors import SignerError, SignerMisconfigured
+from macp_auth.domain.secret import Secret
+from macp_auth.entrypoints.settings import variables
+from macp_auth.testing.bench import attempt, new_input, signing_versions
+from macp_auth.testing.outcome import Nonconformity, Skipped
+from macp_auth.testing.registry import check
+from macp_auth.testing.subject import SignerSubject
+
+_PRIVATE_MEMBERS = ("d", "p", "q", "dp", "dq", "qi", "k")
+_SHORTEST = 8  # characters; a shorter "secret" is found by accident
+
+
+@check("No repr shows a secret", source="a repr ends in logs and tracebacks")
+async def quiet_repr(subject: SignerSubject) -> None:
+    """Look at the reprs of all that the host holds."""
+    secrets = _secrets(subject)
+    prepared = await subject.prepare()
+    state = pickle.loads(prepared)  # noqa: S301 - ours
+    seen = {"the settings": repr(subject.settings()), "what prepare() returns": f"{state!r} {state}"}
+    async with subject.opened(prepared) as signer:
+        seen["key_versions()"] = repr(await signer.key_versions())
+        seen["the signer"] = f"{signer!r} {signer}"
+    for what, text in seen.items():
+        _must_not_show(text, secrets, f"the repr of {what}", "wrap it in macp_auth.Secret")
+
+
+@check("No log line or output shows a secret", source="logs are read by many, and kept")
+async def quiet_logs(subject: SignerSubject) -> None:
+    """Record logs of INFO and above, standard output and standard error, through a signer's life."""
+    secrets = _secrets(subject)
+    with _recorded() as record:
+        prepared = await subject.prepare()
+        async with subject.opened(prepared) as signer:
+            for version in await signing_versions(signer):
+                await signer.sign(version.kid, new_input())
+            await attempt(signer.sign("no-such-kid", new_input()), "sign()")
+            with contextlib.suppress(Skipped):
+                await subject.break_backend()
+                await attempt(signer.sign(version.kid, new_input()), "sign()")
+                await attempt(signer.key_versions(), "key_versions()")
+                await subject.mend_backend()
+    _must_not_show(record(), secrets, "what is logged or printed", "log less")
+
+
+@check("No error shows a secret", source="an error's text goes to the log")
+async def quiet_errors(subject: SignerSubject) -> None:
+    """Look at every error that can be caused, with its causes."""
+    secrets = _secrets(subject)
+    async with subject.opened() as signer:
+        version = (await signing_versions(signer))[0]
+        errors: list[object] = [await attempt(signer.sign("no-such-kid", new_input()), "sign()")]
+        with contextlib.suppress(Skipped):
+            await subject.break_backend()
+            errors.append(await attempt(signer.sign(version.kid, new_input()), "sign()"))
+            errors.append(await attempt(signer.key_versions(), "key_versions()"))
+            await subject.mend_backend()
+    errors.append(await attempt(signer.sign(version.kid, new_input()), "sign() after aclose()"))
+    for error in errors:
+        if isinstance(error, SignerError):
+            _must_not_show(
+                _all_of(error), secrets, f"a {type(error).__name__}", "name what is wrong, never its content"
+            )
+
+
+@check(
+    "Bad settings are SignerMisconfigured, without their content", source="the log of a start-up that fails"
+)
+async def quiet_refusal(subject: SignerSubject) -> None:
+    """Cut each secret setting short, and prepare with it."""
+    secret = [
+        variable
+        for variable in variables(subject.plugin.settings, subject.plugin.settings_prefix)
+        if variable.name in subject.environ and "Secret" in str(variable.type)
+    ]
+    if not secret:
+        raise Skipped("no secret setting is set")
+    for variable in secret:
+        value = subject.environ[variable.name]
+        broken = value[: len(value) * 3 // 4]
+        odd = type(subject)(subject.plugin, {**subject.environ, variable.name: broken})
+        try:
+            await odd.prepare()
+        except SignerMisconfigured as error:
+            shown = _all_of(error)
+        except Nonconformity:
+            raise
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            raise Nonconformity(
+                f"prepare() raised {type(error).__name__} for a bad {variable.name}: raise "
+                "SignerMisconfigured, "
+                "which names the variable"
+            ) from None
+        else:
+            continue  # it may look good until the backend sees it
+        _must_not_show(
+            shown, [broken, *_private_texts(value)], "the refusal of bad settings", "name the variable only"
+        )
+
+
+def _secrets(subject: SignerSubject) -> list[str]:
+    """Return all that must not be seen: as it is, and as it is likely to be written."""
+    found: list[str | bytes] = list(subject.secrets())
+    settings = msgspec.structs.astuple(subject.settings())
+    found += [value.reveal() for value in settings if isinstance(value, Secret)]
+    texts = [text for secret in found for text in _spellings(secret)]
+    if not texts:
+        raise Skipped("the subject has no secrets")
+    return texts
+
+
+def _spellings(secret: str | bytes) -> Iterator[str]:
+    if isinstance(secret, bytes):
+        yield secret.hex()
+        yield base64.b64encode(secret).decode()
+        yield base64.urlsafe_b64encode(secret).decode().rstrip("=")
+        yield repr(secret)[2:-1]
+        yield str(int.from_bytes(secret))
+    else:
+        yield secret
+        yield repr(secret)[1:-1]
+        yield from _private_texts(secret)
+
+
+def _private_texts(text: str) -> Iterator[str]:
+    """Return the private members of a JWK or JWK Set, if ``text`` is one."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return
+    jwks: Collection[Any] = document.get("keys", [document]) if isinstance(document, dict) else []
+    for jwk in jwks:
+        for member in _PRIVATE_MEMBERS:
+            if isinstance(value := jwk.get(member), str):
+                yield value
+                octets = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
+                yield str(int.from_bytes(octets))
+                yield octets.hex()
+
+
+def _must_not_show(text: str, secrets: list[str], what: str, mend: str) -> None:
+    if any(len(secret) >= _SHORTEST and secret in text for secret in secrets):
+        raise Nonconformity(f"{what} shows a secret (not repeated here): {mend}")
+
+
+def _all_of(error: BaseException) -> str:
+    """Return ``error`` and its causes, as a log could show them; and what hangs on them."""
+    parts = ["".join(traceback.format_exception(error))]
+    chain: BaseException | None = error
+    while chain is not None:
+        parts += [repr(chain.args), repr(vars(chain))]
+        chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
+    return "\n".join(parts)
+
+
+@contextlib.contextmanager
+def _recorded() -> Iterator[Any]:
+    text = io.StringIO()
+    handler = logging.StreamHandler(text)
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(min(level, logging.INFO))
+    try:
+        with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+            yield text.getvalue
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)

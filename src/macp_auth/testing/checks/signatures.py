@@ -1,0 +1,160 @@
+"""Signatures: what a verifier that never heard of the signer must accept."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import jwt
+import msgspec
+
+from macp_auth.adapters import jose
+from macp_auth.domain.encoding import base64url_bytes
+from macp_auth.domain.keyring import MAX_TOKEN_BYTES
+from macp_auth.domain.keys import Algorithm, KeyVersion
+from macp_auth.domain.signer import Signer
+from macp_auth.testing.bench import new_input, sign_and_judge, signing_versions
+from macp_auth.testing.judge import ES256_BYTES, has_leading_zero, judge, public_key
+from macp_auth.testing.outcome import Nonconformity, Skipped
+from macp_auth.testing.registry import check
+from macp_auth.testing.subject import SignerSubject
+
+LEADING_ZERO_SECONDS = 10.0
+LEADING_ZERO_SIGNATURES = 4000
+"""One in 256 has an R with a leading zero, one in 256 such an S: so many lack one with a chance of 3e-7."""
+_AT_ONCE = 16  # what a backend with batches takes well
+
+
+async def _token(signer: Signer, version: KeyVersion) -> str:
+    signing_input = new_input(kid=version.kid, algorithm=version.algorithm.value)
+    signature = await sign_and_judge(signer, version, signing_input, await signer.key_versions())
+    return (signing_input + b"." + base64url_bytes(signature)).decode()
+
+
+def _jwk(version: KeyVersion) -> dict[str, str]:
+    return {**msgspec.to_builtins(version.public_jwk), "kid": version.kid, "alg": version.algorithm.value}
+
+
+@check("PyJWT verifies a token of every version that signs", source="RFC 7515, section 5.2")
+async def pyjwt_verifies(subject: SignerSubject) -> None:
+    """Judge with a library that made neither the key nor the signature."""
+    async with subject.opened() as signer:
+        for version in await signing_versions(signer):
+            token = await _token(signer, version)
+            try:
+                jwt.decode(token, jwt.PyJWK(_jwk(version)), algorithms=[version.algorithm.value])
+            except (jwt.PyJWTError, ValueError) as error:
+                raise Nonconformity(
+                    f"PyJWT rejects a token of {version.kid!r}: {type(error).__name__}"
+                ) from error
+
+
+@check("joserfc verifies a token of every version that signs", source="RFC 7515, section 5.2")
+async def joserfc_verifies(subject: SignerSubject) -> None:
+    """Judge with a second library."""
+    try:
+        from joserfc import errors, jwk, jws  # noqa: PLC0415 - only this check needs it
+    except ImportError:
+        raise Skipped("joserfc is not installed: install macp-auth[testing]") from None
+    async with subject.opened() as signer:
+        for version in await signing_versions(signer):
+            token = await _token(signer, version)
+            try:
+                key = jwk.import_key({**_jwk(version)})
+                jws.deserialize_compact(token, key, algorithms=[version.algorithm.value])
+            except (errors.JoseError, ValueError) as error:
+                raise Nonconformity(
+                    f"joserfc rejects a token of {version.kid!r}: {type(error).__name__}"
+                ) from error
+
+
+@check("A signature is bytes: 64 for ES256, as many as the modulus for RS256", source="RFC 7518, 3.3 and 3.4")
+async def raw_form(subject: SignerSubject) -> None:
+    """Look at the form of a signature, whatever it says."""
+    async with subject.opened() as signer:
+        for version in await signing_versions(signer):
+            signing_input = new_input()
+            signature = await signer.sign(version.kid, signing_input)
+            judge(version, signing_input, signature, await signer.key_versions())
+            if type(signature) is not bytes:
+                raise Nonconformity(f"sign() returned a {type(signature).__name__}: return bytes")
+
+
+@check("A signature is of the whole input, and of nothing else", source="RFC 7515, section 5.1")
+async def every_byte_counts(subject: SignerSubject) -> None:
+    """Have inputs signed that differ in one byte, and try each signature on the others."""
+    async with subject.opened() as signer:
+        for version in await signing_versions(signer):
+            key, first = public_key(version), new_input("x" * 300)
+            altered = [_with_change(first, at) for at in (0, len(first) // 2, len(first) - 1)]
+            inputs = [first, *altered, first[:-1], first + b"A"]
+            signatures = [await sign_and_judge(signer, version, signing_input) for signing_input in inputs]
+            for signature in signatures:
+                fitting = [text for text in inputs if jose.verifies(key, text, signature)]
+                if len(fitting) > 1:
+                    raise Nonconformity(
+                        f"a signature of {version.kid!r} verifies for inputs that differ: sign all of the "
+                        "input"
+                    )
+            if jose.verifies(key, first, _with_change(signatures[0], len(signatures[0]) // 2)):
+                raise Nonconformity(
+                    f"an altered signature verifies with the key published as {version.kid!r}"
+                )
+
+
+def _with_change(text: bytes, at: int) -> bytes:
+    return text[:at] + bytes([text[at] ^ 1]) + text[at + 1 :]
+
+
+@check(
+    "Any bytes are signed, from 1 to those of the longest token",
+    source=f"a token has up to {MAX_TOKEN_BYTES} bytes",
+)
+async def any_length(subject: SignerSubject) -> None:
+    """Have short, long and binary inputs signed; some backends take 4096 bytes and no more."""
+    async with subject.opened() as signer:
+        for version in await signing_versions(signer):
+            for signing_input in (b"x", b"\x00\xff" * 16, b"y" * 4097, b"z" * MAX_TOKEN_BYTES):
+                try:
+                    await sign_and_judge(signer, version, signing_input)
+                except Nonconformity as fault:
+                    raise Nonconformity(f"an input of {len(signing_input)} bytes: {fault}") from fault
+
+
+@check("R and S keep their leading zeros", source="RFC 7518, section 3.4")
+async def leading_zeros(subject: SignerSubject) -> None:
+    """Sign until there is an R and an S that begin with a zero byte; each signature must be good."""
+    async with subject.opened() as signer:
+        versions = [v for v in await signing_versions(signer) if v.algorithm is Algorithm.ES256]
+        if not versions:
+            raise Skipped("no version signs ES256")
+        seen_r = seen_s = False
+        ends, made = time.monotonic() + LEADING_ZERO_SECONDS, 0
+        while not (seen_r and seen_s):
+            if made >= LEADING_ZERO_SIGNATURES or time.monotonic() > ends:
+                raise Skipped(f"no leading zero in both R and S among {made} signatures")
+            signing = (sign_and_judge(signer, versions[0], new_input()) for _ in range(_AT_ONCE))
+            for signature in await asyncio.gather(*signing):
+                zero_r, zero_s = has_leading_zero(versions[0], signature)
+                seen_r, seen_s = seen_r or zero_r, seen_s or zero_s
+            made += _AT_ONCE
+
+
+@check(
+    "No two ECDSA signatures share a nonce",
+    source="FIPS 186-5, section 6.3: a nonce used twice gives the key away",
+)
+async def fresh_nonces(subject: SignerSubject) -> None:
+    """Compare the R of signatures over different inputs."""
+    async with subject.opened() as signer:
+        versions = [v for v in await signing_versions(signer) if v.algorithm is Algorithm.ES256]
+        if not versions:
+            raise Skipped("no version signs ES256")
+        for version in versions:
+            signatures = [await sign_and_judge(signer, version, new_input()) for _ in range(_AT_ONCE)]
+            if len({signature[: ES256_BYTES // 2] for signature in signatures}) < len(signatures):
+                raise Nonconformity(
+                    f"two signatures of {version.kid!r} have the same R: whoever sees both can compute "
+                    "the private key. "
+                    "Revoke that key, and draw each nonce anew"
+                )

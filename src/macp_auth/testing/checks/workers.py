@@ -1,0 +1,152 @@
+"""Workers: what is prepared once opens in every process, with the same keys."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import pickle
+from collections.abc import Sequence
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any
+
+from macp_auth.adapters.plugins import available_signers, load_signer_plugin
+from macp_auth.domain.keys import Algorithm, KeyVersion
+from macp_auth.testing.bench import new_input
+from macp_auth.testing.judge import ES256_BYTES, judge
+from macp_auth.testing.outcome import Nonconformity, Skipped
+from macp_auth.testing.registry import check
+from macp_auth.testing.subject import SignerSubject
+
+_WORKER_SECONDS = 30.0  # to start a Python and import a plugin, on a busy machine
+_FORKS = 2
+Signatures = list[tuple[KeyVersion, bytes, bytes]]
+
+
+@check("What prepare() returns can be pickled", source="it is handed to each worker through a pipe")
+async def state_travels(subject: SignerSubject) -> None:
+    """Pickle it, and open from the copy."""
+    async with subject.opened(await subject.prepare()) as signer:
+        await signer.key_versions()
+
+
+@check("A spawned worker has the same kids, and signs", source="the service spawns its workers")
+async def spawned_worker(subject: SignerSubject) -> None:
+    """Open in a new process, and judge what it signed by the keys of this one."""
+    prepared = await subject.prepare()
+    async with subject.opened(prepared) as signer:
+        versions = await signer.key_versions()
+    for signatures in await asyncio.to_thread(_in_worker, subject, prepared, 0):
+        _judge_all(versions, signatures)
+
+
+@check(
+    "Forked workers have the same kids, and nonces of their own",
+    source="another server may fork; FIPS 186-5, section 6.3",
+)
+async def forked_workers(subject: SignerSubject) -> None:
+    """Open in two children of a new process, which have all that it had imported."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        raise Skipped("this system has no fork")
+    prepared = await subject.prepare()
+    async with subject.opened(prepared) as signer:
+        versions = await signer.key_versions()
+    everything = await asyncio.to_thread(_in_worker, subject, prepared, _FORKS)
+    for signatures in everything:
+        _judge_all(versions, signatures)
+    r_values = [
+        signature[: ES256_BYTES // 2]
+        for signatures in everything
+        for version, _, signature in signatures
+        if version.algorithm is Algorithm.ES256
+    ]
+    if len(set(r_values)) < len(r_values):
+        raise Nonconformity(
+            "two forked workers used the same ECDSA nonce: whoever sees both signatures can compute the "
+            "private key. "
+            "Do not seed randomness when the plugin is imported"
+        )
+
+
+def _judge_all(versions: Sequence[KeyVersion], signatures: Signatures) -> None:
+    here = {version.kid: version for version in versions}
+    for version, signing_input, signature in signatures:
+        if version.kid not in here or here[version.kid].public_jwk != version.public_jwk:
+            raise Nonconformity(
+                f"a worker has the key {version.kid!r}, and its parent does not: make keys in prepare(), "
+                "not in open()"
+            )
+        judge(here[version.kid], signing_input, signature, versions)
+
+
+def _in_worker(subject: SignerSubject, prepared: bytes, forks: int) -> list[Signatures]:
+    """Return what a spawned process signed, or what each of its forks did."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    try:
+        work = pickle.dumps((_opening(subject), prepared))
+    except Exception as error:  # noqa: BLE001 - pickle raises whatever an object's methods raise
+        raise Nonconformity(
+            f"open, {subject.plugin.open!r}, is found in no other process ({type(error).__name__}): "
+            "make it a function of a module, or install the plugin"
+        ) from None
+    process = context.Process(target=_work, args=(theirs, work, forks), daemon=False)
+    process.start()
+    theirs.close()
+    try:
+        found = [_received(ours) for _ in range(max(1, forks))]
+    finally:
+        process.join(5)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+    return found
+
+
+def _received(pipe: Connection) -> Signatures:
+    if not pipe.poll(_WORKER_SECONDS):
+        raise Nonconformity(f"a worker process said nothing for {_WORKER_SECONDS:g} s")
+    try:
+        answer: Signatures | str = pipe.recv()
+    except EOFError:
+        raise Nonconformity("a worker process died before it signed") from None
+    if isinstance(answer, str):
+        raise Nonconformity(f"in a worker process, {answer}")
+    return answer
+
+
+def _opening(subject: SignerSubject) -> Any:
+    """Return what finds ``open`` in another process: the plugin's name, as the host does, or the function."""
+    name = subject.plugin.name
+    return name if name in available_signers() else subject.plugin.open
+
+
+def _work(pipe: Connection, work: bytes, forks: int) -> None:
+    opening, prepared = pickle.loads(work)  # noqa: S301 - from our own parent
+    if isinstance(opening, str):
+        opening = load_signer_plugin(opening).open
+    work_here = partial(_sign_and_send, pipe, opening, prepared)
+    if not forks:
+        work_here()
+        return
+    context = multiprocessing.get_context("fork")
+    for _ in range(forks):  # one after the other: they share the pipe
+        child = context.Process(target=work_here)
+        child.start()
+        child.join(_WORKER_SECONDS)
+
+
+def _sign_and_send(pipe: Connection, opening: Any, prepared: bytes) -> None:
+    async def sign() -> Signatures:
+        signer = opening(pickle.loads(prepared))  # noqa: S301 - from our own parent
+        try:
+            able = [version for version in await signer.key_versions() if version.can_sign]
+            inputs = [(version, new_input()) for version in able * 2]
+            return [(version, text, await signer.sign(version.kid, text)) for version, text in inputs]
+        finally:
+            await signer.aclose()
+
+    try:
+        pipe.send(asyncio.run(sign()))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the parent must hear of it
+        pipe.send(f"the signer raised {type(error).__name__}")

@@ -1,0 +1,37 @@
+"""The checks as a pytest class. The one module of the kit that needs pytest: ``macp-auth[testing]``."""
+
+from __future__ import annotations
+
+import pytest
+
+from macp_auth.testing.checks import CHECKS
+from macp_auth.testing.outcome import Nonconformity
+from macp_auth.testing.registry import Check
+from macp_auth.testing.runner import CHECK_SECONDS, Outcome, run_check
+from macp_auth.testing.subject import SignerSubject
+
+
+class SignerConformance:
+    """Subclass it, name the class ``Test...``, and give it a fixture ``subject``; each check becomes a test.
+
+    A check fails with a text that names the fault and its mend, and is skipped with the reason.
+    """
+
+    check_seconds = CHECK_SECONDS
+    """The most that one check may take."""
+
+    @pytest.fixture
+    def subject(self) -> SignerSubject:
+        """Return what is to be checked."""
+        raise NotImplementedError("override the fixture `subject`, and return a SignerSubject")
+
+    @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+    def test_conforms(self, check: Check, subject: SignerSubject) -> None:
+        """Run one check."""
+        __tracebackhide__ = True
+        result = run_check(check, subject, self.check_seconds)
+        if result.outcome is Outcome.SKIPPED:
+            pytest.skip(result.text)
+        if result.outcome is Outcome.FAILED:
+            told = f"{check.name}: {result.text}\n(the rule: {check.rule}; from {check.source})"
+            raise Nonconformity(told) from result.error
