@@ -91,7 +91,7 @@ class Witness:
         self.refused = 0
 
     def _mint(self, number: int) -> Answer:
-        # A sender each: tokens of the same sender and second are the same bytes, whoever's signature they get.
+        # A sender each: tokens of one sender and second are the same bytes.
         body = b'{"sender":"agent://risk-%d"}' % number
         return exchange(self._service.port, mint_bytes(body=body))
 

@@ -41,6 +41,7 @@ def macp_auth_signer() -> SignerPlugin:
     return SignerPlugin(
         name="ephemeral",
         api_version=1,
+        durable=False,
         settings=EphemeralSettings,
         settings_prefix="MACP_AUTH_",
         prepare=prepare,

@@ -35,6 +35,8 @@ class SignerPlugin(Struct, frozen=True, kw_only=True):
     api_version: int | None = None
     """The :data:`API_VERSION` that the plugin was written for, as a number: ``1``. An installed plugin that
     declares another, or none, is refused."""
+    durable: bool = True
+    """False for a signer whose keys end with the service: for development only."""
     settings: type[Struct]
     """The settings, one field a variable; filled from the environment and validated by the host."""
     settings_prefix: str

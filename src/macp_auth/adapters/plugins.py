@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 
 import pluggy
+from msgspec import Struct
 
 from macp_auth.adapters import hookspecs
 from macp_auth.adapters.hookspecs import API_VERSION, PROJECT, SignerPlugin
@@ -22,10 +23,30 @@ IN_PROCESS = frozenset({"ephemeral", "env-jwk", "jwk-file"})
 """Those whose signatures our own code makes in this process: they need no host."""
 
 
+class KnownSigner(Struct, frozen=True):
+    """A signer that can be selected, and the distribution that brings it."""
+
+    name: str
+    distribution: str
+    version: str
+
+
+def known_signers() -> list[KnownSigner]:
+    """Return what can be selected: ours, then the installed ones by name. Imports none of them."""
+    ours = [KnownSigner(name, "macp-auth", version("macp-auth")) for name in BUILT_IN]
+    installed = {
+        entry_point.name: entry_point.dist for entry_point in entry_points(group=PROJECT) if entry_point.dist
+    }
+    return ours + [
+        KnownSigner(name, dist.name, dist.version)
+        for name, dist in sorted(installed.items())
+        if name not in BUILT_IN
+    ]
+
+
 def available_signers() -> list[str]:
-    """Return the names that can be selected: ours, then the installed ones in order."""
-    installed = {entry_point.name for entry_point in entry_points(group=PROJECT)}
-    return [*BUILT_IN, *sorted(installed - BUILT_IN.keys())]
+    """Return the names that can be selected, in that order."""
+    return [signer.name for signer in known_signers()]
 
 
 def load_signer_plugin(name: str) -> SignerPlugin:

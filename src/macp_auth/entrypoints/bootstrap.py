@@ -54,7 +54,7 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
     """
     settings = read_settings(Settings, PREFIX, environ)
     _ = settings.ttl, settings.rotation  # checked here, before anything listens
-    name = settings.signer or ("env-jwk" if KEY_JSON in environ else "ephemeral")
+    name = _selected(settings, environ)
     try:
         plugin = load_signer_plugin(name)
         signer_settings = read_settings(plugin.settings, plugin.settings_prefix, environ)
@@ -67,6 +67,19 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
         for variable in variables(struct, prefix)
     ]
     return ServicePlan(settings, name, state, unknown_variables(environ, known))
+
+
+def selected_signer(environ: Mapping[str, str]) -> str:
+    """Return the name of the signer that a service with this environment would use.
+
+    Raises:
+        ConfigurationError: a setting of the service is wrong.
+    """
+    return _selected(read_settings(Settings, PREFIX, environ), environ)
+
+
+def _selected(settings: Settings, environ: Mapping[str, str]) -> str:
+    return settings.signer or ("env-jwk" if KEY_JSON in environ else "ephemeral")
 
 
 def open_signer(plan: ServicePlan) -> Signer:

@@ -26,9 +26,6 @@ class SignerSubject:
         environ: the variables that configure it; nothing else of the environment is read for its settings.
     """
 
-    durable = True
-    """Whether its keys outlive the service. Only a signer for development may say no."""
-
     def __init__(self, plugin: SignerPlugin, environ: Mapping[str, str]) -> None:
         self.plugin = plugin
         self.environ = environ

@@ -8,6 +8,7 @@ from macp_auth import __version__
 from macp_auth.entrypoints.cli.doctor import doctor
 from macp_auth.entrypoints.cli.key_changes import revoke, rotate
 from macp_auth.entrypoints.cli.keys import keys
+from macp_auth.entrypoints.cli.plugins import plugins
 from macp_auth.entrypoints.cli.rotation import rotation
 from macp_auth.entrypoints.cli.serve import serve
 from macp_auth.entrypoints.cli.verify import verify
@@ -26,3 +27,4 @@ keys.add_command(revoke)
 root.add_command(rotation)
 root.add_command(verify)
 root.add_command(doctor)
+root.add_command(plugins)

@@ -1,0 +1,99 @@
+"""``macp-auth plugins``: which signers there are, and whether one does what every signer must."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+if TYPE_CHECKING:  # the kit takes a while to import, and `--help` should not wait
+    from macp_auth.testing import Result
+
+_COLOURS = {"passed": "green", "failed": "red", "skipped": "yellow"}
+_INDENT = " " * len("skipped  ")
+
+
+@click.group()
+def plugins() -> None:
+    """List the signers, and check one."""
+
+
+@plugins.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def list_plugins(as_json: bool) -> None:  # noqa: FBT001 - a command line flag
+    """Show the signers that can be selected, and what brings them; a star marks the selected one.
+
+    No plugin is imported for it.
+    """
+    from macp_auth.adapters.plugins import known_signers  # noqa: PLC0415
+    from macp_auth.entrypoints.bootstrap import selected_signer  # noqa: PLC0415
+    from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
+
+    with told_plainly():
+        selected = selected_signer(os.environ)
+    rows = [
+        {
+            "name": signer.name,
+            "version": signer.version,
+            "distribution": signer.distribution,
+            "selected": signer.name == selected,
+        }
+        for signer in known_signers()
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    width = max(len(str(row["name"])) for row in rows)
+    for row in rows:
+        mark = "*" if row["selected"] else " "
+        click.echo(f"{mark} {row['name']:<{width}}  {row['distribution']} {row['version']}")
+
+
+@plugins.command("check")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def check_plugin(name: str, as_json: bool) -> None:  # noqa: FBT001 - a command line flag
+    """Run the conformance checks on the signer NAME, with the backend that the environment configures.
+
+    It signs some hundreds of times, and changes nothing: what needs a rotation or an outage is skipped.
+    Exits 1 if a check failed.
+    """
+    from macp_auth.adapters.plugins import available_signers, load_signer_plugin  # noqa: PLC0415
+    from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
+    from macp_auth.testing import SignerSubject, run_checks  # noqa: PLC0415
+
+    if name not in (names := available_signers()):
+        raise click.BadParameter(f"there is no {name!r}; there are {', '.join(names)}", param_hint="NAME")
+    with told_plainly():
+        subject = SignerSubject(load_signer_plugin(name), os.environ)
+        subject.settings()
+    results = []
+    for result in run_checks(subject):
+        results.append(result)
+        if not as_json:
+            click.echo(_as_text(result))
+    counts = {kind: sum(result.outcome == kind for result in results) for kind in _COLOURS}
+    if as_json:
+        click.echo(json.dumps([_as_object(result) for result in results], indent=2))
+    else:
+        click.echo("\n" + ", ".join(f"{number} {kind}" for kind, number in counts.items()))
+    sys.exit(1 if counts["failed"] else 0)
+
+
+def _as_text(result: Result) -> str:
+    mark = click.style(f"{result.outcome:<7}", fg=_COLOURS[result.outcome])
+    told = f"\n{_INDENT}-> {result.text}" if result.text else ""
+    return f"{mark}  {result.check.name:<23}  {result.check.rule}{told}"
+
+
+def _as_object(result: Result) -> dict[str, str]:
+    return {
+        "check": result.check.name,
+        "rule": result.check.rule,
+        "source": result.check.source,
+        "outcome": result.outcome.value,
+        "text": result.text,
+    }
