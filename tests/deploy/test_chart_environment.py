@@ -189,6 +189,11 @@ def test_a_plugin_by_an_init_container(tools: Tools, tmp_path: Path) -> None:
         objects={"example-key": {"key.pem": pem}},
         empty_dirs={"plugins": installed},
     )
+    imported = subprocess.run(
+        [sys.executable, "-c", "import macp_auth_example; print(macp_auth_example.__file__)"],
+        env=clean_environment(pod.env), capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    assert imported.stdout.startswith(str(tmp_path))  # and not the one that developers have installed
     with _serve(pod, tmp_path):
         pass
 

