@@ -90,6 +90,13 @@ class Proxy:
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:  # also one that accepts just now
             await _cancel(tasks)
 
+    async def _shut(self) -> None:
+        self._server.close()
+        await asyncio.sleep(0.01)  # what was accepted before gets its task
+        while self._connections:
+            await self._cut()
+            await asyncio.sleep(0)
+
     async def _cut(self) -> None:
         await _cancel(self._connections)
 
@@ -98,6 +105,7 @@ class Proxy:
         connection = self._loop.create_task(self._connect(reader, writer))
         self._connections.add(connection)
         connection.add_done_callback(self._connections.discard)
+        connection.add_done_callback(lambda _: writer.close())  # also of one cancelled before it began
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers = [writer]
@@ -121,6 +129,7 @@ class Proxy:
         finally:
             for each in writers:
                 each.close()
+            for each in writers:
                 with suppress(OSError):
                     await each.wait_closed()
 

@@ -1,6 +1,6 @@
 """One server, reached through hvac: where it is, how long an answer may take, and what its errors mean.
 
-Nothing of hvac or requests leaves this package but as an error of the domain. Vault's own words go
+Nothing of hvac or urllib3 leaves this package but as an error of the domain. Vault's own words go
 into that error's text, which is for the log.
 """
 
@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import hvac
-import requests
+import urllib3
 from hvac import exceptions as vault
-from requests.adapters import HTTPAdapter
+from urllib3 import exceptions as http
 
 from macp_auth.adapters.vault_transit.settings import VaultSettings
+from macp_auth.adapters.vault_transit.transport import PooledAdapter
 from macp_auth.domain.errors import SignerError, SignerRefused, SignerUnavailable
 
 _LONGEST_DETAIL = 300  # characters of Vault's own words in a log line
@@ -34,28 +35,29 @@ class Connection:
 
     def __init__(self, settings: VaultSettings, threads: int) -> None:
         self._settings = settings
-        self._session = requests.Session()
-        # No proxy, .netrc password or other authority from the environment may come between.
-        self._session.trust_env = False
-        self._session.verify = settings.cacert or True
-        for scheme in ("https://", "http://"):
-            self._session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=threads))
+        self._pool = urllib3.connection_from_url(
+            settings.addr,
+            maxsize=threads,
+            retries=False,
+            timeout=urllib3.Timeout(
+                connect=settings.connect_timeout_ms / 1000, read=settings.timeout_ms / 1000
+            ),
+            **({"ca_certs": settings.cacert} if settings.cacert else {}),
+        )
 
     def client(self, token: str = "") -> hvac.Client:
         """Return a client that presents ``token``, or none, to log in with."""
-        settings = self._settings
         return hvac.Client(
-            url=settings.addr,
+            url=self._settings.addr,
             token=token,
-            namespace=settings.namespace,
-            timeout=(settings.connect_timeout_ms / 1000, settings.timeout_ms / 1000),
-            allow_redirects=False,  # a token must not follow to another host
-            session=self._session,
+            namespace=self._settings.namespace,
+            session=self._pool,
+            adapter=PooledAdapter,
         )
 
     def close(self) -> None:
         """Close the connections."""
-        self._session.close()
+        self._pool.close()
 
 
 def call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -66,16 +68,9 @@ def call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         SignerRefused: Vault will not.
     """
     try:
-        answer = function(*arguments, **named)
-    except (vault.VaultError, requests.RequestException) as error:
+        return function(*arguments, **named)
+    except (vault.VaultError, http.HTTPError) as error:
         raise translated(error) from None
-    if isinstance(answer, requests.Response) and answer.is_redirect:
-        raise SignerUnavailable(
-            "Vault redirects: this node is a standby that does not forward; "
-            "give the address of the active node, or of a load balancer that finds it",
-            reason="standby",
-        )
-    return answer
 
 
 _MEANINGS: dict[type[Exception], tuple[type[SignerError], str | None, str]] = {
@@ -88,25 +83,22 @@ _MEANINGS: dict[type[Exception], tuple[type[SignerError], str | None, str]] = {
     vault.VaultNotInitialized: (SignerUnavailable, "sealed", "Vault is not initialized"),
     vault.UnexpectedError: (SignerUnavailable, None, "Vault does not serve: {words}"),
     vault.VaultError: (SignerRefused, None, "Vault: {words}"),
-    requests.exceptions.SSLError: (
+    http.SSLError: (
         SignerUnavailable,
         "tls",
         "Vault's certificate is not accepted ({words}); MACP_AUTH_VAULT_CACERT must name its authority",
     ),
-    requests.ConnectTimeout: (
-        SignerUnavailable,
-        "unreachable",
-        "Vault can't be reached: no connection in time",
-    ),
-    requests.ConnectionError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
-    requests.Timeout: (SignerUnavailable, "timeout", "Vault did not answer in time"),
-    requests.RequestException: (SignerUnavailable, "bad-answer", "Vault's answer can't be read ({words})"),
+    http.ConnectTimeoutError: (SignerUnavailable, "unreachable", "Vault can't be reached in time"),
+    http.TimeoutError: (SignerUnavailable, "timeout", "Vault did not answer in time"),
+    http.NewConnectionError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
+    http.ProtocolError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
+    http.HTTPError: (SignerUnavailable, "bad-answer", "Vault's answer can't be read ({words})"),
 }
 """What each error means; of a class and its parents, the first that is here counts."""
 
 
 def translated(error: Exception) -> SignerError:
-    """Return the domain's error for one of hvac's or of requests'."""
+    """Return the domain's error for one of hvac's or of urllib3's."""
     words = _words(error)
     if isinstance(error, vault.VaultDown) and "sealed" in words.lower():
         return SignerUnavailable("Vault is sealed", reason="sealed")

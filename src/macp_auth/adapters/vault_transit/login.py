@@ -91,7 +91,8 @@ class Login:
         except TokenNotAccepted:
             raise SignerRefused(
                 "Vault does not accept the token of MACP_AUTH_VAULT_TOKEN or MACP_AUTH_VAULT_TOKEN_FILE: "
-                "it has expired, was revoked, or is of another Vault; give a new one",
+                "it has expired, was revoked, is of another Vault, or lacks the policy `default`, by which a "
+                "token may look itself up; give a new one",
                 reason="credential-refused",
             ) from None
         # Nothing is said of renewing for the root token that a new Vault gives.

@@ -96,6 +96,11 @@ class VaultTransitSigner(Signer):
 
     async def _ask(self, request: Callable[[hvac.Client], T]) -> T:
         """Return the answer; again and again where that is safe and useful, until the time is over."""
+        try:
+            return await self._ask_once(request)
+        except SignerError as error:
+            if not _passes_soon(error):
+                raise
         attempts = AsyncRetrying(
             retry=retry_if_exception(_passes_soon),
             wait=wait_random_exponential(multiplier=0.1, max=5),
