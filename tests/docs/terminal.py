@@ -32,7 +32,12 @@ class Terminal:
         self._directory = directory
         self._done = directory / f"done-{id(self)}"
         self._shell = subprocess.Popen(
-            ["bash", "-e", "-o", "pipefail", "-s"], cwd=directory, env=env, stdin=subprocess.PIPE, text=True
+            ["bash", "-e", "-o", "pipefail", "-s"],
+            cwd=directory,
+            env=env,
+            stdin=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # so that what is left in the background can be ended with it
         )
 
     def run(self, commands: str) -> str:
@@ -59,11 +64,27 @@ class Terminal:
         return dict(entry.split("=", 1) for entry in entries if entry)
 
     def close(self) -> None:
+        """End the shell, and what was left in its background."""
         assert self._shell.stdin is not None
         try:
             self._shell.stdin.close()
         finally:
             self._shell.wait(_COMMAND_SECONDS)
+            if self._signal(signal.SIGTERM):
+                try:
+                    wait_until(
+                        lambda: not self._signal(0), within=_STOP_SECONDS, what="the background is empty"
+                    )
+                finally:
+                    self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> bool:
+        """Send a signal to what the shell started; whether there was something."""
+        try:
+            os.killpg(self._shell.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
 
     def _is_done(self) -> bool:
         return self._done.exists() or self._shell.poll() is not None
