@@ -16,7 +16,7 @@ from macp_auth.domain.claims import Claims
 from macp_auth.domain.errors import InvalidRequest, SignerError
 from macp_auth.domain.keyring import MAX_TOKEN_BYTES
 from macp_auth.domain.keys import Algorithm
-from macp_auth.domain.minting import MintedToken, TokenRequest
+from macp_auth.domain.minting import TokenRequest
 from macp_auth.domain.scopes import KNOWN_SCOPES
 from macp_auth.entrypoints import protocol, server
 from macp_auth.entrypoints.http import health, jwks, ready, tokens
@@ -180,7 +180,7 @@ def _members(title: str) -> list[str]:
 def test_request_and_answer_fields_are_documented() -> None:
     """The fields that a caller sends and gets are those of the code."""
     assert _members("POST /tokens") == list(TokenRequest.__struct_fields__)
-    assert _members("The answer") == list(MintedToken.__struct_fields__)
+    assert _members("The answer") == list(tokens.TokenAnswer.__struct_fields__)
 
 
 def test_scopes_are_documented() -> None:

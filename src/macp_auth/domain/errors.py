@@ -19,9 +19,14 @@ class MACPAuthError(Exception):
 class InvalidRequest(MACPAuthError):
     """The request can't be granted as it stands; the text says why and may be shown to the caller."""
 
+    reason: ClassVar[str] = "invalid-request"
+    """Why, in one word of lower case and hyphens: for metrics and the audit log."""
+
 
 class MalformedJSON(InvalidRequest):
     """The body is not one JSON value in strict RFC 8259 syntax, or nests too deeply."""
+
+    reason = "invalid-json"
 
     def __init__(self) -> None:
         super().__init__("invalid JSON body")
@@ -30,17 +35,25 @@ class MalformedJSON(InvalidRequest):
 class InvalidSender(InvalidRequest):
     """The sender is missing, or is no identity that a person could read back."""
 
+    reason = "invalid-sender"
+
 
 class InvalidScopes(InvalidRequest):
     """The scopes would make a token that the runtime can't read, or would misread."""
+
+    reason = "invalid-scopes"
 
 
 class InvalidTTL(InvalidRequest):
     """The lifetime asked for is no positive number."""
 
+    reason = "invalid-ttl"
+
 
 class TokenTooLarge(InvalidRequest):
     """The token would not fit where it has to travel."""
+
+    reason = "token-too-large"
 
 
 class SignerError(MACPAuthError):

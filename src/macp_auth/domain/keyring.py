@@ -9,7 +9,7 @@ import msgspec
 
 from macp_auth.domain.claims import Claims
 from macp_auth.domain.encoding import base64url_bytes
-from macp_auth.domain.errors import SignerUnavailable, TokenTooLarge, UnknownKid
+from macp_auth.domain.errors import SignerUnavailable, TokenTooLarge, UnknownKid, WrongSignature
 from macp_auth.domain.keys import KeyVersion, RSAPublicJWK, jwks_document
 from macp_auth.domain.rotation import Schedule, Timing, schedule
 from macp_auth.domain.signer import Signer
@@ -19,6 +19,18 @@ MAX_TOKEN_BYTES = 8192
 
 _ES256_SIGNATURE_CHARS = 86  # base64url of 64 bytes
 _PROOF = b"macp-auth readiness probe"  # without a dot, so no signature of it can ever make a token
+
+
+class MintedToken(msgspec.Struct, frozen=True):
+    """A signed token, and what is in it."""
+
+    token: str
+    """In JWS compact serialization (RFC 7515, section 7.1). A credential."""
+    kid: str
+    claims: Claims
+
+    def __repr__(self) -> str:
+        return f"MintedToken(kid={self.kid!r})"  # a credential is in no log
 
 
 class SigningKey:
@@ -79,7 +91,10 @@ class KeyRing:
         self.signed = 0
         """How many tokens were signed: while it grows, signing works."""
         self.on_withdrawn: Callable[[], None] = lambda: None
-        """Called when the signer does not have the version in force any more; must return at once."""
+        """Called when the signer has not the version in force any more, or another key for it.
+
+        Must return at once.
+        """
 
     @property
     def in_force(self) -> KeySet | None:
@@ -116,8 +131,8 @@ class KeyRing:
         if self._keys is None or self._keys.schedule != due:
             self._keys = KeySet(due)
 
-    async def sign(self, claims: Claims) -> str:
-        """Return the token: header, claims and signature in JWS compact serialization (RFC 7515, 7.1).
+    async def sign(self, claims: Claims) -> MintedToken:
+        """Return a token that carries ``claims``, signed with the key in force.
 
         Raises:
             InvalidRequest: the claims can't be written as a token.
@@ -127,11 +142,12 @@ class KeyRing:
         signing_input = key.signing_input(claims.encode())
         try:
             signature = await self._signer.sign(key.version.kid, signing_input)
-        except UnknownKid:
+        except (UnknownKid, WrongSignature):
             self._note_withdrawn(key)
             raise
         self.signed += 1
-        return (signing_input + b"." + base64url_bytes(signature)).decode("ascii")
+        token = (signing_input + b"." + base64url_bytes(signature)).decode("ascii")
+        return MintedToken(token, key.version.kid, claims)
 
     async def prove(self) -> None:
         """Have something signed that is no token, to see whether the signer signs.
@@ -142,7 +158,7 @@ class KeyRing:
         key = self.keys.signing
         try:
             await self._signer.sign(key.version.kid, _PROOF)
-        except UnknownKid:
+        except (UnknownKid, WrongSignature):
             self._note_withdrawn(key)
             raise
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from macp_auth.domain.claims import Claims
-from macp_auth.domain.keyring import KeyRing
+from macp_auth.domain.keyring import KeyRing, MintedToken
 from macp_auth.domain.scopes import check_scopes
 from macp_auth.domain.sender import SenderPolicy
 from macp_auth.domain.ttl import TTLPolicy
@@ -17,15 +17,6 @@ class TokenRequest(Struct, frozen=True, kw_only=True):
     sender: object = None
     scopes: object
     ttl_seconds: object = None
-
-
-class MintedToken(Struct, frozen=True):
-    """What the caller gets; the field names are the wire's."""
-
-    token: str
-    sender: str
-    expires_in_seconds: int
-    """``exp`` minus ``iat`` of the token, always."""
 
 
 class Minter:
@@ -61,4 +52,4 @@ class Minter:
             iat=issued_at,
             exp=issued_at + ttl,
         )
-        return MintedToken(token=await self._keys.sign(claims), sender=sender, expires_in_seconds=ttl)
+        return await self._keys.sign(claims)

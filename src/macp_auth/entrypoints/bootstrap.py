@@ -23,6 +23,7 @@ from macp_auth.domain.minting import Minter
 from macp_auth.domain.sender import SenderPolicy
 from macp_auth.domain.signer import Signer
 from macp_auth.entrypoints.http.app import create_app
+from macp_auth.entrypoints.http.tokens import token_app
 from macp_auth.entrypoints.key_refresh import KeyRefresher
 from macp_auth.entrypoints.readiness import Readiness
 from macp_auth.entrypoints.settings import (
@@ -106,7 +107,7 @@ def build_service(plan: ServicePlan) -> ASGIApp:
     refresher = KeyRefresher(keys, settings.key_refresh_seconds, source=plan.signer)
     readiness = Readiness(keys, refresher)
     return create_app(
-        minter,
+        token_app(minter, observers=[]),
         keys,
         readiness,
         jwks_max_age=settings.jwks_max_age_seconds,

@@ -15,7 +15,6 @@ from litestar import Litestar
 from litestar.types import ASGIApp
 
 from macp_auth.domain.keyring import KeyRing
-from macp_auth.domain.minting import Minter
 from macp_auth.entrypoints.http import health, jwks, ready, tokens
 from macp_auth.entrypoints.http.errors import error_response
 from macp_auth.entrypoints.http.routing import ExactRoutes, Route, answering_errors
@@ -25,9 +24,17 @@ Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 
 def create_app(
-    minter: Minter, keys: KeyRing, readiness: Readiness, *, jwks_max_age: int, lifespan: Sequence[Lifespan]
+    mint: ASGIApp, keys: KeyRing, readiness: Readiness, *, jwks_max_age: int, lifespan: Sequence[Lifespan]
 ) -> ASGIApp:
-    """Return the application; each of ``lifespan`` wraps the next, and all the time in which it serves."""
+    """Return the application.
+
+    Args:
+        mint: what answers ``POST /tokens``; its errors are answered here.
+        keys: what is published.
+        readiness: what ``/readyz`` answers.
+        jwks_max_age: how long the published keys may be cached, in seconds.
+        lifespan: each wraps the next, and all the time in which the application serves.
+    """
     app = Litestar(
         [jwks.jwks_route(keys, jwks_max_age), health.health_route, ready.ready_route(readiness)],
         lifespan=[*lifespan],
@@ -36,7 +43,7 @@ def create_app(
         logging_config=None,
     )
     routes = {
-        tokens.PATH: Route(answering_errors(tokens.token_app(minter)), ["POST"]),
+        tokens.PATH: Route(answering_errors(mint), ["POST"]),
         jwks.PATH: Route(app, ["GET", "HEAD"]),
         health.PATH: Route(app, ["GET", "HEAD"]),
         ready.PATH: Route(app, ["GET", "HEAD"]),

@@ -11,10 +11,11 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import Receive, Scope, Send
 
-from macp_auth.domain.errors import InvalidRequest, MACPAuthError, SignerError
+from macp_auth.domain.errors import InvalidRequest, MACPAuthError, SignerError, reason_of
 
 INTERNAL_ERROR = 500
 _RETRY_AFTER_SECONDS = "1"
+_REASONS = {400: "cut-off", 413: "too-large", 415: "unsupported-media-type"}  # where a body is refused
 _log = structlog.get_logger()
 
 
@@ -27,24 +28,56 @@ class HTTPRefusal(MACPAuthError):
         self.headers = dict(headers or {})
 
 
-def error_response(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Return the answer to ``error``; also Litestar's handler for whatever a route raises."""
+def status_of(error: Exception) -> int:
+    """Return the status of the answer to ``error``."""
     match error:
         case HTTPRefusal():
-            return _response(error.status, str(error), error.headers)
+            return error.status
         case InvalidRequest():
-            return _response(400, str(error))
+            return 400
+        case SignerError():
+            return 503
+        case HTTPException() if error.status_code < INTERNAL_ERROR:
+            return error.status_code
+        case _:
+            return INTERNAL_ERROR
+
+
+def reason_word(error: Exception) -> str:
+    """Return why a request got ``error``, in one word of lower case and hyphens, out of few.
+
+    Only a signer of another package may bring words of its own.
+    """
+    match error:
+        case HTTPRefusal():
+            return _REASONS.get(error.status, "refused")
+        case InvalidRequest():
+            return error.reason
+        case SignerError():
+            return reason_of(error)
+        case _:
+            return "internal-error"
+
+
+def error_response(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Return the answer to ``error``; also Litestar's handler for whatever a route raises."""
+    status = status_of(error)
+    match error:
+        case HTTPRefusal():
+            return _response(status, str(error), error.headers)
+        case InvalidRequest():
+            return _response(status, str(error))
         case SignerError():
             # The signer's own words may name hosts and policies: for the log, not for the caller.
             _log.error("no signature", reason=type(error).__name__, detail=str(error))
             return _response(
-                503, "tokens can't be signed now; try again", {"Retry-After": _RETRY_AFTER_SECONDS}
+                status, "tokens can't be signed now; try again", {"Retry-After": _RETRY_AFTER_SECONDS}
             )
-        case HTTPException() if error.status_code < INTERNAL_ERROR:
-            return _response(error.status_code, "bad request", error.headers)
+        case HTTPException() if status < INTERNAL_ERROR:
+            return _response(status, "bad request", error.headers)
         case _:
             _log.error("unexpected error", exc_info=error)
-            return _response(INTERNAL_ERROR, "internal error")
+            return _response(status, "internal error")
 
 
 async def send_error(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:

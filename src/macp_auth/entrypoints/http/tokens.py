@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from macp_auth.domain.minting import Minter
+from macp_auth.domain.minting import Minter, TokenRequest
+from macp_auth.entrypoints.http.attempts import Observer, tell
 from macp_auth.entrypoints.http.body import check_headers, read_body
 from macp_auth.entrypoints.http.responses import send_json
 from macp_auth.entrypoints.http.token_request import decode_token_request
@@ -17,13 +19,31 @@ _NO_STORE = [(b"cache-control", b"no-store")]  # a token is a credential (RFC 67
 _encode = msgspec.json.Encoder().encode
 
 
-def token_app(minter: Minter) -> ASGIApp:
-    """Return the application that mints."""
+class TokenAnswer(msgspec.Struct, frozen=True):
+    """What the caller gets; the field names are the wire's."""
+
+    token: str
+    sender: str
+    expires_in_seconds: int
+    """``exp`` minus ``iat`` of the token, always."""
+
+
+def token_app(minter: Minter, observers: Sequence[Observer]) -> ASGIApp:
+    """Return the application that mints, and tells ``observers`` of each attempt before it is answered."""
 
     async def mint_token(scope: Scope, receive: Receive, send: Send) -> None:
-        check_headers(scope["headers"])
-        request = decode_token_request(await read_body(receive))
-        minted = await minter.mint(request, time.time())
-        await send_json(send, _encode(minted), _NO_STORE)
+        began = time.monotonic()
+        request: TokenRequest | None = None
+        try:
+            check_headers(scope["headers"])
+            request = decode_token_request(await read_body(receive))
+            minted = await minter.mint(request, time.time())
+        except Exception as error:
+            tell(observers, scope, began, request, error)
+            raise
+        tell(observers, scope, began, request, minted)
+        claims = minted.claims
+        answer = TokenAnswer(minted.token, claims.sub, claims.exp - claims.iat)
+        await send_json(send, _encode(answer), _NO_STORE)
 
     return mint_token
