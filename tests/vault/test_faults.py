@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 import urllib.error
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +18,8 @@ from tests.support.fake_server import FakeServer, Reply
 from tests.support.openbao import OpenBao
 from tests.support.openbao_auth import enable_approle
 from tests.support.proxy import Proxy
-from tests.support.service import Service, wait_until
+from tests.support.service import Service, clean_environment, wait_until
+from tests.support.verifiers import verify_with_pyjwt
 from tests.vault.environment import POLICY, allow, with_login, with_token
 from tests.vault.load import Load
 
@@ -60,6 +64,19 @@ def an_outage(service: Service, load: Load, reason: str, *, begin: Callable[[], 
     assert load.wait_for_token(since=ended, within=READINESS) < READINESS
     wait_until(lambda: readiness(service) == "ready", within=READINESS, what="ready again")
     assert service.jwks() == keys
+
+
+@pytest.fixture
+def clean_run() -> Callable[..., str]:
+    """Runs a command, and returns its standard output."""
+
+    def run(env: dict[str, str], *arguments: str) -> str:
+        command = [sys.executable, "-m", "macp_auth", *arguments]
+        return subprocess.run(
+            command, env=clean_environment(env), check=True, stdout=subprocess.PIPE, text=True, timeout=30
+        ).stdout
+
+    return run
 
 
 @pytest.fixture
@@ -233,3 +250,42 @@ def test_ten_expiries_of_a_short_lived_token(
         wait_until(lambda: service.log.count("logged in to Vault") > 10, within=60, what="ten expiries")
     assert load.failed == []
     assert len(load.attempts) > 100
+
+
+def test_a_refused_secret_id_does_not_lock_its_role(
+    shared: OpenBao, key_name: str, start_service: Callable[..., Service], tmp_path: Path
+) -> None:
+    """It is shown to Vault once; a new one in the file is tried at once."""
+    role = enable_approle(shared, token_policies=[allow(shared, key_name)])
+    file = tmp_path / "secret-id"
+    file.write_text("00000000-0000-0000-0000-000000000000")
+    env = with_login(shared, key_name, "approle", role_id=role.role_id, secret_id_file=file)
+    service = start_service(env)
+    attempts = "KEYS CAN'T BE READ"
+    wait_until(lambda: service.log.count(attempts) > 6, within=30, what="more attempts than lock a role")
+    assert readiness(service) == "credential-refused"
+    file.write_text(role.secret_id)
+    wait_until(lambda: readiness(service) == "ready", within=READINESS, what="ready")
+
+
+def test_another_key_of_the_same_name(
+    shared: OpenBao, key_name: str, start_service: Callable[..., Service]
+) -> None:
+    """Made anew, it signs what the published key does not verify: the keys are read again at once."""
+    service = start_service(with_token(shared, key_name))
+    with Load(service) as load:
+        load.wait_for(4)
+        shared.delete_key(key_name)
+        shared.create_key(key_name, "ecdsa-p256")
+        made = time.monotonic()
+        assert load.wait_for_token(since=made, within=READINESS) < READINESS
+        wait_until(lambda: readiness(service) == "ready", within=READINESS, what="ready")
+    verify_with_pyjwt(load.attempts[-1].token, service.jwks())
+
+
+def test_commands_keep_their_output_clean(
+    shared: OpenBao, key_name: str, clean_run: Callable[..., str]
+) -> None:
+    """``keys list --json`` is JSON and nothing else, though a login is logged."""
+    listed = json.loads(clean_run(with_token(shared, key_name), "keys", "list", "--json"))
+    assert key_name in json.dumps(listed)

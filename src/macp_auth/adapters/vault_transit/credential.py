@@ -36,7 +36,7 @@ class Credential:
         self._since = -math.inf
         self._expires = -math.inf
         self._first_seconds = 0.0
-        self._worked = False
+        self._worked: set[str] = set()
         self._one_at_a_time = asyncio.Lock()
         self._changed = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
@@ -61,20 +61,21 @@ class Credential:
             return lease
         return await self._replace(lease)
 
-    def worked(self, lease: Lease) -> None:
-        """Say that Vault accepted ``lease``."""
-        self._worked = self._worked or self._is_in_use(lease)
+    def worked(self, lease: Lease, operation: str) -> None:
+        """Say that Vault accepted ``lease`` for this kind of request."""
+        if self._is_in_use(lease):
+            self._worked.add(operation)
 
-    async def after_refusal(self, lease: Lease) -> Lease | None:
+    async def after_refusal(self, lease: Lease, operation: str) -> Lease | None:
         """Return the lease to try again with, once Vault has refused ``lease``; None if that is no use.
 
-        One that worked before was revoked, or expired early: a new login mends that. One that is new
-        and never worked lacks a permission, and the next would, too.
+        One that worked for this kind of request was revoked, or expired early: a new login mends that.
+        One that never did lacks a permission, and the next would, too.
 
         Raises:
             SignerError: there was to be a new one, and it could not be had.
         """
-        if self._is_in_use(lease) and not self._worked and _now() - self._since < _LONGEST_PAUSE:
+        if self._is_in_use(lease) and operation not in self._worked:
             return None
         return await self._replace(lease)
 
@@ -94,11 +95,15 @@ class Credential:
                 return self._lease  # somebody else has, while this one waited
             asked = _now()
             lease = await self._log_in()
-            self._first_seconds, self._worked = lease.seconds, False
+            self._first_seconds, self._worked = lease.seconds, set()
             self._hold(lease, asked)
             if self._keeping is None:
                 self._keeping = asyncio.create_task(self._keep())
             _log.info("logged in to Vault", lease_seconds=lease.seconds, renewable=lease.renewable)
+            if lease.ends_for_good:
+                _log.warning(
+                    "the Vault token ends, and can't be renewed: replace it", seconds_left=lease.seconds
+                )
             return lease
 
     def _hold(self, lease: Lease, since: float) -> None:

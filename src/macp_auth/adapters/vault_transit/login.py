@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,10 @@ from macp_auth.adapters.vault_transit.connection import Connection, TokenNotAcce
 from macp_auth.adapters.vault_transit.settings import AuthMethod, VaultSettings
 from macp_auth.domain.errors import SignerRefused, SignerUnavailable
 
+_LESS_THAN_A_SECOND = 0.5  # what is left of a token of which Vault says 0, as it says of one without end
+_LOCKING_PAUSE = (
+    300.0  # seconds; of five bad secret ids in 15 minutes, OpenBao's defaults, the role is locked
+)
 _MAX_BYTES = 64 * 1024  # a mistyped path must not be read into memory whole
 
 
@@ -26,6 +32,11 @@ class Lease(Struct, frozen=True, kw_only=True):
     revocable: bool
     """We logged in for it, so it is ours to give back."""
 
+    @property
+    def ends_for_good(self) -> bool:
+        """Nobody but an operator can replace it."""
+        return bool(self.seconds) and not self.renewable and not self.revocable
+
 
 class Login:
     """Logs in as the settings say. Each method blocks."""
@@ -33,6 +44,8 @@ class Login:
     def __init__(self, settings: VaultSettings, connection: Connection) -> None:
         self._settings = settings
         self._connection = connection
+        self._refused_secret_id: str | None = None
+        self._refused_until = 0.0
 
     def log_in(self) -> Lease:
         """Return a new lease.
@@ -96,9 +109,10 @@ class Login:
                 reason="credential-refused",
             ) from None
         # Nothing is said of renewing for the root token that a new Vault gives.
-        return Lease(
-            client=client, seconds=data["ttl"], renewable=data.get("renewable", False), revocable=False
-        )
+        seconds = data["ttl"]
+        if not seconds and data.get("expire_time"):
+            seconds = _LESS_THAN_A_SECOND
+        return Lease(client=client, seconds=seconds, renewable=data.get("renewable", False), revocable=False)
 
     def _present_credential(self) -> Any:
         settings, auth = self._settings, self._connection.client().auth
@@ -106,13 +120,7 @@ class Login:
         try:
             match settings.auth:
                 case AuthMethod.APPROLE:
-                    return call(
-                        auth.approle.login,
-                        settings.role_id,
-                        self._secret_id(),
-                        use_token=False,
-                        mount_point=mount,
-                    )
+                    return self._present_secret_id(auth.approle.login, mount)
                 case AuthMethod.KUBERNETES:
                     jwt = _content(settings.login_jwt_file)
                     return call(auth.kubernetes.login, settings.role, jwt, use_token=False, mount_point=mount)
@@ -124,6 +132,20 @@ class Login:
                 f"Vault refuses the login by {settings.auth} at auth/{mount}: {error}",
                 reason="credential-refused",
             ) from None
+
+    def _present_secret_id(self, login: Callable[..., Any], mount: str) -> Any:
+        secret_id = self._secret_id()
+        if secret_id == self._refused_secret_id and time.monotonic() < self._refused_until:
+            raise SignerRefused(
+                f"it refused this secret id, and is shown it again after {_LOCKING_PAUSE / 60:.0f} minutes "
+                "only, for it locks a role that is tried too often; give another"
+            )
+        try:
+            return call(login, self._settings.role_id, secret_id, use_token=False, mount_point=mount)
+        except SignerRefused:
+            self._refused_secret_id = secret_id
+            self._refused_until = time.monotonic() + _LOCKING_PAUSE
+            raise
 
     def _secret_id(self) -> str:
         if self._settings.secret_id_file is not None:

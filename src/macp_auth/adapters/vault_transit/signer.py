@@ -53,7 +53,8 @@ class VaultTransitSigner(Signer):
 
     async def key_versions(self) -> Sequence[KeyVersion]:
         """Return the versions that transit would verify with, oldest first."""
-        key = await self._in_time(self._ask(self._transit.read))
+        self._check_open()
+        key = await self._in_time(self._ask("read", self._transit.read))
         self._versions = key.versions
         return key.published
 
@@ -61,6 +62,7 @@ class VaultTransitSigner(Signer):
         """Return the signature by the version ``kid``; Vault is given the digest, never the claims."""
         if kid not in self._versions:
             raise UnknownKid(kid)
+        self._check_open()
         digest = hashlib.sha256(signing_input).digest()
         return await self._in_time(self._batcher.submit(kid, digest))
 
@@ -82,7 +84,11 @@ class VaultTransitSigner(Signer):
         version = self._versions.get(kid)
         if version is None:
             raise UnknownKid(kid)
-        return await self._ask(lambda client: self._transit.sign(client, version, digests))
+        return await self._ask("sign", lambda client: self._transit.sign(client, version, digests))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SignerUnavailable("the signer is closed", reason="stopping")
 
     async def _in_time(self, answer: Awaitable[T]) -> T:
         try:
@@ -94,10 +100,10 @@ class VaultTransitSigner(Signer):
                 raise SignerUnavailable(f"Vault gave {late}", reason="timeout") from None
             raise SignerUnavailable(f"{late}; {self._trouble}", reason=self._trouble.reason) from None
 
-    async def _ask(self, request: Callable[[hvac.Client], T]) -> T:
+    async def _ask(self, operation: str, request: Callable[[hvac.Client], T]) -> T:
         """Return the answer; again and again where that is safe and useful, until the time is over."""
         try:
-            return await self._ask_once(request)
+            return await self._ask_once(operation, request)
         except SignerError as error:
             if not _passes_soon(error):
                 raise
@@ -107,27 +113,27 @@ class VaultTransitSigner(Signer):
             stop=stop_before_delay(self._seconds),
             reraise=True,
         )
-        return await attempts(self._ask_once, request)
+        return await attempts(self._ask_once, operation, request)
 
-    async def _ask_once(self, request: Callable[[hvac.Client], T]) -> T:
+    async def _ask_once(self, operation: str, request: Callable[[hvac.Client], T]) -> T:
         try:
-            answer = await self._ask_with_lease(request)
+            answer = await self._ask_with_lease(operation, request)
         except SignerError as error:
             self._trouble = error
             raise
         self._trouble = None
         return answer
 
-    async def _ask_with_lease(self, request: Callable[[hvac.Client], T]) -> T:
+    async def _ask_with_lease(self, operation: str, request: Callable[[hvac.Client], T]) -> T:
         lease = await self._credential.lease()
         try:
             answer = await self._in_thread(request, lease.client)
         except TokenNotAccepted:
-            if (other := await self._credential.after_refusal(lease)) is None:
+            if (other := await self._credential.after_refusal(lease, operation)) is None:
                 raise
             lease = other
             answer = await self._in_thread(request, lease.client)
-        self._credential.worked(lease)
+        self._credential.worked(lease, operation)
         return answer
 
     async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:

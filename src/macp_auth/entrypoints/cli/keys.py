@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from pathlib import Path
@@ -79,7 +80,9 @@ def timeline(file: Path | None, svg: Path | None) -> None:
 
 def _configured(file: Path | None) -> ConfiguredKeys:
     from macp_auth.entrypoints import inspection  # noqa: PLC0415
+    from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
 
+    configure_logs(logging.WARNING)  # on standard error: the output may be read by a machine
     if file is None:
         return inspection.keys_of_service(os.environ)
     return inspection.keys_of_file(file, os.environ)
