@@ -39,20 +39,22 @@ class Pod:
         self._directory = directory
         [container] = spec["containers"]
         volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
+        self._modes: dict[str, int] = {}
         self._mounts: dict[str, Path] = {}
         for mount in container.get("volumeMounts", []):
             self._mounts[mount["mountPath"]] = self._mount(volumes[mount["name"]])
         self.env = {entry["name"]: self._repath(self._value(entry)) for entry in container["env"]}
 
     def update(self, volume: str, files: Files) -> None:
-        """Put other files into a mounted Secret, at once and all together, as kubelet does."""
+        """Put other files into a mounted volume, at once and all together, as kubelet does."""
+        mode = self._modes[volume]
         folder = self._directory / volume
         folder.mkdir(exist_ok=True)
         version = folder / f"..{next(_versions)}"
         for name, content in files.items():
             (version / name).parent.mkdir(parents=True, exist_ok=True)
             (version / name).write_text(content)
-            (version / name).chmod(0o440)
+            (version / name).chmod(mode)
             link = folder / name.partition("/")[0]
             if not link.is_symlink():
                 link.symlink_to(Path("..data", link.name))
@@ -62,6 +64,8 @@ class Pod:
 
     def _mount(self, volume: dict[str, Any]) -> Path:
         name: str = volume["name"]
+        [source] = [value for key, value in volume.items() if key != "name"]
+        self._modes[name] = source.get("defaultMode", 0o644)  # what Kubernetes takes when none is given
         self.update(name, self._files(volume))
         return self._directory / name
 
