@@ -20,6 +20,7 @@ from macp_auth.domain.rotation import Timing
 from macp_auth.domain.sender import SenderPolicy
 from macp_auth.domain.ttl import TTLPolicy
 from macp_auth.entrypoints.http.attempts import MintAttempt
+from macp_auth.entrypoints.http.request_ids import identified
 from macp_auth.entrypoints.http.routing import answering_errors
 from macp_auth.entrypoints.http.tokens import token_app
 
@@ -42,7 +43,7 @@ class Desk:
         self.attempts: list[MintAttempt] = []
         self.sent: list[dict[str, Any]] = []
         self.sent_before: list[int] = []
-        self.app: Any = answering_errors(token_app(minter, [self._spoil, self._note]))
+        self.app: Any = identified(answering_errors(token_app(minter, [self._spoil, self._note])))
 
     def _spoil(self, _: MintAttempt) -> None:
         raise RuntimeError("an observer of another package")
@@ -84,6 +85,7 @@ def test_a_minted_token_is_told_once_before_it_is_sent() -> None:
     assert attempt.request.sender == "agent://risk"
     assert attempt.scope["client"] == ("192.0.2.7", 1)
     assert 0 <= attempt.seconds < 10
+    assert dict(desk.sent[0]["headers"])[b"x-request-id"].decode() == attempt.context.id
     assert abs(attempt.at - time.time()) < 10
 
 

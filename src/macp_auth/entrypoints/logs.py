@@ -13,12 +13,15 @@ from typing import Any
 import msgspec
 import structlog
 
+from macp_auth.entrypoints.request_context import add_request
+
 
 def configure_logs(level: int = logging.INFO) -> None:
     """Set up structlog from ``level`` on, and send what libraries log through the same renderer."""
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        add_request,
     ]
     renderer: list[structlog.typing.Processor]
     if sys.stderr.isatty():

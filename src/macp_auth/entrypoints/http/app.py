@@ -17,6 +17,7 @@ from litestar.types import ASGIApp
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.entrypoints.http import health, jwks, ready, tokens
 from macp_auth.entrypoints.http.errors import error_response
+from macp_auth.entrypoints.http.request_ids import identified
 from macp_auth.entrypoints.http.routing import ExactRoutes, Route, answering_errors
 from macp_auth.entrypoints.readiness import Readiness
 
@@ -48,4 +49,4 @@ def create_app(
         health.PATH: Route(app, ["GET", "HEAD"]),
         ready.PATH: Route(app, ["GET", "HEAD"]),
     }
-    return ExactRoutes(routes, lifespan=app)
+    return identified(ExactRoutes(routes, lifespan=app))

@@ -16,6 +16,7 @@ from msgspec import Struct
 from macp_auth.domain.keyring import MintedToken
 from macp_auth.domain.minting import TokenRequest
 from macp_auth.entrypoints.http.errors import reason_word, status_of
+from macp_auth.entrypoints.request_context import RequestContext, current
 
 _OK = 200
 _log = structlog.get_logger()
@@ -30,6 +31,8 @@ class MintAttempt(Struct, frozen=True):
     """From the request's headers to the decision. The body may have taken most of it to arrive."""
     scope: Scope
     """The request's ASGI scope: its headers, its client's address."""
+    context: RequestContext
+    """The request's id, and its trace."""
     request: TokenRequest | None
     """What was asked for; None if the body was not read, or is not JSON."""
     outcome: MintedToken | Exception
@@ -59,7 +62,7 @@ def tell(
     """Tell each of ``observers`` of an attempt that ``began`` at that time of the monotonic clock."""
     if not observers:
         return
-    attempt = MintAttempt(time.time(), time.monotonic() - began, scope, request, outcome)
+    attempt = MintAttempt(time.time(), time.monotonic() - began, scope, current.get(), request, outcome)
     for observe in observers:
         try:
             observe(attempt)

@@ -1,0 +1,55 @@
+"""``x-request-id``: every request has an id, and every answer says it."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Awaitable, Iterable
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from macp_auth.entrypoints.request_context import RequestContext, current
+
+HEADER = b"x-request-id"
+_SANE = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+# https://www.w3.org/TR/trace-context/#traceparent-header: version ff and ids of zeros are invalid.
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def identified(app: ASGIApp) -> ASGIApp:
+    """Return ``app`` with an id for each request: the caller's if that is sane, else a new one."""
+
+    async def identified_app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await app(scope, receive, send)
+            return
+        request = _context(scope["headers"])
+        current.set(request)
+        header = (HEADER, request.id.encode())
+
+        def send_with_id(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], header]
+            return send(message)
+
+        await app(scope, receive, send_with_id)
+
+    return identified_app
+
+
+def _context(headers: Iterable[tuple[bytes, bytes]]) -> RequestContext:
+    ids, parents = [], []
+    for name, value in headers:
+        if name == HEADER:
+            ids.append(value)
+        elif name == b"traceparent":
+            parents.append(value)
+    return RequestContext(
+        ids[0].decode() if len(ids) == 1 and _SANE.fullmatch(ids[0]) else _new_id(),
+        parents[0].decode() if len(parents) == 1 and _TRACEPARENT.fullmatch(parents[0]) else None,
+    )
+
+
+def _new_id() -> str:
+    return f"{random.getrandbits(128):032x}"  # it names, it guards nothing: no need for os.urandom
