@@ -80,21 +80,16 @@ async def block() -> None:
     time.sleep(0.4)  # noqa: ASYNC251 - the fault
 
 
-@pytest.fixture(params=[True, False], ids=["isolated", "on-the-loop"])
-def isolated(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
 async def sign_once(signer: Signer) -> bytes:
     await signer.key_versions()
     return await signer.sign("k1", b"input")
 
 
-def test_a_good_signer_signs_and_closes_twice(isolated: bool) -> None:  # noqa: FBT001 - a parameter
+def test_a_good_signer_signs_and_closes_twice() -> None:
     """What leaves is the signature; the thread is gone afterwards, and nothing more is signed."""
 
     async def run() -> None:
-        signer = host(Scripted, "good", isolated=isolated)
+        signer = host(Scripted, "good")
         assert jose.verifies(PRIVATE.public_key(), b"input", await sign_once(signer))
         await signer.aclose()
         await signer.aclose()
@@ -110,9 +105,9 @@ def test_a_good_signer_signs_and_closes_twice(isolated: bool) -> None:  # noqa: 
     [ValueError("s3cret"), SystemExit("s3cret"), InvalidSender("s3cret")],
     ids=repr,
 )
-def test_any_exception_becomes_a_plugin_fault(isolated: bool, error: BaseException) -> None:  # noqa: FBT001
+def test_any_exception_becomes_a_plugin_fault(error: BaseException) -> None:
     """It names the plugin, the type and the place, and not the message; no cause is logged with it."""
-    signer = host(lambda: Scripted(raising(error)), "faulty", QUICK, isolated=isolated)
+    signer = host(lambda: Scripted(raising(error)), "faulty", QUICK)
     with pytest.raises(
         PluginFault, match=rf"'faulty' raised {type(error).__name__} in sign \(test_hosting.py:\d+\)"
     ) as caught:
@@ -124,7 +119,7 @@ def test_any_exception_becomes_a_plugin_fault(isolated: bool, error: BaseExcepti
 
 def test_errors_of_the_domain_pass() -> None:
     """A plugin that says why is believed."""
-    signer = host(lambda: Scripted(raising(SignerRefused("no", reason="sealed"))), "faulty", isolated=True)
+    signer = host(lambda: Scripted(raising(SignerRefused("no", reason="sealed"))), "faulty")
     with pytest.raises(SignerRefused) as caught:
         asyncio.run(sign_once(signer))
     assert caught.value.reason == "sealed"
@@ -135,7 +130,7 @@ def test_a_signer_that_can_not_be_opened_is_opened_at_the_next_call() -> None:
     attempts: Iterator[Callable[[], Signer]] = iter([lambda: 1 / 0, Scripted])  # type: ignore[list-item,return-value]
 
     async def run() -> None:
-        signer = host(lambda: next(attempts)(), "late", isolated=True)  # noqa: PLW0108 - each time the next
+        signer = host(lambda: next(attempts)(), "late")  # noqa: PLW0108 - each time the next
         with pytest.raises(PluginFault, match="'late' raised ZeroDivisionError in key_versions"):
             await signer.key_versions()
         assert await sign_once(signer)
@@ -144,9 +139,9 @@ def test_a_signer_that_can_not_be_opened_is_opened_at_the_next_call() -> None:
 
 
 @pytest.mark.parametrize("first", [hang, hang_on], ids=["hangs", "hangs-on"])
-def test_a_call_ends_in_time(isolated: bool, first: Callable[[], Awaitable[object]]) -> None:  # noqa: FBT001
+def test_a_call_ends_in_time(first: Callable[[], Awaitable[object]]) -> None:
     """Also one that does not let itself be cancelled, and so does the closing."""
-    signer = host(lambda: Scripted(first), "slow", QUICK, isolated=isolated)
+    signer = host(lambda: Scripted(first), "slow", QUICK)
 
     async def run() -> float:
         began = time.monotonic()
@@ -163,7 +158,7 @@ def test_a_signer_that_blocks_blocks_only_itself() -> None:
     """The service's loop turns on, and the deadline holds."""
 
     async def run() -> float:
-        signer = host(lambda: Scripted(block), "blocking", QUICK, isolated=True)
+        signer = host(lambda: Scripted(block), "blocking", QUICK)
         began = time.monotonic()
         with pytest.raises(SignerUnavailable):
             await sign_once(signer)
@@ -172,18 +167,18 @@ def test_a_signer_that_blocks_blocks_only_itself() -> None:
     assert asyncio.run(run()) < 0.3
 
 
-def test_a_cancellation_of_the_signer_s_own_is_no_cancellation_of_the_request(isolated: bool) -> None:  # noqa: FBT001
+def test_a_cancellation_of_the_signer_s_own_is_no_cancellation_of_the_request() -> None:
     """A library may leak one."""
-    signer = host(lambda: Scripted(raising(asyncio.CancelledError())), "leaky", QUICK, isolated=isolated)
+    signer = host(lambda: Scripted(raising(asyncio.CancelledError())), "leaky", QUICK)
     with pytest.raises(SignerUnavailable, match="'leaky' cancelled sign by itself"):
         asyncio.run(sign_once(signer))
 
 
-def test_a_cancelled_request_ends_at_once(isolated: bool) -> None:  # noqa: FBT001
+def test_a_cancelled_request_ends_at_once() -> None:
     """The client has gone; its signature is not waited for."""
 
     async def run() -> float:
-        signer = host(lambda: Scripted(hang), "slow", isolated=isolated)
+        signer = host(lambda: Scripted(hang), "slow")
         await signer.key_versions()
         signing = asyncio.create_task(signer.sign("k1", b"input"))
         await asyncio.sleep(0.05)
@@ -196,9 +191,9 @@ def test_a_cancelled_request_ends_at_once(isolated: bool) -> None:  # noqa: FBT0
     assert asyncio.run(run()) < 0.5
 
 
-def test_calls_beyond_the_limit_are_refused_at_once(isolated: bool) -> None:  # noqa: FBT001
+def test_calls_beyond_the_limit_are_refused_at_once() -> None:
     """A call counts until it has really ended: those that hang on keep the places."""
-    signer = host(lambda: Scripted(hang_on), "slow", QUICK, isolated=isolated)
+    signer = host(lambda: Scripted(hang_on), "slow", QUICK)
 
     async def run() -> None:
         await signer.key_versions()
@@ -299,7 +294,7 @@ def test_no_bad_key_is_published(versions: object, message: str) -> None:
     backend = Scripted()
     backend.versions = versions
     with pytest.raises(SignerMisconfigured, match=f"'odd'.* {message}"):
-        asyncio.run(host(lambda: backend, "odd", isolated=False).key_versions())
+        asyncio.run(host(lambda: backend, "odd").key_versions())
 
 
 def test_a_kid_is_never_another_key_s() -> None:
@@ -308,7 +303,7 @@ def test_a_kid_is_never_another_key_s() -> None:
     other = LocalKey.signing("k1", jose.generate(Algorithm.ES256))
 
     async def run() -> None:
-        signer = host(lambda: backend, "reusing", isolated=False)
+        signer = host(lambda: backend, "reusing")
         await signer.key_versions()
         backend.versions = [other.version]
         backend._honest = LocalSigner([other])

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from cryptography.hazmat.primitives import hashes
@@ -92,6 +92,10 @@ def _read_key(text: str) -> tuple[jose.PrivateKey, float]:
 class SeededSettings(Struct, frozen=True):
     directory: str
     credential: Secret[str]
+
+
+class UnusableSettings(SeededSettings, frozen=True):
+    label: Annotated[str | None, msgspec.Meta(min_length=1)] = None
 
 
 def prepare(settings: SeededSettings) -> Any:
@@ -534,12 +538,13 @@ class Bug(Struct, frozen=True, kw_only=True):
     host_logs: str | None = None
     """A pattern of the service's log line; None: the host can't see it, and tokens are good."""
     prepare: Any = prepare
+    settings: type[Struct] = SeededSettings
 
     def plugin(self, name: str) -> SignerPlugin:
         return SignerPlugin(
             name=name,
             api_version=1,
-            settings=SeededSettings,
+            settings=self.settings,
             settings_prefix="MACP_AUTH_SEEDED_",
             prepare=self.prepare,
             open=self.signer,
@@ -682,6 +687,13 @@ BUGS: dict[str, Bug] = {
     "signs-closed": Bug(signer=SignsClosed, check="closed-signer-refuses", says="works after aclose"),
     "forgets-callers": Bug(signer=ForgetsCallers, check="close-while-signing", says="has not ended"),
     "leaves-a-task": Bug(signer=LeavesTask, check="nothing-is-left", says="the task renewal"),
+    "unusable-settings": Bug(
+        signer=GoodSigner,
+        settings=UnusableSettings,
+        check="settings-are-usable",
+        says="'label' of UnusableSettings can't be read from MACP_AUTH_SEEDED_LABEL: Can only",
+        host_logs="'seeded-unusable-settings' can't be configured: the field 'label'",
+    ),
     "unpicklable": Bug(
         signer=GoodSigner,
         prepare=prepare_unpicklable,

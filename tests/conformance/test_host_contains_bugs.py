@@ -29,6 +29,9 @@ PUBLIC_MEMBERS = {"kty", "kid", "alg", "use", "n", "e", "crv", "x", "y"}
 TALKERS = {"logs", "shows-in-errors"}
 """What a plugin itself logs, or says in an error of the domain, the host does not read: the kit does."""
 
+START_UPS = {"unpicklable", "unusable-settings"}
+"""Faults that stop the service before it listens."""
+
 Hosting = Callable[[str, Path], Service]
 
 
@@ -126,7 +129,7 @@ def logged(service: Service, pattern: str) -> bool:
     return any(re.search(pattern, str(line.get("detail"))) for line in service.events)
 
 
-@pytest.mark.parametrize("name", [name for name in BUGS if name != "unpicklable"])
+@pytest.mark.parametrize("name", sorted(BUGS.keys() - START_UPS))
 def test_no_bad_token_leaves(name: str, hosting: Hosting, folder: Path) -> None:
     """Each token verifies with the key published first; a refusal is a 503, and the log names the fault."""
     bug = BUGS[name]
@@ -158,19 +161,20 @@ def _make_trouble(subject: SeededSubject, trouble: str) -> None:
     asyncio.run(makers[trouble]())
 
 
-def test_a_state_that_can_not_travel_stops_the_start_up(entry_points: Path, folder: Path) -> None:
+@pytest.mark.parametrize("name", sorted(START_UPS))
+def test_what_can_never_work_stops_the_start_up(name: str, entry_points: Path, folder: Path) -> None:
     """Before anything listens, and the plugin is named."""
-    fill(folder, BUGS["unpicklable"])
+    fill(folder, BUGS[name])
     started = subprocess.run(
         [sys.executable, "-m", "macp_auth", "serve"],
-        env=clean_environment(environment("unpicklable", folder, entry_points)),
+        env=clean_environment(environment(name, folder, entry_points)),
         capture_output=True,
         text=True,
         timeout=20,
         check=False,
     )
     assert started.returncode == 2
-    assert re.search(str(BUGS["unpicklable"].host_logs), json.loads(started.stderr.splitlines()[-1])["error"])
+    assert re.search(str(BUGS[name].host_logs), json.loads(started.stderr.splitlines()[-1])["error"])
 
 
 def test_an_open_circuit_shows_in_readiness_and_closes(hosting: Hosting, folder: Path) -> None:

@@ -34,6 +34,7 @@ from macp_auth.entrypoints.settings import (
     unknown_variables,
     variables,
 )
+from macp_auth.entrypoints.signer_settings import read_signer_settings
 
 
 class ServicePlan(msgspec.Struct, frozen=True):
@@ -58,7 +59,7 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
     name = _selected(settings, environ)
     try:
         plugin = load_signer_plugin(name)
-        signer_settings = read_settings(plugin.settings, plugin.settings_prefix, environ)
+        signer_settings = read_signer_settings(plugin, environ)
         state = prepare_state(plugin, signer_settings)
     except SignerMisconfigured as error:
         raise ConfigurationError(str(error)) from error
@@ -90,7 +91,7 @@ def open_signer(plan: ServicePlan) -> Signer:
         return opening()
     if plan.signer in BUILT_IN:  # bounds itself, but its signatures come over a network
         return VerifyingSigner(opening(), plan.signer)
-    return host(opening, plan.signer, isolated=True)
+    return host(opening, plan.signer)
 
 
 def build_service(plan: ServicePlan) -> ASGIApp:

@@ -288,7 +288,7 @@ def _convert(text: str, name: str, variable: Variable) -> Any:
         raise ConfigurationError(f"{name} is set but empty; {mend}. It must be {variable.expects}")
     try:
         text.encode()
-        value = msgspec.convert(text, variable.type, strict=False, dec_hook=_decode_custom)
+        value = msgspec.convert(text, variable.type, strict=False, dec_hook=decode_custom)
         if value is None or (isinstance(value, int) and not text.isdecimal()):
             raise ValueError("null, 1e3 and 3.0 mean something to msgspec, and nothing here")
     except (ValueError, re.error, RecursionError, OverflowError):
@@ -297,7 +297,8 @@ def _convert(text: str, name: str, variable: Variable) -> Any:
     return value
 
 
-def _decode_custom(expected: type, value: Any) -> Any:
+def decode_custom(expected: type, value: Any) -> Any:
+    """Make a ``Secret`` or a pattern of a text: what msgspec asks of the types that it does not know."""
     origin = get_origin(expected) or expected
     if origin is Secret:
         return Secret(value)

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from macp_auth.adapters.hookspecs import SignerPlugin
 from macp_auth.domain.signer import Signer
-from macp_auth.entrypoints.settings import read_settings
+from macp_auth.entrypoints.signer_settings import read_signer_settings
 from macp_auth.testing.outcome import Nonconformity, Skipped
 
 
@@ -57,7 +57,7 @@ class SignerSubject:
         Raises:
             ConfigurationError: the variables are not good.
         """
-        return read_settings(self.plugin.settings, self.plugin.settings_prefix, self.environ)
+        return read_signer_settings(self.plugin, self.environ)
 
     async def prepare(self) -> bytes:
         """Return what the plugin prepares, pickled, as at the start of a service."""

@@ -42,19 +42,17 @@ class Limits(Struct, frozen=True, kw_only=True):
     """So that, with the deadline, a backend that is back signs within 5 s."""
 
 
-def host(opening: Callable[[], Signer], name: str, limits: Limits | None = None, *, isolated: bool) -> Signer:
+def host(opening: Callable[[], Signer], name: str, limits: Limits | None = None) -> Signer:
     """Return the signer that ``opening`` makes, behind every rule of hosting.
 
     Args:
         opening: makes the signer, at the first call.
         name: what messages and log lines call it.
         limits: what it may take.
-        isolated: whether it works in a thread of its own; for code that nobody here has proved not to block.
     """
     limits = limits or Limits()
     signer: Signer = TranslatingSigner(opening, name)
-    if isolated:
-        signer = IsolatedSigner(signer, name)
+    signer = IsolatedSigner(signer, name)
     signer = BulkheadSigner(signer, name, limits.concurrent_signs)
     signer = DeadlineSigner(
         signer,

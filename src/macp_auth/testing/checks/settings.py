@@ -1,0 +1,15 @@
+"""Settings: what the host can read from the environment."""
+
+from __future__ import annotations
+
+from macp_auth.entrypoints.signer_settings import unusable_settings
+from macp_auth.testing.outcome import Nonconformity
+from macp_auth.testing.registry import check
+from macp_auth.testing.subject import SignerSubject
+
+
+@check("Every setting has a type that a variable can fill", source="the host reads each setting from a text")
+async def settings_are_usable(subject: SignerSubject) -> None:
+    """Look at every field, also where its variable is not set."""
+    for fault in unusable_settings(subject.plugin):
+        raise Nonconformity(fault)

@@ -1,0 +1,92 @@
+"""The settings of a plugin: a type that can't be used is found before its variable is set."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from msgspec import Meta, Struct
+
+from macp_auth import Secret, SignerMisconfigured, SignerPlugin
+from macp_auth.adapters.local import LocalSigner
+from macp_auth.adapters.plugins import BUILT_IN, load_signer_plugin
+from macp_auth.entrypoints.settings import ConfigurationError
+from macp_auth.entrypoints.signer_settings import read_signer_settings, unusable_settings
+
+
+def plugin(settings: Any) -> SignerPlugin:
+    return SignerPlugin(
+        name="odd", settings=settings, settings_prefix="ODD_", prepare=lambda _: None, open=LocalSigner
+    )
+
+
+def with_field(annotation: Any) -> SignerPlugin:
+    return plugin(msgspec.defstruct("OddSettings", [("field", annotation, None)]))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        (Annotated[str | None, Meta(min_length=1)], "Can only set `min_length`"),
+        (Annotated[Secret[str], Meta(min_length=1)], "Can only set `min_length`"),
+        (int | Secret[str], "unions containing a custom type"),
+        (complex | None, "its type is none that msgspec knows"),
+        (list[int], "no text becomes such a value"),
+        (Annotated[dict[str, str] | None, Meta(description="x")], "no text becomes such a value"),
+        ("NoSuchName", "an annotation of OddSettings can't be resolved .NameError"),
+    ],
+    ids=str,
+)
+def test_an_unusable_field_is_named_though_it_is_not_set(annotation: Any, message: str) -> None:
+    """The text names the plugin, the field and the variable."""
+    with pytest.raises(ConfigurationError, match=f"plugin 'odd' can't be configured: .*{message}") as caught:
+        read_signer_settings(with_field(annotation), {})
+    if isinstance(annotation, str):
+        return
+    assert "the field 'field' of OddSettings can't be read from ODD_FIELD" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [
+        (Annotated[str, Meta(min_length=1)] | None, "x"),
+        (Annotated[float, Meta(ge=0.5, description="x")], "1.5"),
+        (Secret[str] | None, "x"),
+        (re.Pattern[str], "x+"),
+        (bool, "1"),
+    ],
+    ids=str,
+)
+def test_usable_fields_are_read(annotation: Any, text: str) -> None:
+    """What the page for authors says works."""
+    assert read_signer_settings(with_field(annotation), {"ODD_FIELD": text}).field  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("settings", [dict, None, with_field(str).settings("x")], ids=str)
+def test_settings_must_be_a_struct_type(settings: Any) -> None:
+    with pytest.raises(ConfigurationError, match="'odd' .* no subclass of msgspec.Struct"):
+        read_signer_settings(plugin(settings), {})
+
+
+def test_the_built_in_signers_are_usable() -> None:
+    assert [fault for name in BUILT_IN for fault in unusable_settings(load_signer_plugin(name))] == []
+
+
+class Checked(Struct):
+    field: str
+
+    def __post_init__(self) -> None:
+        if self.field == "s3cret":
+            raise ValueError(self.field)
+        raise SignerMisconfigured("ODD_FIELD is not good")
+
+
+def test_a_settings_type_may_refuse_what_it_is_given() -> None:
+    """In its own words if they are an error of ours; else without them."""
+    with pytest.raises(SignerMisconfigured, match="ODD_FIELD is not good"):
+        read_signer_settings(plugin(Checked), {"ODD_FIELD": "x"})
+    with pytest.raises(ConfigurationError, match="'odd' raised ValueError") as caught:
+        read_signer_settings(plugin(Checked), {"ODD_FIELD": "s3cret"})
+    assert "s3cret" not in str(caught.value)
