@@ -11,6 +11,7 @@ import pytest
 
 from macp_auth.adapters.vault_transit.batcher import Batcher, Limits, Outcome
 from macp_auth.domain.errors import SignerUnavailable, UnknownKid
+from macp_auth.domain.statistics import Distribution
 
 
 def bounded(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
@@ -200,3 +201,22 @@ async def test_close_before_a_call_has_begun() -> None:
         await request
     assert backend.batches == []
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@bounded
+async def test_the_sizes_of_calls_are_told() -> None:
+    """One alone, then all that waited; and how many are under way and unanswered."""
+    backend = Backend()
+    tasks = backend.submit(b"a", b"b", b"c")
+    await backend.begun(1)
+    told = backend.batcher.statistics()
+    assert (told["calls_in_flight"], told["requests_waiting"]) == (1, 3)
+    await backend.answer()
+    await backend.answer()
+    await asyncio.gather(*tasks)
+    told = backend.batcher.statistics()
+    sizes = told["batch_size"]
+    assert isinstance(sizes, Distribution)
+    assert dict(zip(sizes.bounds, sizes.counts, strict=False)) == {1: 1, 2: 1, 4: 0, 8: 0, 16: 0, 32: 0}
+    assert sizes.total == 3
+    assert (told["calls_in_flight"], told["requests_waiting"]) == (0, 0)

@@ -17,6 +17,7 @@ from macp_auth.adapters.jwk_document import is_kid
 from macp_auth.domain.errors import SignerMisconfigured, UnknownKid, WrongSignature
 from macp_auth.domain.keys import ECPublicJWK, KeyVersion, PublicJWK, RSAPublicJWK
 from macp_auth.domain.signer import Signer
+from macp_auth.domain.statistics import Statistics
 
 
 class VerifyingSigner(Signer):
@@ -72,6 +73,10 @@ class VerifyingSigner(Signer):
     async def aclose(self) -> None:
         """Close the wrapped signer."""
         await self._signer.aclose()
+
+    def statistics(self) -> Statistics:
+        """Return the wrapped signer's numbers."""
+        return self._signer.statistics()
 
     def _public_key(self, version: KeyVersion) -> jose.PublicKey:
         """Return the key of ``version``, every part of which may come from anywhere."""

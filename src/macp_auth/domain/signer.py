@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from macp_auth.domain.keys import KeyVersion
+from macp_auth.domain.statistics import Statistics
 
 
 class Signer(ABC):
@@ -45,3 +46,10 @@ class Signer(ABC):
     @abstractmethod
     async def aclose(self) -> None:
         """Let go of the backend. May be called more than once."""
+
+    def statistics(self) -> Statistics:
+        """Return numbers about the backend, for whoever watches the service; by default none.
+
+        It is asked once a second while metrics are on, and must return at once.
+        """
+        return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from macp_auth.adapters.hosting.wrapper import SignerWrapper
 from macp_auth.domain.errors import SignerUnavailable
 from macp_auth.domain.signer import Signer
+from macp_auth.domain.statistics import Statistics
 
 
 class SignerBusy(SignerUnavailable):
@@ -39,3 +40,7 @@ class BulkheadSigner(SignerWrapper):
             return await super().sign(kid, signing_input)
         finally:
             self._under_way -= 1
+
+    def statistics(self) -> Statistics:
+        """Return the wrapped signer's numbers, and how many signatures are under way."""
+        return {**super().statistics(), "signatures_in_flight": self._under_way}

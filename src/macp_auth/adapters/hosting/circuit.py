@@ -1,7 +1,7 @@
 """A backend that fails again and again is left alone for a while, and its callers answered at once.
 
-Own code, after a look at circuitbreaker, purgatory and aiobreaker: none lets exactly one call try
-a backend that may be back, and each wraps functions, with a registry and listeners around them.
+Own code, after reading circuitbreaker 2.1.3, purgatory 3.0.1 and aiobreaker 1.2.0: when a backend may be
+back, each lets every call through until the first of them has ended. Here, exactly one tries.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from macp_auth.adapters.hosting.translation import PluginFault
 from macp_auth.adapters.hosting.wrapper import SignerWrapper
 from macp_auth.domain.errors import SignerError, SignerUnavailable
 from macp_auth.domain.signer import Signer
+from macp_auth.domain.statistics import Statistics
 
 _log = structlog.get_logger()
 
@@ -84,6 +85,10 @@ class CircuitBreaker(SignerWrapper):
             raise
         self._answered()
         return signature
+
+    def statistics(self) -> Statistics:
+        """Return the wrapped signer's numbers, and whether the circuit is open: 1, or 0."""
+        return {**super().statistics(), "circuit_open": int(self.is_open)}
 
     def _failed(self, error: SignerError) -> None:
         was_open = self.is_open

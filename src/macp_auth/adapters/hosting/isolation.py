@@ -16,6 +16,7 @@ from macp_auth.adapters.hosting.wrapper import SignerWrapper
 from macp_auth.domain.errors import SignerUnavailable
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.signer import Signer
+from macp_auth.domain.statistics import Statistics
 
 T = TypeVar("T")
 
@@ -32,6 +33,8 @@ class IsolatedSigner(SignerWrapper):
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._statistics: Statistics = {}
+        self._reading_statistics = False
 
     async def key_versions(self) -> Sequence[KeyVersion]:
         """Return the wrapped signer's versions."""
@@ -52,6 +55,17 @@ class IsolatedSigner(SignerWrapper):
         finally:
             self._closed = True
             self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def statistics(self) -> Statistics:
+        """Return the numbers that the wrapped signer gave, in its own thread, when last asked."""
+        if self._loop is not None and not self._closed and not self._reading_statistics:
+            self._reading_statistics = True
+            self._loop.call_soon_threadsafe(self._read_statistics)
+        return self._statistics
+
+    def _read_statistics(self) -> None:
+        self._statistics = super().statistics()
+        self._reading_statistics = False
 
     async def _on_its_loop(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if self._closed:

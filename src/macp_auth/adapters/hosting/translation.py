@@ -10,6 +10,7 @@ from typing import TypeVar
 from macp_auth.domain.errors import SignerError
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.signer import Signer
+from macp_auth.domain.statistics import Statistics, sound_statistics
 
 T = TypeVar("T")
 
@@ -48,6 +49,15 @@ class TranslatingSigner(Signer):
         """Close the plugin's signer, if it was opened."""
         if self._opened is not None:
             await self._translated("aclose", lambda signer: signer.aclose())
+
+    def statistics(self) -> Statistics:
+        """Return the plugin's numbers, as far as they are any."""
+        if self._opened is None:
+            return {}
+        try:
+            return sound_statistics(self._opened.statistics())
+        except (Exception, SystemExit, KeyboardInterrupt):  # noqa: BLE001 - as above; no number is worth a fault
+            return {}
 
     async def _translated(self, operation: str, call: Callable[[Signer], Awaitable[T]]) -> T:
         try:

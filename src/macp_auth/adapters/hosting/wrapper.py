@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.signer import Signer
+from macp_auth.domain.statistics import Statistics
 
 
 class SignerWrapper(Signer):
@@ -25,3 +26,7 @@ class SignerWrapper(Signer):
     async def aclose(self) -> None:
         """Close the wrapped signer."""
         await self._signer.aclose()
+
+    def statistics(self) -> Statistics:
+        """Return the wrapped signer's numbers; a rule adds its own."""
+        return self._signer.statistics()

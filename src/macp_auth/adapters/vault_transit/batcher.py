@@ -14,6 +14,7 @@ from itertools import chain
 from msgspec import Struct
 
 from macp_auth.domain.errors import SignerUnavailable
+from macp_auth.domain.statistics import Distribution, Statistics
 
 Outcome = bytes | Exception
 
@@ -46,6 +47,7 @@ class Batcher:
         self._waiting: dict[str, deque[_Request]] = {}
         self._unanswered = 0
         self._calls: dict[asyncio.Task[None], list[_Request]] = {}
+        self._sizes = Distribution.over(1, 2, 4, 8, 16, 32)  # and what is more
 
     async def submit(self, key: str, content: bytes) -> bytes:
         """Return the answer to ``content``. One that is cancelled while it waits is left out.
@@ -75,10 +77,19 @@ class Batcher:
         closed = SignerUnavailable("the signer is being closed", reason="stopping")
         _answer(requests, [closed] * len(requests))
 
+    def statistics(self) -> Statistics:
+        """Return the sizes of the batches, and how many requests have no answer yet."""
+        return {
+            "batch_size": self._sizes,
+            "calls_in_flight": len(self._calls),
+            "requests_waiting": self._unanswered,
+        }
+
     def _start_calls(self) -> None:
         while self._waiting and len(self._calls) < self._limits.calls:
             key, batch = self._take_batch()
             if batch:
+                self._sizes.note(len(batch))
                 task = asyncio.create_task(self._run(key, batch))
                 self._calls[task] = batch
                 task.add_done_callback(self._end_call)

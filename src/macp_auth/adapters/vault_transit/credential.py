@@ -12,6 +12,7 @@ import structlog
 
 from macp_auth.adapters.vault_transit.login import Lease
 from macp_auth.domain.errors import SignerError, SignerRefused
+from macp_auth.domain.statistics import Statistics
 
 _RENEW_AT = 0.6  # of a lease: what is left is time to try again when Vault is away
 _WORTH_KEEPING = 0.5  # of the first lease; one that renews to less comes near its maximum, and is replaced
@@ -40,6 +41,7 @@ class Credential:
         self._one_at_a_time = asyncio.Lock()
         self._changed = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
+        self._logins = self._renewals = self._failures = 0
 
     @property
     def held(self) -> Lease | None:
@@ -79,6 +81,17 @@ class Credential:
             return None
         return await self._replace(lease)
 
+    def statistics(self) -> Statistics:
+        """Return how often there were a login, a renewal, and neither; and what is left, if it ends."""
+        counts = {
+            "logins_total": self._logins,
+            "credential_renewals_total": self._renewals,
+            "credential_renewal_failures_total": self._failures,
+        }
+        if self._lease is None or math.isinf(self._expires):
+            return counts
+        return {**counts, "credential_seconds_left": self.seconds_left}
+
     async def aclose(self) -> None:
         """Stop renewing. The lease stays."""
         if self._keeping is not None:
@@ -95,6 +108,7 @@ class Credential:
                 return self._lease  # somebody else has, while this one waited
             asked = _now()
             lease = await self._log_in()
+            self._logins += 1
             self._first_seconds, self._worked = lease.seconds, set()
             self._hold(lease, asked)
             if self._keeping is None:
@@ -123,6 +137,7 @@ class Credential:
                 await self._prolong()
                 pause = _SHORTEST_PAUSE
             except SignerError as error:
+                self._failures += 1
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 _log.warning(
                     "Vault token not renewed; trying again",
@@ -147,6 +162,7 @@ class Credential:
                 renewed = await self._renew(lease)
                 if renewed.seconds >= _WORTH_KEEPING * self._first_seconds:
                     self._hold(renewed, asked)
+                    self._renewals += 1
                     return
         await self._replace(lease)
 

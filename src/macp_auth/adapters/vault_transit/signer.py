@@ -21,6 +21,7 @@ from macp_auth.adapters.vault_transit.transit import Transit
 from macp_auth.domain.errors import SignerError, SignerUnavailable, UnknownKid
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.signer import Signer
+from macp_auth.domain.statistics import Statistics
 
 LIMITS = Limits(batch=64, calls=2, requests=1024)
 """Of 64 clients on two cores shared with OpenBao, two calls at a time gave the most ES256 signatures
@@ -65,6 +66,10 @@ class VaultTransitSigner(Signer):
         self._check_open()
         digest = hashlib.sha256(signing_input).digest()
         return await self._in_time(self._batcher.submit(kid, digest))
+
+    def statistics(self) -> Statistics:
+        """Return the numbers of the calls and of the token."""
+        return {**self._batcher.statistics(), **self._credential.statistics()}
 
     async def aclose(self) -> None:
         """Give the token back, if the service logged in for it, and end the threads."""
