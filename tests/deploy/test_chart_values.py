@@ -17,7 +17,7 @@ from tests.deploy.helm import CHART, Tools
 
 JWK_FILE = {"type": "jwk-file", "existingSecret": "keys"}
 VAULT = {"type": "vault-transit", "vault": {"addr": "https://vault:8200"}}
-SET_BY_THE_CHART = {"port", "host", "signer"}
+SET_BY_THE_CHART = {"port", "host", "signer", "metrics_port"}
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     # the schema: where, and what would be right
