@@ -40,13 +40,13 @@ class Terminal:
             start_new_session=True,  # so that what is left in the background can be ended with it
         )
 
-    def run(self, commands: str) -> str:
+    def run(self, commands: str, within: float = _COMMAND_SECONDS) -> str:
         """Type the commands in; what they print. Fails the test if one of them fails."""
         script, out, err = (self._directory / name for name in ("commands", "out", "err"))
         script.write_text(commands)
         self._done.unlink(missing_ok=True)
         self._type(f". ./{script.name} </dev/null >{out.name} 2>{err.name}; : >{self._done.name}\n")
-        wait_until(self._is_done, within=_COMMAND_SECONDS, what=f"these commands end:\n{commands}")
+        wait_until(self._is_done, within=within, what=f"these commands end:\n{commands}")
         assert self._shell.poll() is None, f"failed:\n{commands}\n{out.read_text()}\n{err.read_text()}"
         return out.read_text()
 

@@ -1,0 +1,351 @@
+"""docs/writing-a-signer.md: who follows it gets a signer that passes, and what it says is what is there."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import msgspec
+import pluggy
+import pytest
+
+import macp_auth
+from macp_auth import Algorithm, Secret, Signer, SignerPlugin
+from macp_auth.adapters import hookspecs, plugins
+from macp_auth.adapters.hosting import Limits
+from macp_auth.domain import errors
+from macp_auth.entrypoints import signer_settings
+from macp_auth.entrypoints.doctor import SECONDS as DOCTOR_SECONDS
+from macp_auth.entrypoints.settings import ConfigurationError
+from macp_auth.entrypoints.signer_settings import read_signer_settings, unusable_settings
+from macp_auth.testing import CHECKS, SignerSubject, suite
+from macp_auth.testing.checks.signatures import LEADING_ZERO_SIGNATURES
+from tests.docs.pages import ROOT, Block, blocks, plain, read, rows, section
+from tests.docs.terminal import Terminal, assert_as_shown, lines_of, steps
+from tests.support.service import BOOT_SECONDS, clean_environment, free_port, wait_until
+
+PAGE = "docs/writing-a-signer.md"
+TEMPLATE = ROOT / "plugins" / "template"
+STEPS_END = "\n## The three operations\n"
+FOR_THE_WALK = {
+    *("iniconfig", "joserfc", "packaging", "pygments", "pytest"),  # macp-auth[testing]
+    *("editables", "hatchling", "pathspec", "tomlkit", "trove-classifiers"),  # to build the plugin
+}
+INSTALL_SECONDS = 240
+PREFIX = "MACP_AUTH_ACME_"
+
+
+# --- the steps ------------------------------------------------------------------------------------------
+
+
+def walk() -> Iterator[tuple[str | None, Block]]:
+    """The blocks of the steps in their order, and of which file each is a part."""
+    text, file = read(PAGE).split(STEPS_END)[0], None
+    for found in re.finditer(
+        r"^\*\*`(?P<file>[^`]+)`\*\*$|^```(?P<language>\w*)\n(?P<text>.*?)^```$|^(?P<heading>## )",
+        text,
+        re.DOTALL | re.MULTILINE,
+    ):
+        if found["heading"] or found["file"]:
+            file = found["file"]
+        else:
+            yield (
+                (None if found["language"] in {"sh", "text"} else file),
+                Block(found["language"], found["text"]),
+            )
+
+
+def files_of_the_page() -> dict[str, str]:
+    files: dict[str, str] = {}
+    for name, block in walk():
+        if name:
+            files[name] = f"{files.get(name, '')}\n\n{block.text}"
+    return files
+
+
+def test_the_page_shows_the_template_whole() -> None:
+    """Every line of every file, in order: the page and the template can't drift apart."""
+    shown = files_of_the_page()
+    made_by_commands = {"README.md", "src/macp_auth_example/py.typed"}
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=TEMPLATE, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert shown.keys() | made_by_commands == set(tracked)
+    for name, text in shown.items():
+        assert lines_of(text) == lines_of((TEMPLATE / name).read_text(encoding="utf-8")), name
+
+
+def test_every_block_of_code_in_the_steps_is_of_a_file() -> None:
+    """No code stands in the steps that nobody checks."""
+    assert all(name for name, block in walk() if block.language not in {"sh", "text"})
+
+
+def _run(*command: str | Path, cwd: Path) -> None:
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with macp-auth and all that the walk installs, at the locked versions."""
+    directory = tmp_path_factory.mktemp("wheels")
+    locked = (ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8")
+    wanted = [entry for entry in re.split(r"\n(?=\S)", locked) if entry.split("==")[0] in FOR_THE_WALK]
+    assert len(wanted) == len(FOR_THE_WALK)
+    (directory / "walk.txt").write_text("\n".join(wanted))
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    runtime = ROOT / "requirements" / "runtime.txt"
+    _run(*pip, "download", "--no-deps", "--require-hashes", "-r", runtime, "-r", "walk.txt", cwd=directory)
+    _run(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", ".", ROOT, cwd=directory)
+    return directory
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, wheels: Path, port: int) -> Iterator[Terminal]:
+    """A shell in an empty folder, whose pip finds nothing but the locked versions."""
+    env = clean_environment({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PORT": str(port)})
+    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+    opened = Terminal(tmp_path, env)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("bash", "curl", "openssl"))), reason="install bash, curl, openssl"
+)
+@pytest.mark.timeout(2 * INSTALL_SECONDS + 120)
+def test_from_an_empty_folder_to_a_signer_that_passes(terminal: Terminal, tmp_path: Path, port: int) -> None:
+    """Every command of the steps exits 0, in order, and prints what the page shows in shape."""
+    outputs = dict(steps(read(PAGE).split(STEPS_END)[0]))
+    for name, block in walk():
+        if name:
+            with (tmp_path / name).open("a", encoding="utf-8") as file:
+                file.write(f"\n\n{block.text}")
+        elif block.text == "macp-auth serve\n":
+            terminal.run("macp-auth serve >service.log 2>&1 &")
+            url = f"http://localhost:{port}/readyz"
+            wait_until(
+                lambda url=url: terminal.look(f"curl -sf {url}")[0] == 0,
+                within=BOOT_SECONDS,
+                what="the service is ready",
+            )
+        elif block.language == "sh":
+            commands = block.text.replace("localhost:3200", f"localhost:{port}")
+            output = terminal.run(commands, within=INSTALL_SECONDS)
+            if shown := outputs[block.text]:
+                assert_as_shown(shown, output)
+
+
+# --- every name -----------------------------------------------------------------------------------------
+
+
+def first_column(heading: str) -> list[str]:
+    return [plain(row[0]) for row in rows(section(read(PAGE), heading))]
+
+
+def test_every_public_name_and_field_is_documented() -> None:
+    """Also none that is there no more."""
+    fields = [field.name for field in msgspec.structs.fields(SignerPlugin)]
+    kit = [*macp_auth.testing.__all__, suite.SignerConformance.__name__]
+    assert sorted(first_column("Every public name")) == sorted([*macp_auth.__all__, *fields, *kit])
+
+
+def test_every_hook_is_documented() -> None:
+    """The page shows and names each one."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    hooks = [name for name in vars(manager.hook) if not name.startswith("_")]
+    assert hooks == ["macp_auth_signer"]
+    for hook in hooks:
+        assert f"`{hook}`" in section(read(PAGE), "Every public name")
+
+
+def test_every_operation_field_and_capability_is_documented() -> None:
+    """What an author implements, or fills in."""
+    operations = [re.sub(r"\(.*", "", name) for name in first_column("The three operations")]
+    assert set(operations) == Signer.__abstractmethods__
+    optional = {name for name in vars(Signer) if not name.startswith("_")} - Signer.__abstractmethods__
+    assert all(f"`{name}()`" in section(read(PAGE), "The three operations") for name in optional)
+    fields = [field.name for field in msgspec.structs.fields(macp_auth.KeyVersion)]
+    assert first_column("Key versions and times") == fields
+    can = [name.removesuffix("()") for name in first_column("What the subject can do")]
+    as_the_host_does = {"settings", "prepare", "open", "opened"}
+    assert set(can) == {name for name in vars(SignerSubject) if not name.startswith("_")} - as_the_host_does
+
+
+def test_every_error_is_documented_with_its_reason() -> None:
+    """Each that may leave a signer and is public."""
+    public = {
+        name: vars(macp_auth)[name].default_reason
+        for name in macp_auth.__all__
+        if isinstance(vars(macp_auth)[name], type) and issubclass(vars(macp_auth)[name], errors.SignerError)
+    }
+    public.pop("SignerError")
+    assert {plain(row[0]): plain(row[2]) for row in rows(section(read(PAGE), "The errors"))} == public
+
+
+def test_every_check_is_documented_with_its_rule() -> None:
+    """In order, and with what it uses of the subject."""
+    expected = []
+    for check in CHECKS.values():
+        source = inspect.getsource(check.run)
+        uses = [
+            f"{name}()"
+            for name in ("secrets", "rotate", "break_backend", "hang_backend")
+            if f"subject.{name}(" in source or f"_{name}(subject" in source
+        ]
+        expected.append([check.name, check.rule, ", ".join(uses)])
+    assert [[plain(cell) for cell in row] for row in rows(section(read(PAGE), "The checks"))] == expected
+
+
+# --- every number and message ---------------------------------------------------------------------------
+
+
+def test_the_limits_are_the_hosts() -> None:
+    """Each, and no other."""
+    documented = rows(section(read(PAGE), "What the host does around a plugin"))
+    assert {plain(row[0]): float(row[1]) for row in documented} == msgspec.structs.asdict(Limits())
+
+
+def test_numbers_in_the_text_are_the_codes() -> None:
+    """Those that stand outside of tables."""
+    text = " ".join(read(PAGE).split())
+    assert f"`API_VERSION` is {macp_auth.API_VERSION}." in text
+    assert f"All signer checks together get {DOCTOR_SECONDS:g} s" in text
+    assert f"may take {suite.SignerConformance.check_seconds:g} s" in text
+    assert f"up to {LEADING_ZERO_SIGNATURES} times" in text
+    assert f"shorter than {Limits().sign_seconds:g} s" in text
+
+
+def test_messages_about_the_api_version_are_the_hosts() -> None:
+    """Word for word, for a plugin that is older, newer, or says nothing."""
+    (shown,) = blocks(section(read(PAGE), "The version of the API"))
+    told = []
+    for declared in (0, 2, None):
+        plugin = SignerPlugin(
+            name="example",
+            api_version=declared,
+            settings=msgspec.Struct,
+            settings_prefix="",
+            prepare=lambda _: None,
+            open=lambda _: pytest.fail("opened"),
+        )
+        with pytest.raises(errors.SignerMisconfigured) as refused:
+            plugins._check_api_version(plugin)
+        told.append(str(refused.value))
+    assert shown.text.splitlines() == told
+
+
+def test_what_a_line_says_when_it_does_not_load_is_said_by_the_code() -> None:
+    """Each fragment of the table is a part of a message."""
+    sources = [
+        inspect.getsource(module)
+        for module in (plugins, signer_settings, sys.modules["macp_auth.adapters.hosting.preparation"])
+    ]
+    texts = re.sub(r'"\s*\n\s*f?"', "", "".join(sources))
+    fragments = first_column("When it does not load")
+    assert fragments
+    assert [fragment for fragment in fragments if fragment not in texts] == []
+
+
+# --- settings -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def acme() -> dict[str, Any]:
+    """What the blocks of Python after the steps define, run in their order."""
+    module = sys.modules["acme_of_the_page"] = ModuleType(
+        "acme_of_the_page"
+    )  # where annotations are resolved
+    for block in blocks(read(PAGE).split(STEPS_END)[1]):
+        if block.language == "python":
+            exec(block.text, vars(module))  # noqa: S102 - our own page
+    return vars(module)
+
+
+def acme_plugin(settings: type[msgspec.Struct]) -> SignerPlugin:
+    return SignerPlugin(
+        name="acme",
+        settings=settings,
+        settings_prefix=PREFIX,
+        prepare=lambda _: None,
+        open=lambda _: pytest.fail("opened"),
+    )
+
+
+GOOD = {"ACME_URL": "https://acme.example", f"{PREFIX}KEYS": "a,b"}
+
+
+def test_the_example_of_settings_is_usable(acme: dict[str, Any]) -> None:
+    """All fields, with the names that the page gives their variables."""
+    plugin = acme_plugin(acme["AcmeSettings"])
+    assert list(unusable_settings(plugin)) == []
+    environ = {**GOOD, "ACME_REGION": "mars", f"{PREFIX}API_TOKEN": "t", f"{PREFIX}TIMEOUT_SECONDS": "1"}
+    settings: Any = read_signer_settings(plugin, environ)
+    assert (settings.url, settings.region, settings.timeout_seconds) == (GOOD["ACME_URL"], "mars", 1.0)
+    assert isinstance(settings.api_token, Secret)
+
+
+def test_messages_about_settings_are_the_hosts(acme: dict[str, Any]) -> None:
+    """What the operator reads is what the page says."""
+    table = [
+        row for row in rows(section(read(PAGE), "Settings")) if "must be" in row[1] or "must be set" in row[1]
+    ]
+    assert len(table) > 5
+    for given, message in table[:7]:
+        name, _, value = plain(given).partition("=")
+        environ = {} if name == "nothing" else {**GOOD, name: value}
+        with pytest.raises(ConfigurationError) as refused:
+            read_signer_settings(acme_plugin(acme["AcmeSettings"]), environ)
+        assert str(refused.value) == plain(message)
+
+
+def test_types_take_and_refuse_what_the_page_says() -> None:
+    """Each example in the table of types."""
+    known = {"Algorithm": Algorithm, "Secret": Secret, "re": re}
+    table = [row for row in rows(section(read(PAGE), "Settings")) if len(row) == 3]
+    assert len(table) == 7
+    for kind, taken, refused in table:
+        annotation = eval(plain(kind), known)  # noqa: S307 - our own page
+        plugin = acme_plugin(
+            msgspec.defstruct("OneSetting", [("field", Annotated[annotation, msgspec.Meta()])])
+        )
+        for text in re.findall("`([^`]+)`", taken):
+            read_signer_settings(plugin, {f"{PREFIX}FIELD": text})
+        for text in re.findall("`([^`]+)`", refused):
+            with pytest.raises(ConfigurationError):
+                read_signer_settings(plugin, {f"{PREFIX}FIELD": text})
+
+
+def test_what_meta_may_say_is_what_the_host_reads() -> None:
+    """Each key of ``extra``."""
+    table = [
+        row for row in rows(section(read(PAGE), "Settings")) if row[0].startswith(("`description", "`extra"))
+    ]
+    source = inspect.getsource(sys.modules["macp_auth.entrypoints.settings"])
+    read_by_host = set(re.findall(r'extra\.get\("(\w+)"', source))
+    assert {name for row in table for name in re.findall(r'extra\["(\w+)"\]', row[0])} == read_by_host
+
+
+def test_the_other_examples_are_what_the_host_and_the_kit_take(acme: dict[str, Any]) -> None:
+    """The examination yields findings; the subject overrides what there is to override."""
+    settings = read_signer_settings(acme_plugin(acme["AcmeSettings"]), {**GOOD, f"{PREFIX}API_TOKEN": "t"})
+    (finding,) = acme["examine"](settings, None)
+    assert isinstance(finding, macp_auth.Finding)
+    assert finding.mend == "MACP_AUTH_ACME_API_TOKEN_FILE=<file>"
+    subject = acme["AcmeSubject"]
+    assert {name for name in vars(subject) if not name.startswith("_")} <= vars(SignerSubject).keys()
