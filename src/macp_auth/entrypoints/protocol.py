@@ -22,12 +22,14 @@ import http
 import re
 import sys
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import msgspec
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from macp_auth.entrypoints.gathering import GatheringTransport
 
 RECEIVE_SECONDS = 10.0
 """From a request's first byte (or the connection's start) to its last."""
@@ -78,7 +80,8 @@ class StrictHTTPProtocol(HttpToolsProtocol):
     # --- asyncio ------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self._gathering = GatheringTransport(transport, self.loop)
+        super().connection_made(cast(asyncio.Transport, self._gathering))
         self.flow = _OneByOne(transport, self.pipeline)
         self._arm(RECEIVE_SECONDS)
 
@@ -90,6 +93,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
+        self._gathering.flush()  # what this returns may close the real transport
         if self._receiving or self._idle():
             return None
         self._make_last()  # the client has said all, and still listens
