@@ -28,12 +28,13 @@ def run(env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def outside(tmp_path: Path) -> dict[str, str]:
-    """An environment with two plugins installed, of which one can't be imported."""
+    """An environment with three plugins installed, of which one can't be imported."""
     info = tmp_path / "outside-2.5.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 2.5\n")
     (info / "entry_points.txt").write_text(
         "[macp_auth]\nseeded-pss = tests.conformance.seeded_bugs:bug_pss\nbroken = no_such_module\n"
+        "seeded-unusable-settings = tests.conformance.seeded_bugs:bug_unusable_settings\n"
     )
     return {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
 
@@ -92,6 +93,7 @@ def test_a_faulty_plugin_fails(outside: dict[str, str], tmp_path: Path) -> None:
     [
         ({}, "env-jwk", "MACP_AUTH_SIGNING_KEY_JSON must be set"),
         ({}, "broken", "'broken' can't be loaded"),
+        ({}, "seeded-unusable-settings", "'seeded-unusable-settings' can't be configured: the field 'label'"),
     ],
 )
 def test_what_cannot_be_checked_is_told_in_a_line(
