@@ -14,7 +14,8 @@ class InProcess:
     """The service's application with its lifespan running. Use as a context manager."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self._app: Any = build_service(plan_service(env))
+        quiet = {"MACP_AUTH_AUDIT_LOG": "off"}  # standard output is the test run's
+        self._app: Any = build_service(plan_service({**quiet, **env}))
         self._loop = asyncio.new_event_loop()
         self._to_lifespan: asyncio.Queue[dict[str, str]] = asyncio.Queue()
         self._from_lifespan: asyncio.Queue[dict[str, str]] = asyncio.Queue()

@@ -46,9 +46,10 @@ class Service:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = directory / f"service-{self.port}.log"
         command = [sys.executable, "-m", "macp_auth", "serve", "--port", str(self.port), *args]
-        with self.log_path.open("wb") as log:
+        self.audit_path = directory / f"audit-{self.port}.log"
+        with self.log_path.open("wb") as log, self.audit_path.open("wb") as audit:
             self.process = subprocess.Popen(
-                command, env=clean_environment(env), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command, env=clean_environment(env), stdin=subprocess.DEVNULL, stdout=audit, stderr=log
             )
 
     def __enter__(self) -> Self:

@@ -22,7 +22,10 @@ from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.minting import Minter
 from macp_auth.domain.sender import SenderPolicy
 from macp_auth.domain.signer import Signer
-from macp_auth.entrypoints.http.app import create_app
+from macp_auth.entrypoints.audit.destination import OFF
+from macp_auth.entrypoints.audit.log import AuditLog
+from macp_auth.entrypoints.http.app import Lifespan, create_app
+from macp_auth.entrypoints.http.attempts import Observer
 from macp_auth.entrypoints.http.tokens import token_app
 from macp_auth.entrypoints.key_refresh import KeyRefresher
 from macp_auth.entrypoints.readiness import Readiness
@@ -107,10 +110,16 @@ def build_service(plan: ServicePlan) -> ASGIApp:
     )
     refresher = KeyRefresher(keys, settings.key_refresh_seconds, source=plan.signer)
     readiness = Readiness(keys, refresher)
+    observers: list[Observer] = []
+    lifespan: list[Lifespan] = [refresher.lifespan, readiness.lifespan]
+    if settings.audit_log != OFF:
+        audit = AuditLog(settings.audit_log)
+        observers.append(audit.record)
+        lifespan.insert(0, audit.lifespan)
     return create_app(
-        token_app(minter, observers=[]),
+        token_app(minter, observers),
         keys,
         readiness,
         jwks_max_age=settings.jwks_max_age_seconds,
-        lifespan=[refresher.lifespan, readiness.lifespan],
+        lifespan=lifespan,
     )

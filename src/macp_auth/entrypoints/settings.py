@@ -85,6 +85,14 @@ class Settings(Struct, frozen=True, kw_only=True):
             extra={"expects": "a regular expression in Python's syntax"},
         ),
     ] = None
+    audit_log: Annotated[
+        str,
+        Meta(
+            pattern=r"\A(stdout|off|/.*[^/])\Z",
+            description="Where a line goes for each token that is minted or refused.",
+            extra={"expects": "stdout, off or the absolute path of a file"},
+        ),
+    ] = "stdout"
     jwks_max_age_seconds: Annotated[
         int,
         Meta(

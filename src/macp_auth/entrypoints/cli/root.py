@@ -5,6 +5,7 @@ from __future__ import annotations
 import rich_click as click
 
 from macp_auth import __version__
+from macp_auth.entrypoints.cli.audit import audit
 from macp_auth.entrypoints.cli.doctor import doctor
 from macp_auth.entrypoints.cli.key_changes import revoke, rotate
 from macp_auth.entrypoints.cli.keys import keys
@@ -27,4 +28,5 @@ keys.add_command(revoke)
 root.add_command(rotation)
 root.add_command(verify)
 root.add_command(doctor)
+root.add_command(audit)
 root.add_command(plugins)

@@ -22,6 +22,7 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
     import structlog  # noqa: PLC0415 - the web stack takes a while, and only this command needs it
 
     from macp_auth.entrypoints import bootstrap, server  # noqa: PLC0415
+    from macp_auth.entrypoints.audit.destination import check_destination  # noqa: PLC0415
     from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
     from macp_auth.entrypoints.settings import ConfigurationError  # noqa: PLC0415
     from macp_auth.entrypoints.startup_log import log_startup  # noqa: PLC0415
@@ -31,6 +32,7 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
     overrides = {name: value for name, value in options.items() if value is not None}
     try:
         plan = bootstrap.plan_service({**os.environ, **overrides})
+        check_destination(plan.settings.audit_log)
         with server.listen(plan.settings) as listener:
             log_startup(plan)
             sys.exit(server.serve(plan, listener))

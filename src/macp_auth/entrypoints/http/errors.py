@@ -15,7 +15,8 @@ from macp_auth.domain.errors import InvalidRequest, MACPAuthError, SignerError, 
 
 INTERNAL_ERROR = 500
 _RETRY_AFTER_SECONDS = "1"
-_REASONS = {400: "cut-off", 413: "too-large", 415: "unsupported-media-type"}  # where a body is refused
+REASONS = {400: "cut-off", 413: "too-large", 415: "unsupported-media-type"}
+"""Why a body is refused, by the status."""
 _log = structlog.get_logger()
 
 
@@ -50,7 +51,7 @@ def reason_word(error: Exception) -> str:
     """
     match error:
         case HTTPRefusal():
-            return _REASONS.get(error.status, "refused")
+            return REASONS.get(error.status, "refused")
         case InvalidRequest():
             return error.reason
         case SignerError():

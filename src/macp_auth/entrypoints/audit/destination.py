@@ -1,0 +1,123 @@
+"""Where audit lines go: standard output, or a file that others may move away."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from macp_auth.entrypoints.settings import ConfigurationError
+
+STDOUT, OFF = "stdout", "off"
+LOOK_SECONDS = 1.0
+"""How often it is looked whether a file was moved away, as logrotate does."""
+_STDOUT_FD = 1
+_ROOM_MS = 250  # how long room in a pipe is waited for
+_FILE_BYTES = 65536
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+
+
+class Destination:
+    """Takes whole lines, from several processes at once. Opened when it is first used.
+
+    What is appended in one call stays together: a file opened with O_APPEND takes it at its end, and
+    a pipe takes up to PIPE_BUF whole (write(2), pipe(7)).
+    """
+
+    def __init__(self, setting: str) -> None:
+        self._path = None if setting == STDOUT else Path(setting)
+        self._fd: int | None = None
+        self._is_file = False
+        self._torn = False
+        self._looked = 0.0
+
+    def open(self) -> None:
+        """Open it, or open it anew where the path leads to another file by now.
+
+        Raises:
+            OSError: it can't be opened.
+        """
+        now = time.monotonic()
+        if self._fd is not None and self._path is not None and now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            if not self._leads_to(self._path, self._fd):
+                self.close()
+        if self._fd is None:
+            # Standard output is not ours alone, so it stays blocking if it is.
+            self._fd = os.dup(_STDOUT_FD) if self._path is None else os.open(self._path, _FLAGS, 0o600)
+            self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
+            self._looked = now
+
+    def append(self, lines: Sequence[bytes]) -> int:
+        """Append as many of ``lines`` as one call takes, from the first on, and return how many that were.
+
+        Raises:
+            OSError: none; try again later.
+        """
+        assert self._fd is not None, "opened before"  # noqa: S101 - for mypy
+        if not self._is_file:
+            self._wait_for_room(self._fd)
+        # Half a line may stand at the end of a disk that was full: ours, or another process's.
+        start = b"\n" if self._torn and self._is_file else b""
+        data = start + _first_of(lines, _FILE_BYTES if self._is_file else select.PIPE_BUF)
+        self._torn = True
+        taken = os.write(self._fd, data)
+        self._torn = taken < len(data)
+        return data.count(b"\n", len(start), taken)
+
+    @staticmethod
+    def _wait_for_room(fd: int) -> None:
+        room = select.poll()
+        room.register(fd, select.POLLOUT)
+        if not room.poll(_ROOM_MS):
+            raise BlockingIOError(errno.EAGAIN, "full")
+
+    def close(self) -> None:
+        """Close it; it may be opened again."""
+        if self._fd is not None:
+            with suppress(OSError):
+                os.close(self._fd)
+            self._fd = None
+
+    @staticmethod
+    def _leads_to(path: Path, fd: int) -> bool:
+        try:
+            return os.path.samestat(path.stat(), os.fstat(fd))
+        except FileNotFoundError:
+            return False
+
+
+def _first_of(lines: Sequence[bytes], limit: int) -> bytes:
+    """Return the first lines, of no more than ``limit`` bytes; but one at least."""
+    size = count = 0
+    for line in lines:
+        size += len(line)
+        if count and size > limit:
+            break
+        count += 1
+    return b"".join(lines[:count])
+
+
+def check_destination(setting: str) -> None:
+    """Try it out, before anything listens.
+
+    Raises:
+        ConfigurationError: lines could not be appended there.
+    """
+    if setting == OFF:
+        return
+    destination = Destination(setting)
+    try:
+        destination.open()
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise ConfigurationError(
+            f"MACP_AUTH_AUDIT_LOG can't be appended to: {reason}. "
+            "Make it writable for the service, or set another path, stdout or off"
+        ) from error
+    destination.close()

@@ -1,0 +1,146 @@
+"""docs/audit.md: the fields, the words and the numbers are the code's; the commands answer what they say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from macp_auth.domain.errors import InvalidRequest
+from macp_auth.entrypoints.audit import writer
+from macp_auth.entrypoints.audit.line import (
+    MAX_LINE_BYTES,
+    MAX_SENDER_CHARS,
+    SHORT_SENDER_CHARS,
+    AuditLine,
+)
+from macp_auth.entrypoints.http import errors
+from tests.docs.pages import blocks, plain, read, rows, section
+from tests.docs.terminal import Terminal, assert_as_shown, steps
+from tests.support.service import clean_environment
+
+PAGE = read("docs/audit.md")
+TOKEN = "head.payload.signature"
+
+
+def record(time: str, sender: str | None, *, kid: str | None = "key-2026-11", **of: Any) -> dict[str, Any]:
+    fields = dict.fromkeys(AuditLine.__struct_fields__)
+    told: dict[str, Any] = {
+        "time": time,
+        "event": "minted",
+        "sender": sender,
+        "kid": kid,
+        "status": 200,
+        "cut": [],
+    }
+    return {**fields, **told, **of}
+
+
+AUDIT_LOG = [
+    record("2026-11-21T23:59:59.999Z", "agent://before", exp=1795305899),
+    record("2026-11-22T09:15:00.250Z", "agent://risk", exp=1795339200),
+    {"event": "signing key", "kid": "key-2026-11", "level": "info"},
+    record("2026-11-22T10:00:02.700Z", "agent://pricing", exp=1795341902),
+    record("2026-11-22T11:00:00.000Z", "agent://other-key", kid="key-2026-10", exp=1795345500),
+    record(
+        "2026-11-22T12:00:00.000Z", "agent://refused", kid=None,
+        event="refused", reason="invalid-ttl", caller="192.0.2.7",
+    ),
+    record(
+        "2026-11-22T22:48:44.031Z", "agent://risk", exp=1795388324,
+        token_sha256=hashlib.sha256(TOKEN.encode()).hexdigest(),
+    ),
+    record("2026-11-23T00:00:00.001Z", "agent://after", exp=1795392300),
+]  # fmt: skip
+
+needs_jq = pytest.mark.skipif(not all(map(shutil.which, ("jq", "sha256sum"))), reason="install jq")
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    """A shell beside an audit log."""
+    (tmp_path / "audit.log").write_text("".join(json.dumps(entry) + "\n" for entry in AUDIT_LOG))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    running = Terminal(tmp_path, clean_environment({"TOKEN": TOKEN, "PATH": path}))
+    yield running
+    running.close()
+
+
+def answer(terminal: Terminal, part: str) -> str:
+    """What the one command of the page that has ``part`` prints."""
+    [command] = [block.text for block in blocks(PAGE) if block.language == "sh" and part in block.text]
+    return terminal.run(command)
+
+
+def test_the_report_answers_as_shown(terminal: Terminal) -> None:
+    """Who got what from a key, between two moments."""
+    [(command, shown)] = [(command, shown) for command, shown in steps(PAGE) if "audit report" in command]
+    assert shown
+    output = terminal.run(command)
+    assert_as_shown(shown, output)
+    assert re.findall(r"agent://\S+", output) == ["agent://risk", "agent://pricing"]
+
+
+@needs_jq
+def test_jq_answers_the_same(terminal: Terminal) -> None:
+    """Without a command of ours."""
+    counts = [tuple(line.split()) for line in answer(terminal, "| .sender'").splitlines()]
+    assert counts == [("1", "agent://pricing"), ("2", "agent://risk")]
+
+
+@needs_jq
+def test_jq_finds_until_when_a_key_s_tokens_live(terminal: Terminal) -> None:
+    """The largest exp of that kid."""
+    assert answer(terminal, "todate").strip() == '"2026-11-23T00:05:00Z"'
+
+
+@needs_jq
+def test_jq_finds_whose_a_token_is(terminal: Terminal) -> None:
+    """By the fingerprint that a shell can make."""
+    found = json.loads(answer(terminal, "--arg sha"))
+    assert (found["sender"], found["time"]) == ("agent://risk", "2026-11-22T22:48:44.031Z")
+
+
+@needs_jq
+def test_jq_counts_refusals(terminal: Terminal) -> None:
+    """By caller and reason."""
+    assert answer(terminal, "@tsv").split() == ["1", "192.0.2.7", "invalid-ttl"]
+
+
+def test_the_table_has_the_fields_of_a_line() -> None:
+    """All of them, in their order, and no other."""
+    documented = [plain(row[0]) for row in rows(section(PAGE, "The fields"))]
+    assert documented == list(AuditLine.__struct_fields__)
+
+
+def test_every_reason_of_a_refusal_is_named() -> None:
+    """Those that the code has, and no other; a signer's are on the API page."""
+    [sentence] = re.findall(r"The words of `reason` are (.*?), and for a signer", PAGE, re.DOTALL)
+    coded = {error.reason for error in InvalidRequest.__subclasses__()} | set(errors.REASONS.values())
+    assert set(re.findall(r"`([a-z-]+)`", sentence)) == coded | {errors.reason_word(KeyError())}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"at most {MAX_LINE_BYTES} bytes",
+        f"over {MAX_SENDER_CHARS} characters",
+        f"cut to {SHORT_SENDER_CHARS} characters",
+        f"up to {1000 * writer.GATHER_SECONDS:.0f} ms",
+        f"up to {writer.MAX_WAITING} lines",
+        writer.TROUBLE,
+        writer.LOST,
+        writer.RECOVERED,
+    ],
+)
+def test_numbers_and_messages_are_the_codes(text: str) -> None:
+    """To the letter."""
+    assert f"{text}" in PAGE.replace("\n", " ")
