@@ -6,8 +6,10 @@ not work. :func:`build_service` runs in every worker process, from what the plan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -26,8 +28,12 @@ from macp_auth.entrypoints.audit.destination import OFF
 from macp_auth.entrypoints.audit.log import AuditLog
 from macp_auth.entrypoints.http.app import Lifespan, create_app
 from macp_auth.entrypoints.http.attempts import Observer
+from macp_auth.entrypoints.http.jwks import jwks_route
 from macp_auth.entrypoints.http.tokens import token_app
 from macp_auth.entrypoints.key_refresh import KeyRefresher
+from macp_auth.entrypoints.metrics.meter import Meter
+from macp_auth.entrypoints.metrics.reporter import Reporter
+from macp_auth.entrypoints.metrics.workers import files_of
 from macp_auth.entrypoints.readiness import Readiness
 from macp_auth.entrypoints.settings import (
     PREFIX,
@@ -58,7 +64,7 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
         ConfigurationError: it can't work; the text names the variable.
     """
     settings = read_settings(Settings, PREFIX, environ)
-    _ = settings.ttl, settings.rotation  # checked here, before anything listens
+    _ = settings.ttl, settings.rotation, settings.metrics_address  # checked here, before anything listens
     name = _selected(settings, environ)
     try:
         plugin = load_signer_plugin(name)
@@ -97,10 +103,24 @@ def open_signer(plan: ServicePlan) -> Signer:
     return host(opening, plan.signer)
 
 
-def build_service(plan: ServicePlan) -> ASGIApp:
-    """Return the application, with a signer of its own that it opens and closes."""
+def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
+    """Return the application, with a signer of its own that it opens and closes.
+
+    Args:
+        plan: what to build.
+        metrics: the directory where this process counts; None, it does not.
+    """
     settings = plan.settings
-    keys = KeyRing(open_signer(plan), settings.rotation.timing)
+    signer = open_signer(plan)
+    observers: list[Observer] = []
+    jwks_answered: Callable[[int], None] = _ignore
+    if metrics is not None:
+        counts, state = files_of(metrics, os.getpid())
+        meter = Meter(counts)
+        signer = meter.timed(signer)
+        observers.append(meter.count_mint)
+        jwks_answered = meter.count_jwks
+    keys = KeyRing(signer, settings.rotation.timing)
     minter = Minter(
         issuer=settings.issuer,
         audience=settings.audience,
@@ -110,16 +130,20 @@ def build_service(plan: ServicePlan) -> ASGIApp:
     )
     refresher = KeyRefresher(keys, settings.key_refresh_seconds, source=plan.signer)
     readiness = Readiness(keys, refresher)
-    observers: list[Observer] = []
     lifespan: list[Lifespan] = [refresher.lifespan, readiness.lifespan]
     if settings.audit_log != OFF:
         audit = AuditLog(settings.audit_log)
         observers.append(audit.record)
         lifespan.insert(0, audit.lifespan)
+    if metrics is not None:
+        lifespan.append(Reporter(state, keys, refresher, readiness, signer).lifespan)
     return create_app(
         token_app(minter, observers),
-        keys,
+        jwks_route(keys, settings.jwks_max_age_seconds, jwks_answered),
         readiness,
-        jwks_max_age=settings.jwks_max_age_seconds,
-        lifespan=lifespan,
+        lifespan,
     )
+
+
+def _ignore(_status: int) -> None:
+    """Count nothing."""

@@ -14,7 +14,11 @@ import os
 import signal
 import socket
 import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -25,6 +29,8 @@ from uvicorn.supervisors.multiprocess import Multiprocess
 
 from macp_auth.entrypoints.bootstrap import ServicePlan, build_service
 from macp_auth.entrypoints.logs import configure_logs
+from macp_auth.entrypoints.metrics.directory import shared_directory
+from macp_auth.entrypoints.metrics.workers import Workers
 from macp_auth.entrypoints.protocol import StrictHTTPProtocol
 from macp_auth.entrypoints.settings import ConfigurationError, Settings
 
@@ -35,12 +41,31 @@ SHUTDOWN_SECONDS = 8
 """The most that a stop may take; more than protocol.DRAIN_RECEIVE_SECONDS, less than 10."""
 
 
-def serve(plan: ServicePlan, listener: socket.socket) -> int:
-    """Serve on ``listener`` until told to stop; return the exit status."""
+def serve(plan: ServicePlan, listener: socket.socket, metrics: socket.socket | None = None) -> int:
+    """Serve on ``listener``, and metrics on the other, until told to stop; return the exit status.
+
+    Raises:
+        ConfigurationError: there is no place for what the workers count.
+    """
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, _exit_cleanly)
-    config = uvicorn.Config(
-        partial(_worker_app, plan),
+    with nullcontext() if metrics is None else shared_directory() as directory:
+        config = _configuration(plan, directory)
+        if plan.settings.workers == 1:
+            with _serving_metrics(plan, metrics, directory, pids=lambda: [os.getpid()], restarts=lambda: 0):
+                uvicorn.Server(config).run([listener])
+            return 0
+        logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # here it says which worker died
+        supervisor = _Supervisor(config, [listener])
+        with _serving_metrics(plan, metrics, directory, supervisor.pids, supervisor.restarts):
+            supervisor.run()
+        failed = any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes)
+        return STARTUP_FAILURE if failed else 0
+
+
+def _configuration(plan: ServicePlan, metrics: Path | None) -> uvicorn.Config:
+    return uvicorn.Config(
+        partial(_worker_app, plan, metrics),
         factory=True,
         http=StrictHTTPProtocol,
         loop="uvloop",
@@ -54,14 +79,29 @@ def serve(plan: ServicePlan, listener: socket.socket) -> int:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    if plan.settings.workers == 1:
-        uvicorn.Server(config).run([listener])
-        return 0
-    logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # here it says which worker died
-    supervisor = _Supervisor(config, [listener])
-    supervisor.run()
-    failed = any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes)
-    return STARTUP_FAILURE if failed else 0
+
+
+def _serving_metrics(
+    plan: ServicePlan,
+    listener: socket.socket | None,
+    directory: Path | None,
+    pids: Callable[[], Sequence[int]],
+    restarts: Callable[[], int],
+) -> AbstractContextManager[None]:
+    if listener is None or directory is None:
+        return nullcontext()
+    # Here, because it brings prometheus-client: 14 MiB, which only who wants metrics should pay.
+    from macp_auth.entrypoints.metrics.endpoint import metrics_app, serving  # noqa: PLC0415
+    from macp_auth.entrypoints.metrics.exposition import ServiceCollector, Subject  # noqa: PLC0415
+
+    subject = Subject(
+        signer=plan.signer,
+        workers=plan.settings.workers,
+        refresh_seconds=plan.settings.key_refresh_seconds,
+        started_at=time.time(),
+        restarts=restarts,
+    )
+    return serving(listener, metrics_app(ServiceCollector(subject, Workers(directory, pids))))
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -70,17 +110,30 @@ def listen(settings: Settings) -> socket.socket:
     Raises:
         ConfigurationError: the address can't be listened on.
     """
-    host, port = settings.host, settings.port
+    return _listen(settings.host, settings.port, "MACP_AUTH_HOST", "PORT (--port) or MACP_AUTH_HOST (--host)")
+
+
+def listen_for_metrics(settings: Settings) -> socket.socket | None:
+    """Return the socket of the metrics, bound and listening; None if they are off.
+
+    Raises:
+        ConfigurationError: the address can't be listened on.
+    """
+    if (address := settings.metrics_address) is None:
+        return None
+    return _listen(*address, "MACP_AUTH_METRICS_HOST", "MACP_AUTH_METRICS_PORT or MACP_AUTH_METRICS_HOST")
+
+
+def _listen(host: str, port: int, host_variable: str, mend: str) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         return socket.create_server(address[:2], family=family, backlog=2048, reuse_port=False)
     except (OSError, UnicodeError) as error:
-        reason = _reason(error)
         raise ConfigurationError(
-            f"can't listen on port {port} of MACP_AUTH_HOST: {reason}. "
-            "Stop what listens there, or set PORT (--port) or MACP_AUTH_HOST (--host)"
+            f"can't listen on port {port} of {host_variable}: {_reason(error)}. "
+            f"Stop what listens there, or set {mend}"
         ) from error
 
 
@@ -100,6 +153,8 @@ def _exit_cleanly(_signum: int, _frame: FrameType | None) -> NoReturn:
 class _Supervisor(Multiprocess):
     """Starts the workers, and again when they die."""
 
+    _restarts = 0
+
     def init_processes(self) -> None:
         """Start all with SIGINT ignored, until uvicorn handles it there.
 
@@ -111,14 +166,28 @@ class _Supervisor(Multiprocess):
         finally:
             signal.signal(signal.SIGINT, handler)
 
+    def keep_subprocess_alive(self) -> None:
+        """Replace those that died, and count them."""
+        before = [*self.processes]
+        super().keep_subprocess_alive()
+        self._restarts += sum(old is not new for old, new in zip(before, self.processes, strict=True))
 
-def _worker_app(plan: ServicePlan) -> ASGIApp:
+    def pids(self) -> list[int]:
+        """Return the workers' process ids; one that takes another's place stands in its place."""
+        return [process.pid for process in self.processes if process.pid is not None]
+
+    def restarts(self) -> int:
+        """Return how many workers died and were replaced."""
+        return self._restarts
+
+
+def _worker_app(plan: ServicePlan, metrics: Path | None) -> ASGIApp:
     """Build the application; in a worker process, also what the parent process has set up for itself."""
     if (parent := multiprocessing.parent_process()) is not None:
         configure_logs()
         watch = partial(_stop_when_orphaned, parent.sentinel)
         threading.Thread(target=watch, daemon=True, name="parent-watch").start()
-    return build_service(plan)
+    return build_service(plan, metrics)
 
 
 def _stop_when_orphaned(parent_sentinel: int) -> None:

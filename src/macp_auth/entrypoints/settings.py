@@ -23,6 +23,7 @@ from macp_auth.domain.ttl import TTLPolicy
 PREFIX = "MACP_AUTH_"
 _YEAR = 365 * 24 * 3600
 _DEFAULT_TTL = 300
+_MAX_PORT = 65535
 
 Text = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"\S")]
 SettingsT = TypeVar("SettingsT", bound=Struct)
@@ -56,6 +57,20 @@ class Settings(Struct, frozen=True, kw_only=True):
             extra={"expects": "a whole number from 1 to 256"},
         ),
     ] = 1
+    metrics_port: Annotated[
+        int | None,
+        Meta(
+            description="Port to serve /metrics on. Unset: no metrics.",
+            extra={"expects": "a port from 1 to 65535"},
+        ),
+    ] = None
+    metrics_host: Annotated[
+        Text | None,
+        Meta(
+            description="Address to serve /metrics on. Unset: MACP_AUTH_HOST's.",
+            extra={"expects": "an IP address or a host name"},
+        ),
+    ] = None
     issuer: Annotated[
         Text, Meta(description="The `iss` claim.", extra={"expects": "a name of 1 to 1024 characters"})
     ] = "macp-auth-service"
@@ -168,6 +183,19 @@ class Settings(Struct, frozen=True, kw_only=True):
             extra={"expects": "the name of a signer"},
         ),
     ] = None
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """The host and the port to serve metrics on; None if they are off.
+
+        Raises:
+            ConfigurationError: it is no port.
+        """
+        if self.metrics_port is None:
+            return None
+        if not 1 <= self.metrics_port <= _MAX_PORT:
+            raise ConfigurationError(f"MACP_AUTH_METRICS_PORT must be a port from 1 to {_MAX_PORT}")
+        return self.metrics_host or self.host, self.metrics_port
 
     @property
     def ttl(self) -> TTLPolicy:

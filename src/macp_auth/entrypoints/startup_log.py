@@ -21,6 +21,8 @@ def log_startup(plan: ServicePlan) -> None:
     _log.info("listening", host=settings.host, port=settings.port, workers=settings.workers)
     _log.info("identity", issuer=settings.issuer, audience=settings.audience)
     _log.info("verification keys", jwks_url=base + jwks.PATH)
+    if (metrics := settings.metrics_address) is not None:
+        _log.info("metrics", host=metrics[0], port=metrics[1])
     _log.info("minting", mint_url=f"POST {base}{tokens.PATH}")
     if plan.signer == "ephemeral":
         _log.warning(

@@ -34,8 +34,9 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
         plan = bootstrap.plan_service({**os.environ, **overrides})
         check_destination(plan.settings.audit_log)
         with server.listen(plan.settings) as listener:
+            metrics = server.listen_for_metrics(plan.settings)
             log_startup(plan)
-            sys.exit(server.serve(plan, listener))
+            sys.exit(server.serve(plan, listener, metrics))
     except ConfigurationError as error:
         structlog.get_logger().critical("can't start", error=str(error))
         sys.exit(2)

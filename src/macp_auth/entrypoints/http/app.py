@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from litestar import Litestar
+from litestar.handlers import ASGIRouteHandler
 from litestar.types import ASGIApp
 
-from macp_auth.domain.keyring import KeyRing
 from macp_auth.entrypoints.http import health, jwks, ready, tokens
 from macp_auth.entrypoints.http.errors import error_response
 from macp_auth.entrypoints.http.request_ids import identified
@@ -25,19 +25,18 @@ Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 
 def create_app(
-    mint: ASGIApp, keys: KeyRing, readiness: Readiness, *, jwks_max_age: int, lifespan: Sequence[Lifespan]
+    mint: ASGIApp, publish: ASGIRouteHandler, readiness: Readiness, lifespan: Sequence[Lifespan]
 ) -> ASGIApp:
     """Return the application.
 
     Args:
         mint: what answers ``POST /tokens``; its errors are answered here.
-        keys: what is published.
+        publish: what answers with the keys.
         readiness: what ``/readyz`` answers.
-        jwks_max_age: how long the published keys may be cached, in seconds.
         lifespan: each wraps the next, and all the time in which the application serves.
     """
     app = Litestar(
-        [jwks.jwks_route(keys, jwks_max_age), health.health_route, ready.ready_route(readiness)],
+        [publish, health.health_route, ready.ready_route(readiness)],
         lifespan=[*lifespan],
         exception_handlers={Exception: error_response},
         openapi_config=None,

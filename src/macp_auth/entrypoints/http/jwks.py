@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
@@ -14,8 +14,14 @@ from macp_auth.entrypoints.http.responses import send_json
 PATH = "/.well-known/jwks.json"
 
 
-def jwks_route(keys: KeyRing, max_age: int) -> ASGIRouteHandler:
-    """Return the route that publishes the keys, to be cached for ``max_age`` seconds."""
+def jwks_route(keys: KeyRing, max_age: int, answered: Callable[[int], None]) -> ASGIRouteHandler:
+    """Return the route that publishes the keys.
+
+    Args:
+        keys: the keys.
+        max_age: how long they may be cached, in seconds.
+        answered: told the status of each answer; must return at once.
+    """
     cache_control = f"public, max-age={max_age}".encode()
 
     @asgi(PATH, copy_scope=False)
@@ -23,9 +29,11 @@ def jwks_route(keys: KeyRing, max_age: int) -> ASGIRouteHandler:
         published = keys.keys
         headers = [(b"cache-control", cache_control), (b"etag", published.etag.encode())]
         if _matches(scope["headers"], published.etag.encode()):
+            answered(304)
             await send({"type": "http.response.start", "status": 304, "headers": headers})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         else:
+            answered(200)
             await send_json(send, published.jwks, headers)
 
     return jwks

@@ -1,0 +1,60 @@
+"""Numbers in a file that is mapped into memory: they outlive the process that counts."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from struct import Struct
+
+import msgspec
+
+Name = tuple[str, ...]
+
+_CELL = Struct("d248s")  # the number, and its name as a JSON array, filled up with zeros
+_CELLS = 256
+_DOUBLES = _CELL.size // 8
+_names = msgspec.json.Decoder(Name)
+
+
+class Cells:
+    """The numbers of one process.
+
+    Args:
+        path: the file. One that is there, of a process that had the same id, is counted on in.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with path.open("a+b") as file:
+            # All of it now: where memory runs out, a write into a hole would kill the process.
+            os.posix_fallocate(file.fileno(), 0, _CELL.size * _CELLS)
+            self._map = mmap.mmap(file.fileno(), 0)
+        self.numbers = memoryview(self._map).cast("d")
+        """``numbers[cell] += 1`` counts."""
+        self._cells = {name: place * _DOUBLES for place, name in enumerate(read_cells(path))}
+
+    def cell(self, *name: str) -> int:
+        """Return the cell called ``name``, and begin it at 0 if it is new.
+
+        Raises:
+            OverflowError: there is no room for another, or for so long a name.
+        """
+        if (cell := self._cells.get(name)) is None:
+            cell = len(self._cells) * _DOUBLES
+            encoded = msgspec.json.encode(name)
+            if len(encoded) > _CELL.size - 8 or cell >= _CELLS * _DOUBLES:
+                raise OverflowError("no room for a number")
+            _CELL.pack_into(self._map, cell * 8, 0.0, encoded)
+            self._cells[name] = cell
+        return cell
+
+
+def read_cells(path: Path) -> Mapping[Name, float]:
+    """Return the numbers in ``path`` by their names, in the order in which they were begun."""
+    numbers: dict[Name, float] = {}
+    for number, encoded in _CELL.iter_unpack(path.read_bytes()):
+        if not (name := encoded.rstrip(b"\0")):
+            break
+        numbers[_names.decode(name)] = number
+    return numbers
