@@ -147,6 +147,8 @@ def test_a_procedure_does_what_the_page_shows(procedure: str, place: Place, read
     signer = {"MACP_AUTH_SIGNER": "jwk-file", "MACP_AUTH_SIGNING_KEYS_FILE": str(place.file)}
     with Service(place.directory, {**place.policy, **signer}) as service:
         (place.directory / "service.log").symlink_to(service.log_path)
+        (place.directory / "audit.log").symlink_to(service.audit_path)
+        service.mint(sender="agent://risk")
         WHILE_IT_RUNS.get(procedure, _as_usual)(place)
         for written, shown in steps(section(RUNBOOK, procedure)):
             _take(reader, written.replace("localhost:3200", f"localhost:{service.port}"), shown)

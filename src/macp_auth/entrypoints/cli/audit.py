@@ -72,13 +72,12 @@ def _print_json(answer: Report) -> None:
 
 
 def _print_table(answer: Report) -> None:
-    from macp_auth.entrypoints.times import from_now  # noqa: PLC0415
+    from macp_auth.entrypoints.times import utc  # noqa: PLC0415
 
-    now = time.time()
     for identity in answer.identities:
         tokens = "1 token" if identity.tokens == 1 else f"{identity.tokens} tokens"
         click.echo(f"{identity.sender}  {tokens}")
         click.echo(f"    minted {identity.first} to {identity.last}")
-        click.echo(f"    expire by {from_now(identity.exp, now)}")
+        click.echo(f"    good until {utc(identity.exp)}")
     total = sum(identity.tokens for identity in answer.identities)
     click.echo(f"Identities: {len(answer.identities)}. Tokens: {total}.")
