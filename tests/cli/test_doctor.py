@@ -22,6 +22,7 @@ from macp_auth.domain.policy import MACP_RUNTIME, VERIFIERS, RotationPolicy, Ver
 from macp_auth.entrypoints import doctor
 from macp_auth.entrypoints.doctor import Check, Expected
 from tests.support.service import clean_environment
+from tests.support.tls import make_certificates
 
 
 def run(env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
@@ -85,6 +86,18 @@ def test_warnings_fail_only_where_that_is_asked_for(good: dict[str, str]) -> Non
     strict = run(misspelt, "--strict")
     assert strict.returncode == 1
     assert "WARN  variables          MACP_AUTH_ISUER is set, but nothing reads it" in strict.stdout
+
+
+def test_client_certificates_answer_for_an_open_port(good: dict[str, str], tmp_path: Path) -> None:
+    """Whoever can reach the port can get a token only with a certificate."""
+    made = make_certificates(tmp_path)
+    tls = {
+        "MACP_AUTH_HOST": "0.0.0.0",
+        "MACP_AUTH_TLS_CERT_FILE": str(made.certificate),
+        "MACP_AUTH_TLS_KEY_FILE": str(made.key),
+        "MACP_AUTH_TLS_CLIENT_CA_FILE": str(made.ca),
+    }
+    assert "and a token needs a client certificate" in run({**good, **tls}, "--strict").stdout
 
 
 def test_json(good: dict[str, str]) -> None:

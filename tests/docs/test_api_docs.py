@@ -18,7 +18,7 @@ from macp_auth.domain.keyring import MAX_TOKEN_BYTES
 from macp_auth.domain.keys import Algorithm
 from macp_auth.domain.minting import TokenRequest
 from macp_auth.domain.scopes import KNOWN_SCOPES
-from macp_auth.entrypoints import protocol, server
+from macp_auth.entrypoints import event_loop, protocol, server
 from macp_auth.entrypoints.http import health, jwks, ready, tokens
 from macp_auth.entrypoints.http.body import MAX_BODY_BYTES
 from macp_auth.entrypoints.http.token_request import MAX_DEPTH
@@ -145,6 +145,7 @@ PROVOCATIONS = [
 ]
 NOT_PROVOKED = {
     "sender is not one that this service may mint for",  # needs a pattern
+    "a client certificate is required",  # needs TLS
     "the request was cut off",  # nobody is left to read it
     "the request did not arrive in time",  # takes 10 s
     "the request is too large",  # takes a body without end, which is answered for its own length first
@@ -242,6 +243,7 @@ def test_times_of_readiness_are_documented() -> None:
         ("number of headers", protocol.MAX_HEADERS),
         ("time for a request to arrive whole, from its first byte", protocol.RECEIVE_SECONDS),
         ("time for a new connection to send something", protocol.RECEIVE_SECONDS),
+        ("time for a TLS handshake", event_loop.HANDSHAKE_SECONDS),
         ("idle connection between two requests", server.KEEP_ALIVE_SECONDS),
     ],
 )
@@ -254,4 +256,4 @@ def test_limits_are_documented(what: str, limit: float) -> None:
 
 def test_every_limit_in_the_table_is_checked() -> None:
     """No number stands in the table of limits that the test above does not compare."""
-    assert len(rows(section(API, "Limits"))) == 8
+    assert len(rows(section(API, "Limits"))) == 9

@@ -138,7 +138,10 @@ def test_the_key_is_in_no_environment_command_line_or_file(
         environment = process.environ()
         assert environment == parent.environ()
         assert not re.search(r'BEGIN|PRIVATE|"d"', str(environment))
-        assert {opened.path for opened in process.open_files()} <= {str(service.log_path), str(service.audit_path)}
+        assert {opened.path for opened in process.open_files()} <= {
+            str(service.log_path),
+            str(service.audit_path),
+        }
     for worker in workers_of(service):
         command = " ".join(worker.cmdline())
         assert re.search(r"spawn_main\(tracker_fd=\d+, pipe_handle=\d+\) --multiprocessing-fork$", command)

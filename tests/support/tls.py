@@ -1,4 +1,4 @@
-"""A certificate authority of a test's own, and a server's certificate from it."""
+"""Certificate authorities of a test's own, and certificates from them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,25 @@ from msgspec import Struct
 _DAY = dt.timedelta(days=1)
 
 
+class Pair(Struct, frozen=True):
+    """PEM files: a certificate, and its private key."""
+
+    certificate: Path
+    key: Path
+
+    @property
+    def serial(self) -> int:
+        return x509.load_pem_x509_certificate(self.certificate.read_bytes()).serial_number
+
+    def replace(self, other: Pair) -> None:
+        """Put the content of ``other`` into these files, as a careful administrator does: by renaming."""
+        for mine, theirs in ((self.certificate, other.certificate), (self.key, other.key)):
+            fresh = mine.with_suffix(".new")
+            fresh.touch(mode=0o600)
+            fresh.write_bytes(theirs.read_bytes())
+            fresh.replace(mine)
+
+
 class Certificates(Struct, frozen=True):
     """PEM files: of the authority, and of a server on loopback."""
 
@@ -23,40 +42,58 @@ class Certificates(Struct, frozen=True):
     key: Path
 
 
+class Authority:
+    """An authority, whose certificate is in a file."""
+
+    def __init__(self, directory: Path, name: str = "ca") -> None:
+        self._directory = directory
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} of the tests")])
+        certificate = (
+            _certificate(self._name, self._key.public_key(), self._name)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_CA_USAGE, critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.path = directory / f"{name}.pem"
+        self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+    def issue(self, name: str, common_name: str = "localhost") -> Pair:
+        """Make a certificate for 127.0.0.1 and localhost, or for a client on them."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+        certificate = (
+            _certificate(subject, key.public_key(), self._name)
+            .add_extension(
+                x509.SubjectAlternativeName(
+                    [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+                ),
+                critical=False,
+            )
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
+            .sign(self._key, hashes.SHA256())
+        )
+        pair = Pair(self._directory / f"{name}.pem", self._directory / f"{name}.key")
+        pair.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        pair.key.touch(mode=0o600)
+        pair.key.write_bytes(private_pem(key))
+        return pair
+
+
 def make_certificates(directory: Path) -> Certificates:
     """Make an authority, and with it a certificate for 127.0.0.1 and localhost."""
-    ca_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an authority of the tests")])
-    server_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    ca = (
-        _certificate(ca_name, ca_key.public_key(), ca_name)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_CA_USAGE, critical=True)
-        .sign(ca_key, hashes.SHA256())
+    authority = Authority(directory)
+    server = authority.issue("server")
+    return Certificates(authority.path, server.certificate, server.key)
+
+
+def private_pem(key: ec.EllipticCurvePrivateKey, password: bytes | None = None) -> bytes:
+    protection = (
+        serialization.NoEncryption() if password is None else serialization.BestAvailableEncryption(password)
     )
-    server = (
-        _certificate(server_name, server_key.public_key(), ca_name)
-        .add_extension(
-            x509.SubjectAlternativeName(
-                [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-            ),
-            critical=False,
-        )
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
-        )
-        .sign(ca_key, hashes.SHA256())
-    )
-    made = Certificates(directory / "ca.pem", directory / "server.pem", directory / "server.key")
-    made.ca.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
-    made.certificate.write_bytes(server.public_bytes(serialization.Encoding.PEM))
-    made.key.touch(mode=0o600)
-    made.key.write_bytes(
-        server_key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return made
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
 
 
 _CA_USAGE = x509.KeyUsage(

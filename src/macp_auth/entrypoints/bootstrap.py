@@ -28,8 +28,9 @@ from macp_auth.entrypoints.audit.destination import OFF
 from macp_auth.entrypoints.audit.log import AuditLog
 from macp_auth.entrypoints.http.app import Lifespan, create_app
 from macp_auth.entrypoints.http.attempts import Observer
+from macp_auth.entrypoints.http.client_certificates import require_client_certificate
 from macp_auth.entrypoints.http.jwks import jwks_route
-from macp_auth.entrypoints.http.tokens import token_app
+from macp_auth.entrypoints.http.tokens import CallerCheck, anybody, token_app
 from macp_auth.entrypoints.key_refresh import KeyRefresher
 from macp_auth.entrypoints.metrics.meter import Meter
 from macp_auth.entrypoints.metrics.reporter import Reporter
@@ -44,6 +45,7 @@ from macp_auth.entrypoints.settings import (
     variables,
 )
 from macp_auth.entrypoints.signer_settings import read_signer_settings
+from macp_auth.entrypoints.tls_files import load_tls
 
 
 class ServicePlan(msgspec.Struct, frozen=True):
@@ -65,6 +67,8 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
     """
     settings = read_settings(Settings, PREFIX, environ)
     _ = settings.ttl, settings.rotation, settings.metrics_address  # checked here, before anything listens
+    if settings.tls is not None:
+        load_tls(settings.tls)  # likewise; each worker loads its own
     name = _selected(settings, environ)
     try:
         plugin = load_signer_plugin(name)
@@ -103,6 +107,11 @@ def open_signer(plan: ServicePlan) -> Signer:
     return host(opening, plan.signer)
 
 
+def _caller_check(settings: Settings) -> CallerCheck:
+    needs_certificate = settings.tls is not None and settings.tls.client_ca is not None
+    return require_client_certificate if needs_certificate else anybody
+
+
 def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
     """Return the application, with a signer of its own that it opens and closes.
 
@@ -138,7 +147,7 @@ def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
     if metrics is not None:
         lifespan.append(Reporter(state, keys, refresher, readiness, signer).lifespan)
     return create_app(
-        token_app(minter, observers),
+        token_app(minter, observers, check_caller=_caller_check(settings)),
         jwks_route(keys, settings.jwks_max_age_seconds, jwks_answered),
         readiness,
         lifespan,

@@ -91,12 +91,14 @@ def _exposure(settings: Settings) -> Finding:
     where = f"the service listens on {settings.host} port {settings.port}"
     if _is_loopback(settings.host):
         return ok(Check.EXPOSURE, f"{where}, for this machine only")
+    if settings.tls_client_ca_file is not None:
+        return ok(Check.EXPOSURE, f"{where}, and a token needs a client certificate")
     if settings.sender_pattern is not None:
         return ok(Check.EXPOSURE, f"{where}, for whoever can reach it, and MACP_AUTH_SENDER_PATTERN is set")
     return warning(
         Check.EXPOSURE,
         f"{where}: whoever can reach it can get a token for any sender",
-        "set MACP_AUTH_SENDER_PATTERN, and let only orchestrators reach it (SECURITY.md)",
+        "set MACP_AUTH_SENDER_PATTERN or MACP_AUTH_TLS_CLIENT_CA_FILE (SECURITY.md)",
     )
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import http
 import re
+import ssl
 import sys
 from collections.abc import Collection
 from typing import Any, cast
@@ -49,6 +50,7 @@ LINGER_SECONDS = 2.0
 """How long a refused client may take to read its answer and go."""
 
 
+_STOPPING = "macp_auth.stopping"  # a key of the state that uvicorn gives to every connection
 _HOST = re.compile(rb"[\w.~!$&'()*+,;=%\[\]:-]*")  # RFC 3986, section 3.2: reg-name, IP-literal and port
 
 
@@ -75,6 +77,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self._refused = False
         self._draining = False
         self._lingering = False
+        self._tls: dict[object, object] | None = None  # as ASGI's TLS extension has it
 
     # ruff: noqa: D102 - the methods of asyncio.Protocol and of the parser are documented there
     # --- asyncio ------------------------------------------------------------------------------
@@ -83,7 +86,15 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self._gathering = GatheringTransport(transport, self.loop)
         super().connection_made(cast(asyncio.Transport, self._gathering))
         self.flow = _OneByOne(transport, self.pipeline)
-        self._arm(RECEIVE_SECONDS)
+        if (tls := transport.get_extra_info("ssl_object")) is not None:
+            certificate = tls.getpeercert(binary_form=True)
+            self._tls = {
+                "client_cert_chain": [] if certificate is None else [ssl.DER_cert_to_PEM_cert(certificate)]
+            }
+        if _STOPPING in self.app_state:  # a handshake that ended after the stop began
+            self.shutdown()
+        else:
+            self._arm(RECEIVE_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
@@ -94,7 +105,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         self._gathering.flush()  # what this returns may close the real transport
-        if self._receiving or self._idle():
+        if self._receiving or self._idle() or self._tls is not None:  # there is no half of a TLS connection
             return None
         self._make_last()  # the client has said all, and still listens
         return True
@@ -131,6 +142,8 @@ class StrictHTTPProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        if self._tls is not None:
+            self.scope["extensions"] = {"tls": self._tls}
         if not self._receiving:
             self._disarm()  # what runs is for the silence before
         self._receiving = self._in_headers = True
@@ -282,6 +295,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Let the request on this connection, or one on its way, be the last. Called by the server."""
         self._draining = True
+        self.app_state[_STOPPING] = True
         if self.flow.write_paused:
             self._arm_write(DRAIN_RECEIVE_SECONDS)
         if self._lingering:
@@ -312,6 +326,9 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self._abandon_cycles()
         self.flow.resume_reading()  # unread bytes would turn the close into a reset
         self._unset_keepalive_if_required()
+        if self._tls is not None:
+            self.transport.close()  # which lingers by itself; see event_loop.CLOSE_SECONDS
+            return
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._arm(LINGER_SECONDS)

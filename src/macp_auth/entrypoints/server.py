@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -28,11 +28,13 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess
 
 from macp_auth.entrypoints.bootstrap import ServicePlan, build_service
+from macp_auth.entrypoints.event_loop import EventLoop
 from macp_auth.entrypoints.logs import configure_logs
 from macp_auth.entrypoints.metrics.directory import shared_directory
 from macp_auth.entrypoints.metrics.workers import Workers
 from macp_auth.entrypoints.protocol import StrictHTTPProtocol
-from macp_auth.entrypoints.settings import ConfigurationError, Settings
+from macp_auth.entrypoints.settings import ConfigurationError, Settings, TLSFiles
+from macp_auth.entrypoints.tls_reload import ReloadingContext
 
 KEEP_ALIVE_SECONDS = 65
 """Longer than the 60 s after which the usual load balancers drop an idle connection: they, not we,
@@ -68,7 +70,7 @@ def _configuration(plan: ServicePlan, metrics: Path | None) -> uvicorn.Config:
         partial(_worker_app, plan, metrics),
         factory=True,
         http=StrictHTTPProtocol,
-        loop="uvloop",
+        loop=f"{EventLoop.__module__}:{EventLoop.__qualname__}",
         ws="none",
         lifespan="on",
         workers=plan.settings.workers,
@@ -78,6 +80,7 @@ def _configuration(plan: ServicePlan, metrics: Path | None) -> uvicorn.Config:
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        ssl_context_factory=None if plan.settings.tls is None else partial(_tls_context, plan.settings.tls),
     )
 
 
@@ -182,12 +185,25 @@ class _Supervisor(Multiprocess):
 
 
 def _worker_app(plan: ServicePlan, metrics: Path | None) -> ASGIApp:
-    """Build the application; in a worker process, also what the parent process has set up for itself."""
+    _set_up_worker()
+    return build_service(plan, metrics)
+
+
+def _tls_context(files: TLSFiles, *_: object) -> ReloadingContext:
+    _set_up_worker()  # uvicorn asks for this before the application
+    context = ReloadingContext(files)
+    context.look()
+    threading.Thread(target=context.look_for_ever, daemon=True, name="tls-files").start()
+    return context
+
+
+@cache
+def _set_up_worker() -> None:
+    """Set up, in a worker process, what the parent process has set up for itself."""
     if (parent := multiprocessing.parent_process()) is not None:
         configure_logs()
         watch = partial(_stop_when_orphaned, parent.sentinel)
         threading.Thread(target=watch, daemon=True, name="parent-watch").start()
-    return build_service(plan, metrics)
 
 
 def _stop_when_orphaned(parent_sentinel: int) -> None:

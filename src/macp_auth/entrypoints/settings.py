@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -31,6 +32,16 @@ SettingsT = TypeVar("SettingsT", bound=Struct)
 
 class ConfigurationError(MACPAuthError):
     """The service can't start as it is configured; the text names the variable and the mend."""
+
+
+class TLSFiles(Struct, frozen=True):
+    """The PEM files with which the service speaks TLS."""
+
+    certificate: Path
+    """The server's certificate, and after it those that lead to its authority."""
+    key: Path
+    client_ca: Path | None
+    """The authorities that may vouch for clients; None if clients need no certificate."""
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -69,6 +80,27 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(
             description="Address to serve /metrics on. Unset: MACP_AUTH_HOST's.",
             extra={"expects": "an IP address or a host name"},
+        ),
+    ] = None
+    tls_cert_file: Annotated[
+        Text | None,
+        Meta(
+            description="The server's certificate chain. Unset: plain HTTP.",
+            extra={"expects": "the path of a PEM file of certificates"},
+        ),
+    ] = None
+    tls_key_file: Annotated[
+        Text | None,
+        Meta(
+            description="The private key of that certificate.",
+            extra={"expects": "the path of a PEM file of a private key"},
+        ),
+    ] = None
+    tls_client_ca_file: Annotated[
+        Text | None,
+        Meta(
+            description="Who vouches for the callers that may mint. Unset: callers need no certificate.",
+            extra={"expects": "the path of a PEM file of certificates"},
         ),
     ] = None
     issuer: Annotated[
@@ -215,6 +247,23 @@ class Settings(Struct, frozen=True, kw_only=True):
                 "raise the maximum or lower the default"
             )
         return TTLPolicy(default=default, maximum=self.max_ttl_seconds)
+
+    @property
+    def tls(self) -> TLSFiles | None:
+        """The files with which to speak TLS; None for plain HTTP.
+
+        Raises:
+            ConfigurationError: only some of what TLS needs is set.
+        """
+        if self.tls_cert_file is not None and self.tls_key_file is not None:
+            client_ca = None if self.tls_client_ca_file is None else Path(self.tls_client_ca_file)
+            return TLSFiles(Path(self.tls_cert_file), Path(self.tls_key_file), client_ca)
+        if (self.tls_cert_file, self.tls_key_file, self.tls_client_ca_file) != (None, None, None):
+            raise ConfigurationError(
+                "MACP_AUTH_TLS_CERT_FILE and MACP_AUTH_TLS_KEY_FILE must both be set for TLS, "
+                "and for MACP_AUTH_TLS_CLIENT_CA_FILE"
+            )
+        return None
 
     @property
     def rotation(self) -> RotationPolicy:

@@ -17,7 +17,8 @@ def log_startup(plan: ServicePlan) -> None:
     """Log them, once, in the parent process."""
     settings = plan.settings
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    base = f"http://{host}:{settings.port}"
+    scheme = "http" if settings.tls is None else "https"
+    base = f"{scheme}://{host}:{settings.port}"
     _log.info("listening", host=settings.host, port=settings.port, workers=settings.workers)
     _log.info("identity", issuer=settings.issuer, audience=settings.audience)
     _log.info("verification keys", jwks_url=base + jwks.PATH)

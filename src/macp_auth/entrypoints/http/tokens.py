@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -28,13 +28,24 @@ class TokenAnswer(msgspec.Struct, frozen=True):
     """``exp`` minus ``iat`` of the token, always."""
 
 
-def token_app(minter: Minter, observers: Sequence[Observer]) -> ASGIApp:
+CallerCheck = Callable[[Scope], None]
+"""Raises a refusal if this request may get no token, whatever it asks for."""
+
+
+def anybody(_: Scope) -> None:
+    """Let every caller pass."""
+
+
+def token_app(
+    minter: Minter, observers: Sequence[Observer], *, check_caller: CallerCheck = anybody
+) -> ASGIApp:
     """Return the application that mints, and tells ``observers`` of each attempt before it is answered."""
 
     async def mint_token(scope: Scope, receive: Receive, send: Send) -> None:
         began = time.monotonic()
         request: TokenRequest | None = None
         try:
+            check_caller(scope)
             check_headers(scope["headers"])
             request = decode_token_request(await read_body(receive))
             minted = await minter.mint(request, time.time())

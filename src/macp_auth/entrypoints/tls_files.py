@@ -1,0 +1,105 @@
+"""A server's TLS context from its PEM files, or what is wrong with them, by the name of the variable."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import ssl
+import stat
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from msgspec import Struct
+
+from macp_auth.entrypoints.settings import PREFIX, ConfigurationError, TLSFiles
+
+CERTIFICATE, KEY = PREFIX + "TLS_CERT_FILE", PREFIX + "TLS_KEY_FILE"
+CLIENT_CA = PREFIX + "TLS_CLIENT_CA_FILE"
+_MAX_BYTES = 1024 * 1024  # a mistyped path must not be read into memory whole
+_TOO_OPEN = stat.S_IWGRP | stat.S_IRWXO  # as for the file of signing keys
+
+
+class LoadedTLS(Struct, frozen=True):
+    """What the files gave."""
+
+    context: ssl.SSLContext
+    serial: str
+    """The certificate's serial number, in hexadecimal digits."""
+    expires: dt.datetime
+
+
+def load_tls(files: TLSFiles) -> LoadedTLS:
+    """Return a new context for connections that clients make: TLS 1.2 or 1.3, with HTTP/1.1.
+
+    With a client CA, a client may present a certificate, and one that the CA does not vouch for ends
+    the handshake. Who must have presented one is a matter of each route.
+
+    Raises:
+        ConfigurationError: the files can't serve; the text names the variable, never a content.
+    """
+    certificate = _certificates(_read(files.certificate, CERTIFICATE), CERTIFICATE)[0]
+    if _private_key(_read(files.key, KEY, private=True)).public_key() != certificate.public_key():
+        raise ConfigurationError(f"{KEY} is not the key of the first certificate in {CERTIFICATE}")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # each costs a handshake, and OpenSSL 1.1 allows them
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(files.certificate, files.key, password="")  # or it asks the terminal for one
+        if files.client_ca is not None:
+            _ask_for_client_certificates(context, _read(files.client_ca, CLIENT_CA))
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # what only OpenSSL sees, such as a weak key
+        reason = getattr(error, "reason", None) or type(error).__name__
+        raise ConfigurationError(f"{CERTIFICATE} and {KEY} can't be used: OpenSSL says {reason}") from None
+    return LoadedTLS(context, f"{certificate.serial_number:x}", certificate.not_valid_after_utc)
+
+
+def _ask_for_client_certificates(context: ssl.SSLContext, authorities: bytes) -> None:
+    _certificates(authorities, CLIENT_CA)
+    context.load_verify_locations(cadata=authorities.decode("ascii", "replace"))
+    context.verify_mode = ssl.CERT_OPTIONAL
+    # A resumed session would not look at the client's certificate again, which may have expired since.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+
+
+def _read(path: Path, variable: str, *, private: bool = False) -> bytes:
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{variable}: the file can't be read: {error.strerror}") from None
+    if private and mode & _TOO_OPEN:
+        raise ConfigurationError(
+            f"{variable}: the file holds a private key, and its mode {mode:04o} lets others at it; "
+            "chmod 600 it (in a Kubernetes volume: defaultMode: 0440)"
+        )
+    if len(content) > _MAX_BYTES:
+        raise ConfigurationError(f"{variable}: the file is over {_MAX_BYTES} bytes; is it PEM?")
+    return content
+
+
+def _certificates(content: bytes, variable: str) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(content)
+    except ValueError:
+        raise ConfigurationError(f"{variable} must name a PEM file of certificates") from None
+
+
+def _private_key(content: bytes) -> PrivateKeyTypes:
+    try:
+        return load_pem_private_key(content, password=None)
+    except TypeError:
+        raise ConfigurationError(
+            f"{KEY}: the key is encrypted, and nobody is there to give its password; "
+            "decrypt it (openssl pkey), and protect the file by its mode"
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ConfigurationError(f"{KEY} must name a PEM file of a private key") from None

@@ -1,0 +1,77 @@
+"""The TLS context of a listening socket, which follows its files while the service runs.
+
+Files are looked at every :data:`LOOK_SECONDS`, also behind a symbolic link: Kubernetes updates a
+mounted Secret by swapping one. Each change makes a whole new context, so that an authority that
+is gone from the file is gone, and no session of before can be resumed. A connection keeps the
+context that it began with.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import structlog
+
+from macp_auth.entrypoints.settings import ConfigurationError, TLSFiles
+from macp_auth.entrypoints.tls_files import load_tls
+
+LOOK_SECONDS = 2.0
+_log = structlog.get_logger()
+
+_Seen = tuple[tuple[int, int, int] | None, ...]
+
+
+class ReloadingContext(ssl.SSLContext):
+    """Begins each connection with what the files gave when they were last good.
+
+    Until they were good once, it is a context without a certificate, and every handshake fails: a
+    worker that replaces a lost one while the files are broken must not bring down the others.
+    """
+
+    def __new__(cls, _files: TLSFiles) -> Self:
+        """Make a context that would serve nobody."""
+        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+
+    def __init__(self, files: TLSFiles) -> None:
+        self._files = files
+        self._seen: _Seen = ()
+        self._current: ssl.SSLContext | None = None
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """Begin a connection; what uvloop calls, and the only method that it does."""
+        if self._current is None:
+            return super().wrap_bio(*args, **kwargs)
+        return self._current.wrap_bio(*args, **kwargs)
+
+    def look(self) -> None:
+        """Take up the files if they have changed; if they are no good, keep the last good ones and say so."""
+        # Seen before they are read: what changes in between is taken up at the next look.
+        seen = tuple(map(_version, (self._files.certificate, self._files.key, self._files.client_ca)))
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            loaded = load_tls(self._files)
+        except ConfigurationError as error:
+            _log.error("TLS FILES CAN'T BE USED; the last good ones stay", detail=str(error))
+        else:
+            self._current = loaded.context
+            _log.info("TLS certificate", serial=loaded.serial, expires=loaded.expires.isoformat())
+
+    def look_for_ever(self) -> None:
+        """Look again and again. For a thread: a network file system may hang."""
+        while True:
+            self.look()
+            time.sleep(LOOK_SECONDS)
+
+
+def _version(path: Path | None) -> tuple[int, int, int] | None:
+    """Return what differs when a file was written, replaced, or given another mode."""
+    try:
+        status = None if path is None else path.stat()
+    except OSError:
+        return None
+    return None if status is None else (status.st_dev, status.st_ino, status.st_ctime_ns)

@@ -1,0 +1,57 @@
+"""docs/tls.md: what it shows is what happens, and its numbers are those of the code."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from macp_auth.entrypoints import event_loop, tls_reload
+from tests.docs.pages import plain, read, rows, section
+from tests.docs.terminal import Terminal, assert_as_shown, steps
+from tests.support.service import clean_environment, wait_until
+from tests.support.tls_service import TLSService
+from tests.support.tools import require_tool
+
+PAGE = read("docs/tls.md")
+
+
+def test_a_reader_who_follows_the_page_gets_what_it_shows(tmp_path: Path) -> None:
+    """An authority, two certificates, a service with them, and what callers get."""
+    for tool in ("bash", "curl", "openssl"):
+        require_tool(tool, tool)
+    terminal = Terminal(tmp_path, clean_environment())
+    (certificates, _), (serve, _), *asked = steps(section(PAGE, "Try it"))
+    try:
+        terminal.run(certificates)
+        *assignments, _, _ = shlex.split(serve)
+        env = {name: str(tmp_path / file) for name, _, file in (each.partition("=") for each in assignments)}
+        with TLSService(tmp_path, tmp_path / "ca.pem", env) as service:
+            wait_until(lambda: service.get("/readyz"), within=5, what="it is ready")
+            for command, shown in asked:
+                assert shown
+                assert_as_shown(shown, terminal.run(command.replace(":3200", f":{service.port}")))
+    finally:
+        terminal.close()
+
+
+def test_the_variables_are_those_of_the_settings() -> None:
+    """The first table has the three variables, as the table of the configuration does."""
+    named = [plain(row[0]) for row in rows(section(PAGE, "TLS"))]
+    documented = [plain(row[0]) for row in rows(section(read("docs/configuration.md"), "The service"))]
+    assert named == [name for name in documented if name.startswith("MACP_AUTH_TLS_")]
+
+
+def test_times_are_the_codes() -> None:
+    """Seconds of a handshake, a close, and between two looks."""
+    text = " ".join(PAGE.split())
+    assert f"A handshake has {event_loop.HANDSHAKE_SECONDS:g} s" in text
+    assert f"agree to a close has {event_loop.CLOSE_SECONDS:g} s" in text
+    assert f"looked at every {tls_reload.LOOK_SECONDS:g} seconds" in text
+
+
+def test_events_are_the_codes() -> None:
+    """What the page says the log says, it says."""
+    source = Path(tls_reload.__file__).read_text(encoding="utf-8")
+    for event in re.findall(r"`(TLS [A-Za-z' ]+)`", PAGE):
+        assert event in source

@@ -1,0 +1,132 @@
+"""Client certificates: needed for a token, and for nothing else."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import mint_bytes
+from tests.support.service import wait_until
+from tests.support.tls import Authority
+from tests.support.tls_service import TLSService, tls_settings, trusting
+from tests.support.wire import read_answer, request_bytes
+
+TAKEN_UP = 6
+MINT = mint_bytes()
+OPEN = ["/.well-known/jwks.json", "/healthz", "/readyz"]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mtls")
+
+
+@pytest.fixture(scope="module")
+def authority(directory: Path) -> Authority:
+    return Authority(directory)
+
+
+@pytest.fixture(scope="module")
+def clients(directory: Path) -> Authority:
+    """The authority that vouches for clients; another one than the server's."""
+    return Authority(directory, "clients")
+
+
+@pytest.fixture(scope="module", params=["1", "2"], ids=["one-worker", "two-workers"])
+def service(
+    request: pytest.FixtureRequest, directory: Path, authority: Authority, clients: Authority
+) -> Iterator[TLSService]:
+    env = {**tls_settings(authority.issue("server")), "MACP_AUTH_TLS_CLIENT_CA_FILE": str(clients.path)}
+    with TLSService(directory, authority.path, env, "--workers", request.param) as running:
+        wait_until(lambda: running.get("/readyz"), within=5, what="it is ready")
+        yield running
+
+
+def get(path: str) -> bytes:
+    return request_bytes("GET", path, [("Host", "localhost")])
+
+
+def versions(context: ssl.SSLContext) -> Iterator[ssl.SSLContext]:
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1_2, version
+        yield context
+
+
+def test_a_client_without_a_certificate_reads_keys_and_mints_nothing(service: TLSService) -> None:
+    """The refusal comes before the body is looked at, and leaves the connection open."""
+    with service.connection() as sock:
+        for path in OPEN:
+            sock.sendall(get(path))
+            assert read_answer(sock).status == 200
+        for body in (b'{"sender":"agent://risk"}', b"no JSON"):
+            sock.sendall(mint_bytes(body=body))
+            answer = read_answer(sock)
+            assert (answer.status, answer.json) == (403, {"error": "a client certificate is required"})
+        sock.sendall(get("/tokens"))
+        assert read_answer(sock).status == 405
+
+
+def test_a_client_with_a_certificate_mints_and_reads_keys(
+    service: TLSService, authority: Authority, clients: Authority
+) -> None:
+    for context in versions(trusting(authority.path, clients.issue("orchestrator", "orchestrator"))):
+        with service.connection(context) as sock:
+            for request in (MINT, *map(get, OPEN), MINT):
+                sock.sendall(request)
+                assert read_answer(sock).status == 200
+
+
+def test_a_certificate_of_another_authority_ends_the_connection(
+    service: TLSService, authority: Authority, directory: Path
+) -> None:
+    """Even one of the authority that vouches for the server, and also where none is needed."""
+    for stranger in (Authority(directory, "foreign"), authority):
+        for context in versions(trusting(authority.path, stranger.issue("stranger"))):
+            for request in (MINT, *map(get, OPEN)):
+                with pytest.raises((ssl.SSLError, ConnectionError)):
+                    service.exchange(request, context)
+
+
+@pytest.mark.parametrize("header", ["X-Client-Cert", "X-Forwarded-Client-Cert", "X-SSL-Client-Verify"])
+def test_a_header_is_no_certificate(service: TLSService, clients: Authority, header: str) -> None:
+    """What a proxy may set, anybody may set."""
+    pem = re.sub(r"\s", " ", clients.issue("claimed").certificate.read_text())
+    assert service.exchange(mint_bytes((header, pem))).status == 403
+
+
+def test_a_client_certificate_is_looked_at_in_each_connection(
+    service: TLSService, authority: Authority, clients: Authority
+) -> None:
+    """No session is offered that a client could resume: its certificate may have expired by then."""
+    context = trusting(authority.path, clients.issue("returning"))
+    with service.connection(context) as sock:
+        sock.sendall(MINT)
+        assert read_answer(sock).status == 200
+        session = sock.session
+    assert session is None or not session.has_ticket
+
+
+def mints(service: TLSService, context: ssl.SSLContext) -> bool:
+    try:
+        return service.exchange(MINT, context).status == 200
+    except OSError:
+        return False
+
+
+def test_an_authority_that_is_replaced_vouches_no_more(tmp_path: Path, authority: Authority) -> None:
+    """Without a restart, for new connections; the file then holds other authorities."""
+    before, after = Authority(tmp_path, "before"), Authority(tmp_path, "after")
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(before.path.read_bytes())
+    old, new = (trusting(authority.path, each.issue(f"client-{each.path.stem}")) for each in (before, after))
+
+    env = {**tls_settings(authority.issue("another")), "MACP_AUTH_TLS_CLIENT_CA_FILE": str(trusted)}
+    with TLSService(tmp_path, authority.path, env) as running:
+        assert (mints(running, old), mints(running, new)) == (True, False)
+        trusted.write_bytes(after.path.read_bytes())
+        wait_until(lambda: mints(running, new), within=TAKEN_UP, what="the new authority vouches")
+        assert not mints(running, old)
