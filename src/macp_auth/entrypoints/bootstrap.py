@@ -123,12 +123,14 @@ def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
     signer = open_signer(plan)
     observers: list[Observer] = []
     jwks_answered: Callable[[int], None] = _ignore
+    lines_lost: Callable[[int], None] = _ignore
     if metrics is not None:
         counts, state = files_of(metrics, os.getpid())
         meter = Meter(counts)
         signer = meter.timed(signer)
         observers.append(meter.count_mint)
         jwks_answered = meter.count_jwks
+        lines_lost = meter.count_lost_lines
     keys = KeyRing(signer, settings.rotation.timing)
     minter = Minter(
         issuer=settings.issuer,
@@ -141,7 +143,7 @@ def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
     readiness = Readiness(keys, refresher)
     lifespan: list[Lifespan] = [refresher.lifespan, readiness.lifespan]
     if settings.audit_log != OFF:
-        audit = AuditLog(settings.audit_log)
+        audit = AuditLog(settings.audit_log, lines_lost)
         observers.append(audit.record)
         lifespan.insert(0, audit.lifespan)
     if metrics is not None:
@@ -154,5 +156,5 @@ def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
     )
 
 
-def _ignore(_status: int) -> None:
+def _ignore(_: int) -> None:
     """Count nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from litestar import Litestar
@@ -15,19 +15,21 @@ from macp_auth.entrypoints.http.attempts import MintAttempt
 
 
 class AuditLog:
-    """Records mint attempts at a destination, as the setting names it."""
+    """Records mint attempts.
 
-    def __init__(self, destination: str) -> None:
-        self._writer = LineWriter(Destination(destination), lambda lines: lost_line(lines, time.time()))
+    Args:
+        destination: where, as the setting names it.
+        on_lost: told of so many lines that could not be kept.
+    """
+
+    def __init__(self, destination: str, on_lost: Callable[[int], None]) -> None:
+        self._writer = LineWriter(
+            Destination(destination), lambda lines: lost_line(lines, time.time()), on_lost
+        )
 
     def record(self, attempt: MintAttempt) -> None:
         """Record ``attempt``: an observer."""
         self._writer.put(audit_line(attempt))
-
-    @property
-    def lost(self) -> int:
-        """How many lines this process has lost since it started."""
-        return self._writer.lost
 
     @asynccontextmanager
     async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:

@@ -36,17 +36,23 @@ class LineWriter:
     Args:
         destination: where to.
         lost_line: makes the line that takes the place of so many lost ones.
+        on_lost: told of so many lost lines; must return at once.
     """
 
-    def __init__(self, destination: Destination, lost_line: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        destination: Destination,
+        lost_line: Callable[[int], bytes],
+        on_lost: Callable[[int], object],
+    ) -> None:
         self._destination = destination
         self._lost_line = lost_line
+        self._on_lost = on_lost
         self._waiting: deque[bytes] = deque()
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="audit-log")
-        self.lost = 0
-        """How many lines were given up, since the start."""
+        self._lost = 0
         self._recorded = 0  # how many of them the log itself tells of
         self._in_trouble = False
         self._losing = False
@@ -58,7 +64,8 @@ class LineWriter:
     def put(self, line: bytes) -> None:
         """Have a line written, soon. Returns at once, whatever state the destination is in."""
         if len(self._waiting) >= MAX_WAITING:
-            self.lost += 1
+            self._lost += 1
+            self._on_lost(1)
             return
         self._waiting.append(line)
         if not self._wake.is_set():
@@ -78,7 +85,8 @@ class LineWriter:
             while not self._write_all() and not self._closing.wait(RETRY_SECONDS):
                 pass
         if not self._write_all():
-            _log.error(LOST, lines=len(self._waiting) + self.lost - self._recorded)
+            self._on_lost(len(self._waiting))
+            _log.error(LOST, lines=len(self._waiting) + self._lost - self._recorded)
         self._destination.close()
 
     def _write_all(self) -> bool:
@@ -91,7 +99,7 @@ class LineWriter:
             self._tell_trouble(os.strerror(error.errno or 0))
             return False
         if self._in_trouble:
-            _log.info(RECOVERED, lost=self.lost)
+            _log.info(RECOVERED, lost=self._lost)
         self._in_trouble = self._losing = False
         return True
 
@@ -105,7 +113,7 @@ class LineWriter:
             self._waiting.extendleft(reversed(batch[written:]))
 
     def _record_lost(self) -> None:
-        if missing := self.lost - self._recorded:
+        if missing := self._lost - self._recorded:
             self._waiting.append(self._lost_line(missing))
             self._recorded += missing
             self._tell_lost()
@@ -115,10 +123,10 @@ class LineWriter:
         if not self._in_trouble:
             _log.error(TROUBLE, reason=reason)
         self._in_trouble = True
-        if self.lost > self._recorded:
+        if self._lost > self._recorded:
             self._tell_lost()
 
     def _tell_lost(self) -> None:
         if not self._losing:
-            _log.error(LOST, lines=self.lost)
+            _log.error(LOST, lines=self._lost)
         self._losing = True
