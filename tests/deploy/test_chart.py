@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -226,11 +227,10 @@ def test_rules_name_the_release(tools: Tools) -> None:
     """An alert of one release does not look at another, and Prometheus's own templates are left alone."""
     manifests = tools.template(values=OPTIONS["everything"])
     [group] = only(manifests, "PrometheusRule")["spec"]["groups"]
-    assert all(
-        'namespace="default"' in rule["expr"] and 'deployment="auth"' in rule["expr"]
-        for rule in group["rules"]
-        if "alert" in rule and "kube_deployment" in rule["expr"]
-    )
+    for rule in group["rules"]:
+        asked = re.findall(r"(?:kube|macp_auth)_\w+(\{[^}]*\})?", rule["expr"])
+        release = 'deployment="auth"' if "kube_" in rule["expr"] else 'job="auth"'
+        assert all('namespace="default"' in labels and release in labels for labels in asked), rule["alert"]
     assert "RELEASE_" not in str(group)
     assert "{{ $labels.namespace }}" in str(group)
 

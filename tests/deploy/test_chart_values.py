@@ -17,7 +17,7 @@ from tests.deploy.helm import CHART, Tools
 
 JWK_FILE = {"type": "jwk-file", "existingSecret": "keys"}
 VAULT = {"type": "vault-transit", "vault": {"addr": "https://vault:8200"}}
-SET_BY_THE_CHART = {"port", "host", "signer", "metrics_port"}
+SET_BY_THE_CHART = {"port", "host", "signer", "metrics_port", "metrics_host"}
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     # the schema: where, and what would be right
@@ -54,6 +54,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"terminationGracePeriodSeconds": 14}, "must be 10 or more above preStopSleepSeconds"),
     ({"metrics": {"port": 3200}}, "metrics.port is 3200, where the service listens"),
     ({"metrics": {"serviceMonitor": {"enabled": True}}}, "serviceMonitor.enabled needs metrics.enabled"),
+    ({"metrics": {"prometheusRule": {"enabled": True}}}, "prometheusRule.enabled needs metrics.enabled"),
 ]  # fmt: skip
 
 

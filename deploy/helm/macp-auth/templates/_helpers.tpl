@@ -56,6 +56,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and .Values.metrics.serviceMonitor.enabled (not .Values.metrics.enabled) -}}
 {{- fail "\n\nmetrics.serviceMonitor.enabled needs metrics.enabled: there would be nothing to scrape." -}}
 {{- end -}}
+{{- if and .Values.metrics.prometheusRule.enabled (not .Values.metrics.enabled) -}}
+{{- fail "\n\nmetrics.prometheusRule.enabled needs metrics.enabled: an alert would say for ever that there are none." -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The environment, one list: the service's settings, the signer's, and what the user adds. */}}

@@ -15,8 +15,8 @@ from macp_auth.domain.errors import InvalidRequest, MACPAuthError, SignerError, 
 
 INTERNAL_ERROR = 500
 _RETRY_AFTER_SECONDS = "1"
-REASONS = {400: "cut-off", 413: "too-large", 415: "unsupported-media-type"}
-"""Why a body is refused, by the status."""
+REASONS = {400: "cut-off", 403: "no-client-certificate", 413: "too-large", 415: "unsupported-media-type"}
+"""Why a request is refused before it is read, by the status."""
 _log = structlog.get_logger()
 
 

@@ -1,0 +1,253 @@
+"""docs/metrics.md has every metric that services tell, and no other; rules and dashboard use no other either.
+
+What a service tells depends on its signer, so several are asked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from macp_auth.domain.errors import InvalidRequest
+from macp_auth.entrypoints.http.errors import REASONS
+from tests.docs.pages import ROOT, blocks, plain, read, rows, section, slug, without_blocks
+from tests.support.metrics import Scrape, metrics_env, scrape
+from tests.support.openbao import OpenBao
+from tests.support.service import Service, clean_environment, wait_until
+from tests.support.tools import require_tool
+from tests.vault.environment import with_token
+
+PAGE = read("docs/metrics.md")
+RULES = ROOT / "deploy" / "helm" / "macp-auth" / "rules.yaml"
+RULES_TEST = ROOT / "tests" / "deploy" / "rules.test.yaml"
+DASHBOARD = ROOT / "deploy" / "grafana" / "macp-auth.json"
+Labels = frozenset[str]
+
+
+def documented() -> dict[str, tuple[str, Labels]]:
+    """Type and labels of each metric, as the page has them."""
+    return {
+        plain(name): (kind, frozenset(plain(labels).split(", ")) - {""})
+        for name, kind, labels, _ in (row for row in rows(PAGE) if row[0].startswith("`macp_auth_"))
+    }
+
+
+def alerts() -> dict[str, Any]:
+    return {rule["alert"]: rule for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]}
+
+
+def names_in(expression: str) -> set[str]:
+    """The metrics that an expression asks for, without what Prometheus appends for a histogram."""
+    return {
+        re.sub(r"_(bucket|sum|count)$", "", name)
+        for name in re.findall(r"\b(?:macp_auth|kube)_[a-z0-9_]+", expression)
+    }
+
+
+def example_signer(directory: Path) -> dict[str, str]:
+    """The template plugin, whose signer is hosted."""
+    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (directory / "key.pem").write_bytes(pem)
+    (directory / "key.pem").chmod(0o600)
+    return {"MACP_AUTH_SIGNER": "example", "MACP_AUTH_EXAMPLE_KEY_FILE": str(directory / "key.pem")}
+
+
+def rotated_file(directory: Path) -> dict[str, str]:
+    """A file of keys with a rotation under way, so that there is a next change."""
+    path = directory / "keys.json"
+    for _ in range(2):
+        rotate = [sys.executable, "-m", "macp_auth", "keys", "rotate", str(path)]
+        subprocess.run(rotate, check=True, env=clean_environment(), timeout=30)
+    return {"MACP_AUTH_SIGNER": "jwk-file", "MACP_AUTH_SIGNING_KEYS_FILE": str(path)}
+
+
+@pytest.fixture(scope="module")
+def scrapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Scrape]]:
+    """One of a service with each kind of signer; that of Vault is asked again once Vault is sealed."""
+    directory = tmp_path_factory.mktemp("metrics")
+    with ExitStack() as stack:
+        bao = stack.enter_context(OpenBao(directory))
+        bao.create_key("macp", "ecdsa-p256")
+        signers = [with_token(bao, "macp"), example_signer(directory), rotated_file(directory)]
+        services = [
+            stack.enter_context(Service(directory, {**metrics_env(), **signer})) for signer in signers
+        ]
+        for service in services:
+            service.mint()
+            service.jwks()
+            wait_until(lambda asked=service: is_ready(asked), within=10, what="it says that it is ready")
+        found = [scrape(service) for service in services]
+        wait_until(
+            lambda: "macp_auth_signer_signatures_in_flight" in scrape(services[1]).families,
+            within=10,
+            what="the plugin is asked",
+        )
+        found.append(scrape(services[1]))
+        bao.client().sys.seal()
+        wait_until(lambda: not is_ready(services[0]), within=10, what="it says that it is not")
+        yield [*found, scrape(services[0])]
+
+
+def is_ready(service: Service) -> bool:
+    return scrape(service).values("macp_auth_ready", "worker") == {("0",): 1}
+
+
+def test_the_page_has_what_services_tell_and_no_more(scrapes: list[Scrape]) -> None:
+    """Every metric by its name, type and labels."""
+    told: dict[str, tuple[str, Labels]] = {}
+    for found in scrapes:
+        for family in found.families.values():
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            labels: Labels = frozenset().union(*(sample.labels for sample in family.samples))
+            if family.samples:
+                told[name] = (family.type, labels - {"le"})
+    assert told == documented()
+
+
+def test_what_was_done_is_what_is_told(scrapes: list[Scrape]) -> None:
+    """A call to Vault, its login, and why it signs no more."""
+    before, *_, after = scrapes
+    assert before.value("macp_auth_signer_batch_size_count", signer="vault-transit") >= 1
+    assert before.value("macp_auth_signer_logins_total") == 1
+    assert before.value("macp_auth_signer_credential_seconds_left", worker="0") > 0
+    assert after.values("macp_auth_not_ready", "reason") == {("sealed",): 1}
+
+
+def test_each_state_of_a_rotation_is_told(scrapes: list[Scrape]) -> None:
+    """The key that signs, the one that will, and when."""
+    rotated = scrapes[2]
+    states = {state: kid for kid, state in rotated.values("macp_auth_key_state", "kid", "state")}
+    assert states.keys() == {"active", "pre-activation"}
+    changes = rotated.values("macp_auth_key_next_change_timestamp_seconds", "kid")
+    created = rotated.values("macp_auth_key_created_timestamp_seconds", "kid")
+    lead = changes[states["pre-activation"],] - created[states["pre-activation"],]
+    assert 4500 <= lead <= 4502  # whole seconds
+
+
+@pytest.mark.parametrize("arguments", [["check", "rules", RULES], ["test", "rules", RULES_TEST]])
+def test_promtool_accepts_the_alerts(arguments: list[str | Path]) -> None:
+    """Their syntax, and what each does with recorded samples."""
+    promtool = require_tool("promtool", "prometheus")
+    ran = subprocess.run([promtool, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_every_alert_is_tested() -> None:
+    """One that no sample sets off may never fire."""
+    fired = set(re.findall(r"alertname[=:] ?\"?(\w+)", RULES_TEST.read_text()))
+    assert fired == alerts().keys()
+
+
+def test_every_alert_leads_to_a_procedure() -> None:
+    """The page and the heading that it names are there, and the list of the runbook leads to the same."""
+    listed = {
+        alert: links
+        for names, links in rows(section(read("docs/runbook.md"), "When an alert fires"))
+        for alert in plain(names).split(", ")
+    }
+    assert listed.keys() == alerts().keys()
+    for name, alert in alerts().items():
+        page, _, anchor = alert["annotations"]["runbook"].partition("#")
+        headings = re.findall(r"^#+ (.+)$", without_blocks(read(page)), re.MULTILINE)
+        assert anchor in {slug(heading) for heading in headings}, name
+        assert f"#{anchor})" in listed[name], name
+
+
+def test_the_page_lists_the_alerts() -> None:
+    """All of them, and no other."""
+    listed = [name for row in rows(section(PAGE, "Alerts")) for name in plain(row[0]).split(", ")]
+    assert sorted(listed) == sorted(alerts())
+
+
+def test_alerts_ask_for_metrics_that_there_are() -> None:
+    """Ours are on the page; the others are of kube-state-metrics."""
+    asked = set().union(*(names_in(alert["expr"]) for alert in alerts().values()))
+    kube = {"kube_deployment_status_replicas_ready", "kube_deployment_spec_replicas"}
+    assert asked - kube <= documented().keys()
+
+
+def test_the_command_that_names_a_service_works(tmp_path: Path) -> None:
+    """As the page shows it, outside of Kubernetes."""
+    [command] = [block.text for block in blocks(section(PAGE, "Alerts")) if block.language == "sh"]
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True, timeout=10)
+    named = (tmp_path / "macp-auth.rules.yaml").read_text()
+    rules = yaml.safe_load(named)["groups"][0]["rules"]
+    assert not any("RELEASE_" in rule["expr"] for rule in rules)
+    assert all('namespace="production"' in rule["expr"] for rule in rules)
+
+
+def every(key: str, within: Any) -> Iterator[Any]:
+    """Every value of ``key``, however deep."""
+    if isinstance(within, dict):
+        for name, value in within.items():
+            if name == key:
+                yield value
+            yield from every(key, value)
+    elif isinstance(within, list):
+        for value in within:
+            yield from every(key, value)
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
+    """Each of its expressions, and every metric of the page has a place on it, but for constants."""
+    dashboard = json.loads(DASHBOARD.read_text())
+    asked = set().union(*(names_in(each) for each in every("expr", dashboard)))
+    constants = {
+        "macp_auth_start_time_seconds", "macp_auth_workers", "macp_auth_key_refresh_interval_seconds"
+    }  # fmt: skip
+    assert asked == documented().keys() - constants
+
+
+def test_the_dashboard_s_expressions_are_promql(tmp_path: Path) -> None:
+    """Prometheus's own parser takes each, as a rule that records it."""
+    promtool = require_tool("promtool", "prometheus")
+    expressions = sorted(set(every("expr", json.loads(DASHBOARD.read_text()))))
+    rules = [
+        {"record": "r", "labels": {"n": str(number)}, "expr": each.replace("$__rate_interval", "5m")}
+        for number, each in enumerate(expressions)
+    ]
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    ran = subprocess.run([promtool, "check", "rules", path], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_the_dashboard_can_be_imported() -> None:
+    """It names no data source of its own, its panels have ids of their own and do not overlap."""
+    dashboard = json.loads(DASHBOARD.read_text())
+    assert {source["uid"] for source in every("datasource", dashboard)} == {"${datasource}"}
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert at["x"] + at["w"] <= 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+def test_the_page_s_outcomes_are_the_code_s() -> None:
+    """Every reason for which a request is refused is listed."""
+
+    def reasons(kind: type[InvalidRequest]) -> Iterator[str]:
+        for each in kind.__subclasses__():
+            yield each.reason
+            yield from reasons(each)
+
+    [refused] = [row for row in rows(section(PAGE, "Outcomes")) if row[0] == "`refused`"]
+    assert set(plain(refused[1]).split(", ")) == {*reasons(InvalidRequest), *REASONS.values()}
