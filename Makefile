@@ -8,7 +8,7 @@ UV     := uv==0.13.9
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check fmt fuzz rotation-drill bench bench-vault helm-docs lock clean
+.PHONY: help install serve test check fmt fuzz rotation-drill rollout-drill soak bench bench-vault helm-docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ fuzz: install ## generated bodies for as long as asked: make fuzz SECONDS=600
 
 rotation-drill: install ## 100,000 tokens over many rotations, judged by real verifiers: some minutes
 	$(BIN)/python -m tests.drill $(DRILL_ARGS)
+
+rollout-drill: install ## replicas behind HAProxy are replaced under load: make rollout-drill ROUNDS=20 (needs haproxy)
+	$(BIN)/python -m tests.rollout --rounds $(or $(ROUNDS),20)
+
+soak: install ## steady load, and nothing may grow; then 500 slow sockets: make soak SECONDS=600
+	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600)
 
 bench: install ## tokens/s, latency and CPU beside a bare signature (needs wrk)
 	$(BIN)/python -m benchmarks.bench $(BENCH_ARGS)

@@ -1,0 +1,48 @@
+"""``make soak``: steady load, every token verified; memory, descriptors and threads must not grow.
+
+    python -m tests.soak --seconds 600
+
+After it, 500 slow sockets must not double the p99 of the others. The exit status is 1 if anything failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from tests.soak.crowd import run_crowd
+from tests.soak.soak import SIGNERS, run_soak
+
+_CROWD_PART = 0.1  # of the time, for the slow sockets
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make soak", description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=600, help="default %(default)s")
+    parser.add_argument("--signer", choices=SIGNERS, action="append", help="default: all, at once")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that all it started ends
+    say = partial(print, flush=True)
+    windows = 3
+    window_seconds = max(3, options.seconds * _CROWD_PART / windows / 2)
+    with tempfile.TemporaryDirectory(prefix="soak-") as name:
+        directory = Path(name)
+        soaked = run_soak(options.seconds, directory, tuple(options.signer or SIGNERS), say=say)
+        for report in soaked:
+            say(report)
+        crowd = run_crowd(window_seconds, windows, directory)
+        say(crowd)
+    load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+    say(f"{os.cpu_count()} cores, load average {load}")
+    faults = [*(fault for report in soaked for fault in report.faults), *crowd.faults]
+    say("\n".join(faults or ["passed"]))
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Slow clients, in a process of their own so that they take no time of the good ones.
+
+    python -m tests.soak.slow PORT COUNT
+
+Each sends a request for a token, a byte a second, and begins anew when it is cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+
+from tests.support.processes import mint_bytes
+
+
+async def drip(port: int) -> None:
+    """Send, byte by byte, on one connection after another."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(1)
+            continue
+        for byte in mint_bytes():
+            if writer.is_closing():
+                break
+            writer.write(bytes([byte]))
+            await asyncio.sleep(1)
+        writer.close()
+
+
+async def main(port: int, count: int) -> None:
+    async with asyncio.TaskGroup() as group:
+        for _ in range(count):
+            group.create_task(drip(port))
+            await asyncio.sleep(random.uniform(0, 2 / count))  # noqa: S311 - so that they do not act as one
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))
