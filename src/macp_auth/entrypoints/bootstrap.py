@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from litestar.types import ASGIApp
@@ -47,6 +47,9 @@ from macp_auth.entrypoints.settings import (
 from macp_auth.entrypoints.signer_settings import read_signer_settings
 from macp_auth.entrypoints.tls_files import load_tls
 
+if TYPE_CHECKING:
+    from macp_auth.entrypoints.tracing import Tracing  # its packages are an extra
+
 
 class ServicePlan(msgspec.Struct, frozen=True):
     """All that a worker process needs. Picklable: a worker gets it through a pipe."""
@@ -67,6 +70,8 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
     """
     settings = read_settings(Settings, PREFIX, environ)
     _ = settings.ttl, settings.rotation, settings.metrics_address  # checked here, before anything listens
+    if settings.traces != "off":
+        _load_tracing()
     if settings.tls is not None:
         load_tls(settings.tls)  # likewise; each worker loads its own
     name = _selected(settings, environ)
@@ -148,12 +153,27 @@ def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
         lifespan.insert(0, audit.lifespan)
     if metrics is not None:
         lifespan.append(Reporter(state, keys, refresher, readiness, signer).lifespan)
-    return create_app(
+    tracing = None if settings.traces == "off" else _load_tracing()()
+    if tracing is not None:
+        lifespan.insert(0, tracing.lifespan)
+    app = create_app(
         token_app(minter, observers, check_caller=_caller_check(settings)),
         jwks_route(keys, settings.jwks_max_age_seconds, jwks_answered),
         readiness,
         lifespan,
     )
+    return app if tracing is None else tracing.traced(app)
+
+
+def _load_tracing() -> type[Tracing]:
+    try:
+        from macp_auth.entrypoints.tracing import Tracing  # noqa: PLC0415 - its packages are an extra
+    except ImportError as error:
+        raise ConfigurationError(
+            "MACP_AUTH_TRACES needs packages that are not installed: "
+            "pip install 'macp-auth[otel]', or set it to off"
+        ) from error
+    return Tracing
 
 
 def _ignore(_: int) -> None:

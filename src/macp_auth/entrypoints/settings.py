@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -140,6 +140,13 @@ class Settings(Struct, frozen=True, kw_only=True):
             extra={"expects": "stdout, off or the absolute path of a file"},
         ),
     ] = "stdout"
+    traces: Annotated[
+        Literal["off", "otlp"],
+        Meta(
+            description="Whether OpenTelemetry spans are sent; needs the extra `otel`.",
+            extra={"expects": "off or otlp"},
+        ),
+    ] = "off"
     jwks_max_age_seconds: Annotated[
         int,
         Meta(

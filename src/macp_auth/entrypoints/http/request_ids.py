@@ -13,6 +13,7 @@ from macp_auth.entrypoints.request_context import RequestContext, current
 
 HEADER = b"x-request-id"
 _SANE = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_SEVERAL = b""  # which of them to believe is not known; this one no pattern accepts
 # https://www.w3.org/TR/trace-context/#traceparent-header: version ff and ids of zeros are invalid.
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -39,15 +40,15 @@ def identified(app: ASGIApp) -> ASGIApp:
 
 
 def _context(headers: Iterable[tuple[bytes, bytes]]) -> RequestContext:
-    ids, parents = [], []
+    request_id = trace = None
     for name, value in headers:
         if name == HEADER:
-            ids.append(value)
+            request_id = value if request_id is None else _SEVERAL
         elif name == b"traceparent":
-            parents.append(value)
+            trace = value if trace is None else _SEVERAL
     return RequestContext(
-        ids[0].decode() if len(ids) == 1 and _SANE.fullmatch(ids[0]) else _new_id(),
-        parents[0].decode() if len(parents) == 1 and _TRACEPARENT.fullmatch(parents[0]) else None,
+        _new_id() if request_id is None or not _SANE.fullmatch(request_id) else request_id.decode(),
+        None if trace is None or not _TRACEPARENT.fullmatch(trace) else trace.decode(),
     )
 
 
