@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
+from contextlib import suppress
 
 from tests.support.processes import mint_bytes
 
@@ -18,15 +19,16 @@ async def drip(port: int) -> None:
     """Send, byte by byte, on one connection after another."""
     while True:
         try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             await asyncio.sleep(1)
             continue
         for byte in mint_bytes():
-            if writer.is_closing():
-                break
             writer.write(bytes([byte]))
-            await asyncio.sleep(1)
+            with suppress(TimeoutError, ConnectionError):
+                await asyncio.wait_for(reader.read(), 1)
+            if reader.at_eof() or writer.is_closing():
+                break
         writer.close()
 
 
