@@ -151,6 +151,7 @@ NOT_PROVOKED = {
     "the request is too large",  # takes a body without end, which is answered for its own length first
     "bad request",  # the protocol layer refuses all that the router would
     "internal error",  # needs a fault of ours
+    "the clock is not trusted now; try again",  # needs a clock that is stepped
     "tokens can't be signed now; try again",  # needs a signer that fails
 }
 

@@ -16,6 +16,7 @@ from macp_auth.domain.errors import SignerUnavailable
 from macp_auth.domain.keyring import KeyRing, MintedToken
 from macp_auth.domain.keys import Algorithm
 from macp_auth.domain.minting import Minter
+from macp_auth.domain.reckoning import Moment
 from macp_auth.domain.rotation import Timing
 from macp_auth.domain.sender import SenderPolicy
 from macp_auth.domain.ttl import TTLPolicy
@@ -43,7 +44,11 @@ class Desk:
         self.attempts: list[MintAttempt] = []
         self.sent: list[dict[str, Any]] = []
         self.sent_before: list[int] = []
-        self.app: Any = identified(answering_errors(token_app(minter, [self._spoil, self._note])))
+        self.app: Any = identified(
+            answering_errors(
+                token_app(minter, [self._spoil, self._note], now=lambda: Moment(time.time(), time.time()))
+            )
+        )
 
     def _spoil(self, _: MintAttempt) -> None:
         raise RuntimeError("an observer of another package")

@@ -11,7 +11,14 @@ from litestar import Request
 from litestar.exceptions import InternalServerException
 
 import macp_auth.entrypoints.bootstrap  # noqa: F401 - brings in every module that defines an error
-from macp_auth.domain.errors import InvalidRequest, MACPAuthError, MalformedJSON, SignerError, UnknownKid
+from macp_auth.domain.errors import (
+    ClockStepped,
+    InvalidRequest,
+    MACPAuthError,
+    MalformedJSON,
+    SignerError,
+    UnknownKid,
+)
 from macp_auth.domain.key_changes import UnsafeChange
 from macp_auth.entrypoints.http.errors import HTTPRefusal, error_response
 from macp_auth.entrypoints.settings import ConfigurationError
@@ -34,10 +41,10 @@ def make(error: type[MACPAuthError]) -> MACPAuthError:
 
 @pytest.mark.parametrize("error", set(subclasses(MACPAuthError)) - NEVER_IN_A_REQUEST)
 def test_every_error_is_mapped(error: type[MACPAuthError]) -> None:
-    """400 with its text for a caller's error, 503 without for a signer's: for all subclasses."""
+    """400 with its text for a caller's error, 503 without for a signer's or the clock's: for all of them."""
     response = error_response(REQUEST, make(error))
     body = json.loads(response.content)
-    if issubclass(error, SignerError):
+    if issubclass(error, SignerError | ClockStepped):
         assert response.status_code == 503
         assert int(response.headers["Retry-After"]) >= 1
         assert "told to the caller" not in body["error"]

@@ -56,6 +56,12 @@ class TokenTooLarge(InvalidRequest):
     reason = "token-too-large"
 
 
+class ClockStepped(MACPAuthError):
+    """It is not known what time it is, so no token may say one. The text is for the log."""
+
+    reason: ClassVar[str] = "clock-step"
+
+
 class SignerError(MACPAuthError):
     """The signer can't give a signature now. The text is for the log, never for a caller."""
 

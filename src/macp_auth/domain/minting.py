@@ -5,7 +5,9 @@ from __future__ import annotations
 from msgspec import Struct
 
 from macp_auth.domain.claims import Claims
+from macp_auth.domain.errors import ClockStepped
 from macp_auth.domain.keyring import KeyRing, MintedToken
+from macp_auth.domain.reckoning import Moment
 from macp_auth.domain.scopes import check_scopes
 from macp_auth.domain.sender import SenderPolicy
 from macp_auth.domain.ttl import TTLPolicy
@@ -31,19 +33,22 @@ class Minter:
         self._ttl = ttl
         self._keys = keys
 
-    async def mint(self, request: TokenRequest, now: float) -> MintedToken:
-        """Return a token minted at ``now`` (seconds since the epoch).
+    async def mint(self, request: TokenRequest, now: Moment) -> MintedToken:
+        """Return a token minted at ``now``.
 
         The order of the checks is part of the wire contract: sender, scopes, TTL, size.
 
         Raises:
             InvalidRequest: the request can't be granted.
+            ClockStepped: the token would be over before it begins, by one of two clocks that disagree.
             SignerError: the request is good, but there is no signature.
         """
         sender = self._senders.check(request.sender)
         scopes = check_scopes(request.scopes)
         ttl = self._ttl.resolve(request.ttl_seconds)
-        issued_at = int(now)
+        issued_at = int(now.earliest)
+        if issued_at + ttl <= now.latest:
+            raise ClockStepped(f"a token of {ttl} s may be over at once")
         claims = Claims(
             macp_scopes=scopes,
             sub=sender,

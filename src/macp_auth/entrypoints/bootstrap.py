@@ -46,6 +46,7 @@ from macp_auth.entrypoints.settings import (
 )
 from macp_auth.entrypoints.signer_settings import read_signer_settings
 from macp_auth.entrypoints.tls_files import load_tls
+from macp_auth.entrypoints.trusted_clock import TrustedClock
 
 if TYPE_CHECKING:
     from macp_auth.entrypoints.tracing import Tracing  # its packages are an extra
@@ -144,9 +145,12 @@ def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
         ttl=settings.ttl,
         keys=keys,
     )
-    refresher = KeyRefresher(keys, settings.key_refresh_seconds, source=plan.signer)
-    readiness = Readiness(keys, refresher)
-    lifespan: list[Lifespan] = [refresher.lifespan, readiness.lifespan]
+    clock = TrustedClock(
+        tolerated=settings.max_clock_step_seconds, accept_after=settings.clock_accept_after_seconds
+    )
+    refresher = KeyRefresher(keys, settings.key_refresh_seconds, source=plan.signer, now=clock.reckoned)
+    readiness = Readiness(keys, refresher, clock_trusted=clock.is_trusted)
+    lifespan: list[Lifespan] = [clock.lifespan, refresher.lifespan, readiness.lifespan]
     if settings.audit_log != OFF:
         audit = AuditLog(settings.audit_log, lines_lost)
         observers.append(audit.record)
@@ -157,7 +161,7 @@ def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
     if tracing is not None:
         lifespan.insert(0, tracing.lifespan)
     app = create_app(
-        token_app(minter, observers, check_caller=_caller_check(settings)),
+        token_app(minter, observers, now=clock.now, check_caller=_caller_check(settings)),
         jwks_route(keys, settings.jwks_max_age_seconds, jwks_answered),
         readiness,
         lifespan,

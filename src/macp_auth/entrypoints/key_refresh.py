@@ -31,15 +31,23 @@ class KeyRefresher:
             change; and at once when the signer turns out not to have the version in force.
         source: the signer's name, for the log.
         clock: seconds that only ever go forward.
+        now: seconds since the epoch, by which the schedule of keys goes.
     """
 
     def __init__(
-        self, keys: KeyRing, interval: float, *, source: str, clock: Callable[[], float] = time.monotonic
+        self,
+        keys: KeyRing,
+        interval: float,
+        *,
+        source: str,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._keys = keys
         self.interval = interval
         self._source = source
         self._clock = clock
+        self._now = now
         self._last_read: float | None = None
         self._withdrawn = asyncio.Event()
         keys.on_withdrawn = self._withdrawn.set
@@ -72,7 +80,7 @@ class KeyRefresher:
 
     async def _refresh_for_ever(self) -> None:
         while True:
-            pause = self._pause(time.time())
+            pause = self._pause(self._now())
             least = min(pause, _WITHDRAWN_PAUSE)
             await asyncio.sleep(least)
             with suppress(TimeoutError):
@@ -91,15 +99,15 @@ class KeyRefresher:
     async def _refresh(self) -> None:
         before = self._keys.in_force
         try:
-            await self._keys.refresh(time.time())
+            await self._keys.refresh(self._now())
         except SignerError as error:
             self.failure = reason_of(error)
             _log.error(_UNREADABLE, reason=type(error).__name__, detail=str(error))
-            self._keys.reschedule(time.time())
+            self._keys.reschedule(self._now())
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; keys must stay fresh
             self.failure = reason_of(error)
             _log.exception(_UNREADABLE)
-            self._keys.reschedule(time.time())
+            self._keys.reschedule(self._now())
         else:
             if self.failure is not None:
                 _log.info("keys can be read again")

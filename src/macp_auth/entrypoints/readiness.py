@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import structlog
 from litestar import Litestar
 from msgspec import Struct
 
-from macp_auth.domain.errors import SignerError, reason_of
+from macp_auth.domain.errors import ClockStepped, SignerError, reason_of
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.entrypoints.key_refresh import KeyRefresher
 
@@ -24,7 +24,7 @@ STALE_READINGS = 3
 """So many intervals without a good reading, and the keys are stale."""
 
 STARTING, TIMEOUT, NO_KEYS, STALE_KEYS = "starting", "timeout", "no-keys", "stale-keys"
-OWN_REASONS = (STARTING, TIMEOUT, NO_KEYS, STALE_KEYS)
+OWN_REASONS = (STARTING, TIMEOUT, NO_KEYS, STALE_KEYS, ClockStepped.reason)
 """The reasons that are no signer's."""
 
 _log = structlog.get_logger()
@@ -47,6 +47,7 @@ class Readiness:
     Args:
         keys: the ring that signs.
         refresher: what keeps it fresh.
+        clock_trusted: whether it is known what time it is.
         look_seconds: from one look to the next; half of it while this process is not ready.
         probe_seconds: the longest that a signature may take to count.
     """
@@ -56,11 +57,13 @@ class Readiness:
         keys: KeyRing,
         refresher: KeyRefresher,
         *,
+        clock_trusted: Callable[[], bool] = lambda: True,
         look_seconds: float = LOOK_SECONDS,
         probe_seconds: float = PROBE_SECONDS,
     ) -> None:
         self._keys = keys
         self._refresher = refresher
+        self._clock_trusted = clock_trusted
         self._look_seconds = look_seconds
         self._probe_seconds = probe_seconds
         self._signed = 0
@@ -85,6 +88,8 @@ class Readiness:
             await asyncio.sleep(self._look_seconds if self.reason is None else self._look_seconds / 2)
 
     async def _look(self) -> _Trouble | None:
+        if not self._clock_trusted():
+            return _Trouble(ClockStepped.reason, "the wall clock was stepped")
         if self._refresher.age is None:
             return _Trouble(self._refresher.failure or NO_KEYS, "the signer's keys have not been read yet")
         before, self._signed = self._signed, self._keys.signed

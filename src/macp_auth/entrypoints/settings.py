@@ -201,6 +201,22 @@ class Settings(Struct, frozen=True, kw_only=True):
             extra={"expects": "a whole number of seconds from 0 to 3600"},
         ),
     ] = 30
+    max_clock_step_seconds: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=3600,
+            description="The largest step of the wall clock after which tokens are minted.",
+            extra={"expects": "a whole number of seconds from 1 to 3600"},
+        ),
+    ] = 30
+    clock_accept_after_seconds: Annotated[
+        Annotated[int, Meta(ge=1, le=_YEAR)] | None,
+        Meta(
+            description="A larger step is believed after so long without another. Unset: never.",
+            extra={"expects": f"a whole number of seconds from 1 to {_YEAR}"},
+        ),
+    ] = None
     key_publish_lead_seconds: Annotated[
         int | None,
         Meta(

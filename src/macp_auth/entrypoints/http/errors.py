@@ -11,7 +11,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import Receive, Scope, Send
 
-from macp_auth.domain.errors import InvalidRequest, MACPAuthError, SignerError, reason_of
+from macp_auth.domain.errors import ClockStepped, InvalidRequest, MACPAuthError, SignerError, reason_of
 
 INTERNAL_ERROR = 500
 _RETRY_AFTER_SECONDS = "1"
@@ -36,7 +36,7 @@ def status_of(error: Exception) -> int:
             return error.status
         case InvalidRequest():
             return 400
-        case SignerError():
+        case SignerError() | ClockStepped():
             return 503
         case HTTPException() if error.status_code < INTERNAL_ERROR:
             return error.status_code
@@ -52,7 +52,7 @@ def reason_word(error: Exception) -> str:
     match error:
         case HTTPRefusal():
             return REASONS.get(error.status, "refused")
-        case InvalidRequest():
+        case InvalidRequest() | ClockStepped():
             return error.reason
         case SignerError():
             return reason_of(error)
@@ -73,6 +73,10 @@ def error_response(_request: Request[Any, Any, Any], error: Exception) -> Respon
             _log.error("no signature", reason=type(error).__name__, detail=str(error))
             return _response(
                 status, "tokens can't be signed now; try again", {"Retry-After": _RETRY_AFTER_SECONDS}
+            )
+        case ClockStepped():  # is logged when it happens, and not for each request
+            return _response(
+                status, "the clock is not trusted now; try again", {"Retry-After": _RETRY_AFTER_SECONDS}
             )
         case HTTPException() if status < INTERNAL_ERROR:
             return _response(status, "bad request", error.headers)

@@ -9,6 +9,7 @@ import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from macp_auth.domain.minting import Minter, TokenRequest
+from macp_auth.domain.reckoning import Moment
 from macp_auth.entrypoints.http.attempts import Observer, tell
 from macp_auth.entrypoints.http.body import check_headers, read_body
 from macp_auth.entrypoints.http.responses import send_json
@@ -37,9 +38,20 @@ def anybody(_: Scope) -> None:
 
 
 def token_app(
-    minter: Minter, observers: Sequence[Observer], *, check_caller: CallerCheck = anybody
+    minter: Minter,
+    observers: Sequence[Observer],
+    *,
+    now: Callable[[], Moment],
+    check_caller: CallerCheck = anybody,
 ) -> ASGIApp:
-    """Return the application that mints, and tells ``observers`` of each attempt before it is answered."""
+    """Return the application that mints, and tells ``observers`` of each attempt before it is answered.
+
+    Args:
+        minter: what mints.
+        observers: who is told.
+        now: says what time it is, or raises ClockStepped.
+        check_caller: who may mint.
+    """
 
     async def mint_token(scope: Scope, receive: Receive, send: Send) -> None:
         began = time.monotonic()
@@ -48,7 +60,7 @@ def token_app(
             check_caller(scope)
             check_headers(scope["headers"])
             request = decode_token_request(await read_body(receive))
-            minted = await minter.mint(request, time.time())
+            minted = await minter.mint(request, now())
         except Exception as error:
             tell(observers, scope, began, request, error)
             raise

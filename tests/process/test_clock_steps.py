@@ -1,0 +1,140 @@
+"""Steps of the wall clock under a running service. libfaketime sets its clock, and not the machine's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import jwt
+import pytest
+
+from tests.support.processes import mint_bytes
+from tests.support.service import Service, wait_until
+from tests.support.tools import require_tool
+from tests.support.wire import Answer, exchange, request_bytes
+
+WITHIN = 5
+STEPPED, TRUSTED = "CLOCK STEPPED; no tokens until it is trusted again", "clock trusted again"
+
+
+class Stepped:
+    """A service whose wall clock is stepped by writing a file."""
+
+    def __init__(self, directory: Path, env: dict[str, str], *args: str) -> None:
+        faketime = require_tool("faketime", "faketime")
+        library = subprocess.run(
+            [faketime, "-m", "-f", "+0", "printenv", "LD_PRELOAD"], capture_output=True, check=True, text=True
+        ).stdout.strip()
+        self._file = directory / "step"
+        self.ahead = 0
+        self.step_to(0)
+        faking = {
+            "LD_PRELOAD": library,
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        self.service = Service(directory, {"MACP_AUTH_SIGNING_ALG": "ES256", **faking, **env}, *args)
+
+    def step_to(self, seconds: int) -> None:
+        """Let the service's clock be ahead of the machine's by so much."""
+        fresh = self._file.with_suffix(".new")
+        fresh.write_text(f"{seconds:+d}")
+        fresh.replace(self._file)
+        self.ahead = seconds
+
+    def mint(self, ttl: int) -> Answer:
+        body = json.dumps({"sender": "a", "ttl_seconds": ttl}).encode()
+        return exchange(self.service.port, mint_bytes(body=body))
+
+    def readyz(self) -> Answer:
+        return exchange(
+            self.service.port, request_bytes("GET", "/readyz", [("Host", "localhost")]), method="GET"
+        )
+
+    def wait_for(self, status: int) -> None:
+        """Wait until every worker says so, whichever is asked."""
+        wait_until(
+            lambda: {self.readyz().status for _ in range(10)} == {status},
+            within=WITHIN,
+            what=f"/readyz answers {status}",
+        )
+
+    def wait_for_log(self, event: str, times: int) -> None:
+        wait_until(
+            lambda: self.service.log.count(event) == times, within=WITHIN, what=f"{times} times {event}"
+        )
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Stepped]]:
+    with ExitStack() as stack:
+
+        def start(env: dict[str, str] | None = None, *args: str) -> Stepped:
+            stepped = Stepped(tmp_path, env or {}, *args)
+            stack.enter_context(stepped.service)
+            stepped.wait_for(200)
+            return stepped
+
+        yield start
+
+
+def exp_of(answer: Answer) -> int:
+    exp: int = jwt.decode(answer.json["token"], options={"verify_signature": False})["exp"]
+    return exp
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_minting_pauses_while_the_clock_is_wrong(start: Callable[..., Stepped], workers: str) -> None:
+    """Forward and back; at once, and until it is right again. Keys and liveness do not mind."""
+    stepped = start({}, "--workers", workers)
+    keys = stepped.service.jwks()
+    for number, seconds in enumerate((86400, -86400, 120), 1):
+        stepped.step_to(seconds)
+        for _ in range(10):
+            answer = stepped.mint(60)
+            assert (answer.status, answer.json) == (503, {"error": "the clock is not trusted now; try again"})
+            assert int(answer.headers["retry-after"]) >= 1
+        stepped.wait_for_log(STEPPED, number * int(workers))
+        stepped.wait_for(503)
+        assert stepped.readyz().json == {"ready": False, "reason": "clock-step"}
+        assert stepped.service.get("/healthz") == (200, {"ok": True})
+        assert stepped.service.jwks() == keys
+        stepped.step_to(0)
+        assert stepped.mint(60).status == 200
+        stepped.wait_for_log(TRUSTED, number * int(workers))
+        stepped.wait_for(200)
+    assert "Traceback" not in stepped.service.log
+
+
+@pytest.mark.parametrize("step", [20, -20])
+def test_a_small_step_makes_no_token_that_lives_long_or_is_born_dead(
+    start: Callable[..., Stepped], step: int
+) -> None:
+    """By the machine's clock, which was right all the while, and by the service's."""
+    stepped = start()
+    stepped.step_to(step)
+    for ttl in (21, 60, 3600):
+        answer = stepped.mint(ttl)
+        assert answer.status == 200
+        assert answer.json["expires_in_seconds"] == ttl
+        for now in (time.time(), time.time() + step):
+            assert now < exp_of(answer) + 1
+            assert exp_of(answer) - now <= ttl + 1
+    assert stepped.mint(10).status == 503
+    assert stepped.readyz().status == 200
+
+
+def test_a_large_step_is_believed_if_that_is_wished(start: Callable[..., Stepped]) -> None:
+    """After so long without another one; tokens then have the new time."""
+    stepped = start({"MACP_AUTH_CLOCK_ACCEPT_AFTER_SECONDS": "3"})
+    stepped.step_to(86400)
+    assert stepped.mint(60).status == 503
+    wait_until(lambda: stepped.mint(60).status == 200, within=3 + WITHIN, what="it mints again")
+    assert exp_of(stepped.mint(60)) == pytest.approx(time.time() + 86400 + 60, abs=3)
+    stepped.wait_for(200)
+    assert "clock step believed" in stepped.service.log
