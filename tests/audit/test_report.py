@@ -33,7 +33,7 @@ def line(at: float, sender: str = "a", kid: str = "k1", ttl: int = 60, **of: Any
         exp=int(at) + ttl,
         kid=kid,
         token_sha256="0" * 64,
-        cut=of.get("cut", []),
+        cut=of.get("cut", ()),
     )
     return msgspec.json.encode(recorded) + b"\n"
 
@@ -90,7 +90,7 @@ def test_what_is_missing_is_said() -> None:
 
 def test_a_cut_sender_is_marked_and_found() -> None:
     """It may stand for several identities."""
-    lines = [line(NOON, "s" * 64, cut=["sender", "scopes"]), line(NOON, "s" * 64)]
+    lines = [line(NOON, "s" * 64, cut=("sender", "scopes")), line(NOON, "s" * 64)]
     assert senders(lines) == [("s" * 64, 1), ("s" * 64 + "…", 1)]
     assert senders(lines, sender="s" * 300) == [("s" * 64 + "…", 1)]
 

@@ -253,6 +253,8 @@ def test_a_closed_pipe_fails_no_mint(start_service: Start, tmp_path: Path) -> No
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     service = start_service({**ES256, "MACP_AUTH_AUDIT_LOG": str(path)})
+    before = mint(service, 1)
+    assert json.loads(read_lines(reader, 1)[0])["token_sha256"] == fingerprint(before[0])
     os.close(reader)
     tokens = mint(service, 5)
     wait_until(lambda: events(service, TROUBLE), within=SOON, what="it is told")

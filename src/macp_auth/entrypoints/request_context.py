@@ -12,7 +12,7 @@ import structlog
 from msgspec import Struct
 
 
-class RequestContext(Struct, frozen=True):
+class RequestContext(Struct, frozen=True, gc=False):
     """What names a request."""
 
     id: str

@@ -24,7 +24,7 @@ _EXACT = 2**53  # beyond it, readers of JSON differ (RFC 8259, section 6)
 _NOTHING = TokenRequest(scopes=None)
 
 
-class AuditLine(Struct, frozen=True, kw_only=True):
+class AuditLine(Struct, frozen=True, kw_only=True, gc=False):  # it is gone before a collector could find it
     """What is recorded of one attempt. A field without a value is null, and never left out."""
 
     time: str
@@ -39,7 +39,7 @@ class AuditLine(Struct, frozen=True, kw_only=True):
     exp: int | None
     kid: str | None
     token_sha256: str | None
-    cut: list[str]
+    cut: tuple[str, ...]
 
 
 class LostLines(Struct, frozen=True, kw_only=True):
@@ -110,7 +110,7 @@ def _minted(attempt: MintAttempt, minted: MintedToken) -> AuditLine:
 
 
 def _refused(attempt: MintAttempt, asked: TokenRequest) -> AuditLine:
-    sender, cut = _bounded(asked.sender) if isinstance(asked.sender, str) else (None, [])
+    sender, cut = _bounded(asked.sender) if isinstance(asked.sender, str) else (None, ())
     return AuditLine(
         time=timestamp(attempt.at),
         event=REFUSED,
@@ -133,8 +133,8 @@ def _caller(attempt: MintAttempt) -> str | None:
     return client[0] if client else None
 
 
-def _bounded(sender: str) -> tuple[str, list[str]]:
-    return (sender, []) if len(sender) <= MAX_SENDER_CHARS else (sender[:MAX_SENDER_CHARS], ["sender"])
+def _bounded(sender: str) -> tuple[str, tuple[str, ...]]:
+    return (sender, ()) if len(sender) <= MAX_SENDER_CHARS else (sender[:MAX_SENDER_CHARS], ("sender",))
 
 
 def _number(asked: object) -> float | None:
@@ -145,7 +145,7 @@ def _number(asked: object) -> float | None:
 
 def _shortened(line: AuditLine) -> AuditLine:
     sender = line.sender and line.sender[:SHORT_SENDER_CHARS].encode(errors="replace").decode()
-    cut = ["scopes"] if sender == line.sender else ["sender", "scopes"]
+    cut = ("scopes",) if sender == line.sender else ("sender", "scopes")
     return msgspec.structs.replace(line, sender=sender, scopes=None, cut=cut)
 
 
