@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from litestar import Litestar
 from structlog.testing import capture_logs
 
 from macp_auth.entrypoints.audit import writer as writing
 from macp_auth.entrypoints.audit.destination import Destination
+from macp_auth.entrypoints.audit.line import audit_line
+from macp_auth.entrypoints.audit.log import AuditLog
 from macp_auth.entrypoints.audit.writer import LineWriter
 from tests.audit.pipes import read_lines
+from tests.audit.test_line import attempt, minted
 from tests.support.service import wait_until
 
 LINE = b'{"number":"%08d"}' + b" " * 400 + b"\n"
@@ -78,6 +83,20 @@ def test_the_end_does_not_wait_long_for_what_can_t_be_written(pipe: int, tmp_pat
     assert logs[-1]["event"] == "AUDIT LINES ARE LOST"
     assert 50 < logs[-1]["lines"] < 150
     assert sum(lost) == logs[-1]["lines"]
+
+
+def test_a_service_that_ends_has_written_all(tmp_path: Path) -> None:
+    """Also what was minted in its last moment."""
+    path = tmp_path / "audit.log"
+
+    async def serve() -> None:
+        log = AuditLog(str(path), print)
+        async with log.lifespan(Litestar()):
+            for _ in range(100):
+                log.record(attempt(minted()))
+
+    asyncio.run(serve())
+    assert path.read_bytes() == audit_line(attempt(minted())) * 100
 
 
 def test_a_line_is_written_soon_also_when_it_is_alone(pipe: int, tmp_path: Path) -> None:
