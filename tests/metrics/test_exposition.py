@@ -26,7 +26,7 @@ from macp_auth.entrypoints.request_context import OUTSIDE
 NOW = 1_000_000.0
 GONE = 2**22 + 1  # no process has such an id: it is more than Linux's highest
 OTHER = GONE + 1
-READY = WorkerState(at=NOW, not_ready=None, keys=[], keys_read_at=None, signer={})
+READY = WorkerState(at=NOW, not_ready=None, clock_drift=-1.5, keys=[], keys_read_at=None, signer={})
 Samples = dict[str, dict[tuple[str, ...], float]]
 
 
@@ -69,7 +69,9 @@ def test_a_worker_that_writes_nothing_is_silent(tmp_path: Path) -> None:
     """What it wrote last does not stand for ever."""
     write(tmp_path, GONE, READY)
     workers = Workers(tmp_path, lambda: [GONE])
-    assert collected(workers, NOW + 10)["macp_auth_ready"] == {("0",): 1}
+    in_time = collected(workers, NOW + 10)
+    assert in_time["macp_auth_ready"] == {("0",): 1}
+    assert in_time["macp_auth_clock_drift_seconds"] == {("0",): -1.5}
     late = collected(workers, NOW + 10.1)
     assert late["macp_auth_ready"] == {("0",): 0}
     assert late["macp_auth_not_ready"] == {("silent", "0"): 1}

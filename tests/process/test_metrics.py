@@ -10,12 +10,14 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
 
 from macp_auth.entrypoints.metrics.directory import shared_directory
+from tests.process.test_workers import stopped
 from tests.support.metrics import Scrape, metrics_directories, metrics_env, scrape
 from tests.support.processes import connection, mint_bytes, workers_of
 from tests.support.service import Service, clean_environment, free_port, wait_until
@@ -37,14 +39,25 @@ def refuse(service: Service, body: bytes, content_type: str = "application/json"
     return exchange(service.port, request_bytes("POST", "/tokens", headers, body)).status
 
 
+def mint_by_each_worker(service: Service, tokens: int) -> None:
+    """Mint so many, an equal part of them by each worker: the others stand still meanwhile."""
+    workers = workers_of(service) or [psutil.Process(service.process.pid)]
+    for minting in workers:
+        with ExitStack() as stack:
+            for other in workers:
+                if other != minting:
+                    stack.enter_context(stopped(other))
+            for _ in range(tokens // len(workers)):
+                service.mint()
+
+
 def minted(found: Scrape) -> float:
     return found.value("macp_auth_mints_total", result="minted", reason="")
 
 
 def test_counts_are_what_was_sent(measured: Service) -> None:
     """Over all workers, at once, by result and reason."""
-    for _ in range(40):
-        measured.mint()
+    mint_by_each_worker(measured, 40)
     for _ in range(3):
         assert refuse(measured, b'{"sender": ""}') == 400
     assert refuse(measured, b"{") == 400

@@ -33,7 +33,7 @@ from macp_auth.entrypoints.http.jwks import jwks_route
 from macp_auth.entrypoints.http.tokens import CallerCheck, anybody, token_app
 from macp_auth.entrypoints.key_refresh import KeyRefresher
 from macp_auth.entrypoints.metrics.meter import Meter
-from macp_auth.entrypoints.metrics.reporter import Reporter
+from macp_auth.entrypoints.metrics.reporter import Reporter, Watched
 from macp_auth.entrypoints.metrics.workers import files_of
 from macp_auth.entrypoints.readiness import Readiness
 from macp_auth.entrypoints.settings import (
@@ -156,7 +156,7 @@ def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
         observers.append(audit.record)
         lifespan.insert(0, audit.lifespan)
     if metrics is not None:
-        lifespan.append(Reporter(state, keys, refresher, readiness, signer).lifespan)
+        lifespan.append(Reporter(state, Watched(keys, refresher, readiness, signer, clock)).lifespan)
     tracing = None if settings.traces == "off" else _load_tracing()()
     if tracing is not None:
         lifespan.insert(0, tracing.lifespan)

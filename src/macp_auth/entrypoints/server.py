@@ -93,7 +93,7 @@ def _serving_metrics(
 ) -> AbstractContextManager[None]:
     if listener is None or directory is None:
         return nullcontext()
-    # Here, because it brings prometheus-client: 14 MiB, which only who wants metrics should pay.
+    # Here, because it brings prometheus-client: time and memory that only who wants metrics should pay.
     from macp_auth.entrypoints.metrics.endpoint import metrics_app, serving  # noqa: PLC0415
     from macp_auth.entrypoints.metrics.exposition import ServiceCollector, Subject  # noqa: PLC0415
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from struct import Struct
@@ -28,7 +27,8 @@ class Cells:
     def __init__(self, path: Path) -> None:
         with path.open("a+b") as file:
             # All of it now: where memory runs out, a write into a hole would kill the process.
-            os.posix_fallocate(file.fileno(), 0, _CELL.size * _CELLS)
+            file.write(bytes(_CELL.size * _CELLS - file.tell()))
+            file.flush()
             self._map = mmap.mmap(file.fileno(), 0)
         self.numbers = memoryview(self._map).cast("d")
         """``numbers[cell] += 1`` counts."""

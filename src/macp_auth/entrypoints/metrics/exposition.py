@@ -44,7 +44,9 @@ class Subject(Struct, frozen=True, kw_only=True):
 class ServiceCollector(Collector):
     """Reads the workers anew for each scrape."""
 
-    def __init__(self, subject: Subject, workers: Workers, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, subject: Subject, workers: Workers, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._subject = subject
         self._workers = workers
         self._clock = clock
@@ -56,6 +58,9 @@ class ServiceCollector(Collector):
         yield from _counted(reading.counts, self._subject.signer)
         states = [(str(place), state) for place, state in reading.states.items()]
         yield from _readiness(states, self._clock())
+        drift: list[Row] = [([worker], state.clock_drift) for worker, state in states]
+        text = "How far the wall clock is ahead of where it should be."
+        yield _gauge("clock_drift_seconds", text, ["worker"], drift)
         yield from _keys(states)
         yield from _signer(reading.counts, states, self._subject.signer)
 

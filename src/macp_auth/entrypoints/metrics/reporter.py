@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from litestar import Litestar
+from msgspec import Struct
 
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.signer import Signer
@@ -16,29 +17,32 @@ from macp_auth.domain.statistics import sound_statistics
 from macp_auth.entrypoints.key_refresh import KeyRefresher
 from macp_auth.entrypoints.metrics.state import PublishedKey, WorkerState, write_state
 from macp_auth.entrypoints.readiness import Readiness
+from macp_auth.entrypoints.trusted_clock import TrustedClock
 
 REPORT_SECONDS = 1.0
 
 
+class Watched(Struct, frozen=True):
+    """The parts of a worker that are asked how they are; none of them knows."""
+
+    keys: KeyRing
+    refresher: KeyRefresher
+    readiness: Readiness
+    signer: Signer
+    clock: TrustedClock
+
+
 class Reporter:
-    """Asks the parts of a worker how they are; none of them knows that it is asked.
+    """Writes how a worker is.
 
     Args:
-        path: where to write it.
-        keys: what is published.
-        refresher: when the keys were read.
-        readiness: whether the worker can mint.
-        signer: what it tells of its work.
+        path: where to.
+        watched: the worker.
     """
 
-    def __init__(
-        self, path: Path, keys: KeyRing, refresher: KeyRefresher, readiness: Readiness, signer: Signer
-    ) -> None:
+    def __init__(self, path: Path, watched: Watched) -> None:
         self._path = path
-        self._keys = keys
-        self._refresher = refresher
-        self._readiness = readiness
-        self._signer = signer
+        self._watched = watched
 
     @asynccontextmanager
     async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
@@ -58,28 +62,30 @@ class Reporter:
             await asyncio.sleep(REPORT_SECONDS)
 
     def _report(self) -> None:
-        with suppress(OSError):  # no room: what is written last grows old, which the reader notices
-            write_state(self._path, self._state(time.time()))
+        with suppress(OSError):  # no room: what was written last grows old, which the reader notices
+            write_state(self._path, _state(self._watched))
 
-    def _state(self, now: float) -> WorkerState:
-        age = self._refresher.age
-        return WorkerState(
-            at=now,
-            not_ready=self._readiness.reason,
-            keys=self._published(),
-            keys_read_at=None if age is None else now - age,
-            signer=sound_statistics(self._signer.statistics()),
+
+def _state(watched: Watched) -> WorkerState:
+    age = watched.refresher.age
+    return WorkerState(
+        at=time.monotonic(),
+        not_ready=watched.readiness.reason,
+        clock_drift=watched.clock.drift,
+        keys=_published(watched.keys),
+        keys_read_at=None if age is None else time.time() - age,
+        signer=sound_statistics(watched.signer.statistics()),
+    )
+
+
+def _published(keys: KeyRing) -> list[PublishedKey]:
+    return [
+        PublishedKey(
+            kid=key.version.kid,
+            algorithm=key.version.algorithm.value,
+            state=key.state.value,
+            created_at=key.version.created_at,
+            next_change=key.next_change,
         )
-
-    def _published(self) -> list[PublishedKey]:
-        in_force = self._keys.in_force
-        return [
-            PublishedKey(
-                kid=key.version.kid,
-                algorithm=key.version.algorithm.value,
-                state=key.state.value,
-                created_at=key.version.created_at,
-                next_change=key.next_change,
-            )
-            for key in (in_force.schedule.keys if in_force else ())
-        ]
+        for key in (keys.in_force.schedule.keys if keys.in_force else ())
+    ]

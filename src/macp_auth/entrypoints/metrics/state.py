@@ -24,9 +24,11 @@ class WorkerState(Struct, frozen=True, kw_only=True):
     """All that may differ from one worker to the next, and is no count."""
 
     at: float
-    """When it was so, in seconds since the epoch."""
+    """When it was so, by the machine's monotonic clock, which all processes share."""
     not_ready: str | None
     """Why it can't mint, in one word; None if it can."""
+    clock_drift: float
+    """Seconds by which the wall clock is ahead of where it should be."""
     keys: list[PublishedKey]
     keys_read_at: float | None
     """When it read the keys last, in seconds since the epoch; None if it never did."""
