@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from functools import partial
 
 import pytest
 from litestar import Litestar
@@ -106,3 +107,5 @@ def test_the_steady_clock_counts_the_time_that_a_machine_sleeps() -> None:
     """So that a machine that was asleep does not look like one whose clock was stepped."""
     before = time.clock_gettime(time.CLOCK_BOOTTIME)
     assert before <= steady_clock() <= time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert isinstance(steady_clock, partial)  # until it slept, another clock shows the same
+    assert steady_clock.args == (time.CLOCK_BOOTTIME,)

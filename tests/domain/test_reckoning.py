@@ -72,6 +72,18 @@ def test_without_steps_it_is_the_wall_clock() -> None:
     assert clocks.reckoning.drift == 0
 
 
+@pytest.mark.parametrize("step", [0.9, -0.9])
+def test_less_than_a_second_is_no_step(step: float) -> None:
+    """The shortest token is minted for as long as that lasts, whichever part of a second it is."""
+    clocks = Clocks()
+    clocks.step(step)
+    for _ in range(20):
+        clocks.live(0.05)
+        now = clocks.now()
+        assert now == Moment(clocks.wall, clocks.wall)
+        assert asyncio.run(minter_over(1).issue(now)).token
+
+
 @pytest.mark.parametrize("step", [31, -31, 3600, -3600, DAY, -DAY, 10 * 365 * DAY])
 def test_after_a_large_step_nothing_is_issued_until_it_is_undone(step: float) -> None:
     """However long that takes: waiting proves nothing. The drift shows all the while."""

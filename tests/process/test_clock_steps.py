@@ -12,6 +12,8 @@ from pathlib import Path
 import jwt
 import pytest
 
+from tests.support import jwks
+from tests.support.metrics import metrics_env, scrape
 from tests.support.processes import mint_bytes
 from tests.support.service import Service, wait_until
 from tests.support.tools import require_tool
@@ -64,6 +66,10 @@ class Stepped:
             what=f"/readyz answers {status}",
         )
 
+    def drifts(self) -> list[float]:
+        """What each worker tells."""
+        return list(scrape(self.service).values("macp_auth_clock_drift_seconds", "worker").values())
+
     def wait_for_log(self, event: str, times: int) -> None:
         wait_until(
             lambda: self.service.log.count(event) == times, within=WITHIN, what=f"{times} times {event}"
@@ -91,7 +97,7 @@ def exp_of(answer: Answer) -> int:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_minting_pauses_while_the_clock_is_wrong(start: Callable[..., Stepped], workers: str) -> None:
     """Forward and back; at once, and until it is right again. Keys and liveness do not mind."""
-    stepped = start({}, "--workers", workers)
+    stepped = start(metrics_env(), "--workers", workers)
     keys = stepped.service.jwks()
     for number, seconds in enumerate((86400, -86400, 120), 1):
         stepped.step_to(seconds)
@@ -101,6 +107,11 @@ def test_minting_pauses_while_the_clock_is_wrong(start: Callable[..., Stepped], 
             assert int(answer.headers["retry-after"]) >= 1
         stepped.wait_for_log(STEPPED, number * int(workers))
         stepped.wait_for(503)
+        wait_until(
+            lambda ahead=seconds: [round(drift, -1) for drift in stepped.drifts()] == [ahead] * int(workers),
+            within=WITHIN,
+            what="the drift shows",
+        )
         assert stepped.readyz().json == {"ready": False, "reason": "clock-step"}
         assert stepped.service.get("/healthz") == (200, {"ok": True})
         assert stepped.service.jwks() == keys
@@ -109,6 +120,25 @@ def test_minting_pauses_while_the_clock_is_wrong(start: Callable[..., Stepped], 
         stepped.wait_for_log(TRUSTED, number * int(workers))
         stepped.wait_for(200)
     assert "Traceback" not in stepped.service.log
+
+
+def test_no_key_comes_or_goes_because_the_clock_jumped(start: Callable[..., Stepped], tmp_path: Path) -> None:
+    """A new key signs when its lead has passed, and a clock that is a day ahead is not that."""
+    path = tmp_path / "keys.json"
+    path.touch(0o600)
+    keys = [{**jwks.ec(), "kid": "old"}, {**jwks.rsa(), "kid": "new", "iat": time.time()}]
+    path.write_text(json.dumps({"keys": keys}))
+    file = {"MACP_AUTH_SIGNER": "jwk-file", "MACP_AUTH_SIGNING_KEYS_FILE": str(path)}
+    stepped = start({**file, "MACP_AUTH_KEY_REFRESH_SECONDS": "1"})
+    stepped.step_to(86400)
+    stepped.wait_for(503)
+    path.write_text(json.dumps({"keys": [*keys, {**jwks.ec(), "kid": "newer", "iat": time.time()}]}))
+    wait_until(lambda: "newer" in stepped.service.log, within=WITHIN, what="the keys are read")
+    assert [key["kid"] for key in stepped.service.jwks()["keys"]] == ["old", "new", "newer"]
+    stepped.step_to(0)
+    assert jwt.get_unverified_header(stepped.mint(60).json["token"])["kid"] == "old"
+    [signing] = [event["kid"] for event in stepped.service.events if event["event"] == "signing key"]
+    assert signing == "old"
 
 
 @pytest.mark.parametrize("step", [20, -20])
