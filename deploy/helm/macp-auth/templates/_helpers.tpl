@@ -61,6 +61,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/* What the probes speak. */}}
+{{- define "macp-auth.scheme" -}}
+{{ ternary "HTTPS" "HTTP" (not (empty .Values.config.tlsCertFile)) }}
+{{- end -}}
+
 {{/* The environment, one list: the service's settings, the signer's, and what the user adds. */}}
 {{- define "macp-auth.env" -}}
 - name: PORT

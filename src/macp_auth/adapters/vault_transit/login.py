@@ -46,6 +46,7 @@ class Login:
         self._connection = connection
         self._refused_secret_id: str | None = None
         self._refused_until = 0.0
+        self._refusal = SignerRefused("")
 
     def log_in(self) -> Lease:
         """Return a new lease.
@@ -134,18 +135,20 @@ class Login:
             ) from None
 
     def _present_secret_id(self, login: Callable[..., Any], mount: str) -> Any:
+        """Log in by AppRole; a refused secret id is not shown again soon, or Vault locks the role."""
         secret_id = self._secret_id()
         if secret_id == self._refused_secret_id and time.monotonic() < self._refused_until:
-            raise SignerRefused(
-                f"it refused this secret id, and is shown it again after {_LOCKING_PAUSE / 60:.0f} minutes "
-                "only, for it locks a role that is tried too often; give another"
-            )
+            raise self._refusal
         try:
             return call(login, self._settings.role_id, secret_id, use_token=False, mount_point=mount)
-        except SignerRefused:
+        except SignerRefused as error:
             self._refused_secret_id = secret_id
             self._refused_until = time.monotonic() + _LOCKING_PAUSE
-            raise
+            self._refusal = SignerRefused(
+                f"{error}; this secret id is tried again in {_LOCKING_PAUSE / 60:.0f} minutes, "
+                "another at once"
+            )
+            raise self._refusal from None
 
     def _secret_id(self) -> str:
         if self._settings.secret_id_file is not None:
