@@ -218,9 +218,9 @@ def test_a_worker_that_comes_while_the_files_are_broken_waits_for_them(
     """It brings nobody down: the others serve, and it serves when the files are mended."""
     service = start({}, "--workers", "2")
     good = pair.certificate.read_bytes()
-    pair.certificate.write_text("broken")
     lost, survivor = workers_of(service)
-    lost.kill()
+    lost.kill()  # its successor takes a second to come
+    pair.certificate.write_text("broken")
     wait_until(lambda: service.log.count(BROKEN) >= 2, within=20, what="both workers say so")
     pair.certificate.write_bytes(good)
     wait_until(lambda: service.log.count(f"{pair.serial:x}") == 4, within=TAKEN_UP, what="both have it again")
