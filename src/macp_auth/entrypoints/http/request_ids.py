@@ -53,4 +53,4 @@ def _context(headers: Iterable[tuple[bytes, bytes]]) -> RequestContext:
 
 
 def _new_id() -> str:
-    return f"{random.getrandbits(128):032x}"  # it names, it guards nothing: no need for os.urandom
+    return random.getrandbits(128).to_bytes(16).hex()  # it names, it guards nothing: no need for os.urandom
