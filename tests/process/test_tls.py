@@ -64,6 +64,14 @@ def start(tmp_path: Path, authority: Authority, pair: Pair) -> Iterator[StartSer
         yield start
 
 
+def put(path: Path, content: bytes) -> None:
+    """At once: a look must not find half of it."""
+    fresh = path.with_suffix(".fresh")
+    fresh.touch(0o600)
+    fresh.write_bytes(content)
+    fresh.rename(path)
+
+
 def is_served(service: TLSService, pair: Pair) -> Callable[[], bool]:
     def served() -> bool:
         with service.connection() as sock:
@@ -186,8 +194,8 @@ def test_a_broken_replacement_keeps_the_old_pair_until_it_is_mended(
     service = start()
     old = pair.serial
     faults: list[Callable[[], object]] = [
-        lambda: pair.certificate.write_bytes(authority.issue("foreign").certificate.read_bytes()),
-        lambda: pair.key.write_text("SECRET"),
+        lambda: put(pair.certificate, authority.issue("foreign").certificate.read_bytes()),
+        lambda: put(pair.key, b"SECRET"),
         lambda: pair.key.chmod(0o644),
         pair.key.unlink,
     ]
@@ -217,13 +225,14 @@ def test_a_worker_that_comes_while_the_files_are_broken_waits_for_them(
 ) -> None:
     """It brings nobody down: the others serve, and it serves when the files are mended."""
     service = start({}, "--workers", "2")
+    wait_until(lambda: service.log.count(f"{pair.serial:x}") == 2, within=20, what="both workers have it")
     good = pair.certificate.read_bytes()
     lost, survivor = workers_of(service)
     lost.kill()  # its successor takes a second to come
-    pair.certificate.write_text("broken")
+    put(pair.certificate, b"broken")
     wait_until(lambda: service.log.count(BROKEN) >= 2, within=20, what="both workers say so")
-    pair.certificate.write_bytes(good)
-    wait_until(lambda: service.log.count(f"{pair.serial:x}") == 4, within=TAKEN_UP, what="both have it again")
+    put(pair.certificate, good)
+    wait_until(lambda: service.log.count(f"{pair.serial:x}") >= 4, within=TAKEN_UP, what="both have it again")
     survivor.suspend()
     try:
         assert is_served(service, pair)()
