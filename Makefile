@@ -27,8 +27,8 @@ $(STAMP): requirements/dev.txt requirements/runtime.txt pyproject.toml $(PLUGINS
 serve: install ## serve on 127.0.0.1:3200 with an ephemeral key
 	@$(BIN)/macp-auth serve
 
-test: install ## the whole test suite
-	$(BIN)/python -m pytest
+test: install ## the whole test suite, a few files at a time: make test JOBS=1 for one
+	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),3) --dist loadfile
 
 check: install ## lint, formatting, types, import contracts
 	$(BIN)/ruff check .
