@@ -143,10 +143,12 @@ def test_rotation_and_withdrawal(hsm: SoftHSM, tmp_path: Path) -> None:
         eventually(lambda: len(service.kids()) == 2)
         assert service.mint() == first
         hsm.generate(f"macp@{datetime.now(UTC) - timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}", "03", "rsa:2048")
-        eventually(lambda: service.mint() != first)
+        eventually(lambda: first not in service.kids())  # replaced a day ago, by its times
+        assert service.mint() != first
         assert service.published(service.mint()).algorithm_name == "RS256"
-        hsm.delete("01")
-        eventually(lambda: first not in service.kids())
+        signing = service.mint()
+        hsm.delete("03")
+        eventually(lambda: signing not in service.kids())
 
 
 def test_wrong_pin_is_an_answer_and_a_log_line(hsm: SoftHSM, tmp_path: Path) -> None:
