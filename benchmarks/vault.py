@@ -25,6 +25,7 @@ import requests
 from msgspec import Struct
 from requests.adapters import HTTPAdapter
 from tests.support.openbao import OpenBao
+from tests.vault.environment import with_token
 
 from benchmarks import load
 from benchmarks.service import Service
@@ -86,7 +87,7 @@ def main() -> int:
 
 
 def _measure(bao: OpenBao, key: str, seconds: int) -> Figures:
-    with Service(_environment(bao, key), 1) as service:
+    with Service(with_token(bao, key), 1) as service:
         service.wait_for_first_token()
         load.mint(service.port, seconds=WARM_UP_SECONDS, connections=CLIENTS)
         many = load.mint(service.port, seconds=seconds, connections=CLIENTS)
@@ -103,7 +104,7 @@ def _measure(bao: OpenBao, key: str, seconds: int) -> Figures:
 
 
 def _measure_availability(bao: OpenBao, seconds: int) -> Availability:
-    with Service(_environment(bao, "ES256"), 1) as service, ThreadPoolExecutor(1) as background:
+    with Service(with_token(bao, "ES256"), 1) as service, ThreadPoolExecutor(1) as background:
         service.wait_for_first_token()
 
         def under_load() -> load.Load:
@@ -117,15 +118,6 @@ def _measure_availability(bao: OpenBao, seconds: int) -> Availability:
         bao.stop()
         down = under_load()
     return Availability(jwks_p99_ms=up.p99_us / 1e3, jwks_p99_ms_while_stopped=down.p99_us / 1e3)
-
-
-def _environment(bao: OpenBao, key: str) -> dict[str, str]:
-    return {
-        "MACP_AUTH_SIGNER": "vault-transit",
-        "MACP_AUTH_VAULT_KEY": key,
-        "VAULT_ADDR": bao.url,
-        "VAULT_TOKEN": bao.root_token,
-    }
 
 
 def _signing(bao: OpenBao, key: str, batch: int) -> Callable[[], object]:

@@ -84,7 +84,10 @@ def find_engine() -> Engine:
         if probe.returncode == 0:
             return engine
         reason = f"{name}: {(probe.stderr.strip().splitlines() or ['no reason given'])[-1]}"
-    pytest.skip(f"no container engine runs {BASE}; start Docker or Podman ({reason[:200]})")
+    pytest.skip(
+        f"no container engine runs {BASE}; start Docker or Podman, "
+        f"or name another image in MACP_AUTH_TEST_BASE ({reason[:200]})"
+    )
 
 
 def _arguments(build_args: Mapping[str, str]) -> list[str]:

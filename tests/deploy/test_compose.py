@@ -67,7 +67,7 @@ def test_one_command_leads_to_a_token(engine: Engine, image: str, tmp_path: Path
     if engine.run("image", "inspect", BAO_IMAGE, check=False).returncode:
         pulled = engine.run("pull", BAO_IMAGE, check=False, within=300)
         if pulled.returncode:
-            pytest.skip(f"the image {BAO_IMAGE} is not here and can't be pulled")
+            pytest.skip(f"no image {BAO_IMAGE} here; pull it by hand: {pulled.stderr[:200]}")
     port = free_port()
     env = {**os.environ, "MACP_AUTH_IMAGE": image, "BAO_IMAGE": BAO_IMAGE, "MACP_AUTH_PORT": str(port)}
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from macp_auth.entrypoints.http import errors
 from tests.docs.pages import blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
 from tests.support.service import clean_environment
+from tests.support.tools import require_tools
 
 PAGE = read("docs/audit.md")
 TOKEN = "head.payload.signature"
@@ -61,7 +61,11 @@ AUDIT_LOG = [
     record("2026-11-23T00:00:00.001Z", "agent://after", exp=1795392300),
 ]  # fmt: skip
 
-needs_jq = pytest.mark.skipif(not all(map(shutil.which, ("jq", "sha256sum"))), reason="install jq")
+
+@pytest.fixture
+def jq() -> None:
+    """What the page's commands call."""
+    require_tools("jq", "sha256sum")
 
 
 @pytest.fixture
@@ -89,27 +93,27 @@ def test_the_report_answers_as_shown(terminal: Terminal) -> None:
     assert re.findall(r"agent://\S+", output) == ["agent://risk", "agent://pricing"]
 
 
-@needs_jq
+@pytest.mark.usefixtures("jq")
 def test_jq_answers_the_same(terminal: Terminal) -> None:
     """Without a command of ours."""
     counts = [tuple(line.split()) for line in answer(terminal, "| .sender'").splitlines()]
     assert counts == [("1", "agent://pricing"), ("2", "agent://risk")]
 
 
-@needs_jq
+@pytest.mark.usefixtures("jq")
 def test_jq_finds_until_when_a_key_s_tokens_live(terminal: Terminal) -> None:
     """The largest exp of that kid."""
     assert answer(terminal, "todate").strip() == '"2026-11-23T00:05:00Z"'
 
 
-@needs_jq
+@pytest.mark.usefixtures("jq")
 def test_jq_finds_whose_a_token_is(terminal: Terminal) -> None:
     """By the fingerprint that a shell can make."""
     found = json.loads(answer(terminal, "--arg sha"))
     assert (found["sender"], found["time"]) == ("agent://risk", "2026-11-22T22:48:44.031Z")
 
 
-@needs_jq
+@pytest.mark.usefixtures("jq")
 def test_jq_counts_refusals(terminal: Terminal) -> None:
     """By caller and reason."""
     assert answer(terminal, "@tsv").split() == ["1", "192.0.2.7", "invalid-ttl"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from tests.docs.pages import PAGES, ROOT, blocks, read
 from tests.docs.terminal import ServiceTerminal, Terminal, assert_as_shown, same_shape, steps
 from tests.support.service import BOOT_SECONDS, clean_environment, free_port, wait_until
+from tests.support.tools import require_tools
 
 WALKS = ["README.md", "docs/getting-started.md"]
 _SERVE = re.compile(r"^((?:\w+=\S+ )*make) serve$")
@@ -45,12 +45,13 @@ def client_terminal(checkout: Path) -> Iterator[Terminal]:
     terminal.close()
 
 
-needs_shell_tools = pytest.mark.skipif(
-    not all(map(shutil.which, ("bash", "curl", "make"))), reason="install bash, curl and make"
-)
+@pytest.fixture
+def shell_tools() -> None:
+    """What the page's commands call."""
+    require_tools("bash", "curl", "make")
 
 
-@needs_shell_tools
+@pytest.mark.usefixtures("shell_tools")
 @pytest.mark.parametrize("page", WALKS)
 def test_a_reader_who_follows_the_page_gets_what_it_shows(
     page: str, service_terminal: ServiceTerminal, client_terminal: Terminal, port: int

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -18,12 +17,17 @@ from tests.docs.pages import plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
 from tests.support.openbao import OpenBao
 from tests.support.service import clean_environment
+from tests.support.tools import require_tools
 
 PAGE = read("docs/doctor.md")
 TOP = PAGE.partition("\n## ")[0]
 VAULT = section(PAGE, "Signer vault-transit")
 
-needs_bash = pytest.mark.skipif(not shutil.which("bash"), reason="install bash")
+
+@pytest.fixture
+def bash() -> None:
+    """What the page's commands call."""
+    require_tools("bash")
 
 
 def follow(page: str, directory: Path, env: dict[str, str]) -> None:
@@ -38,13 +42,13 @@ def follow(page: str, directory: Path, env: dict[str, str]) -> None:
         terminal.close()
 
 
-@needs_bash
+@pytest.mark.usefixtures("bash")
 def test_the_first_example(tmp_path: Path) -> None:
     """Without any setting, the command says what the page shows."""
     follow(TOP, tmp_path, {})
 
 
-@needs_bash
+@pytest.mark.usefixtures("bash")
 def test_the_example_with_vault(tmp_path: Path) -> None:
     """With the two faults that the page names, the command says what the page shows."""
     with OpenBao(tmp_path) as server:

@@ -26,6 +26,7 @@ from tests.docs.terminal import Terminal, assert_as_shown, steps
 from tests.docs.vault_procedures import PROCEDURES as VAULT_PROCEDURES
 from tests.docs.vault_procedures import without_log
 from tests.support.service import Service, clean_environment
+from tests.support.tools import require_tools
 
 RUNBOOK = read("docs/runbook.md")
 ROTATION = read("docs/rotation.md")
@@ -139,7 +140,13 @@ def reader(place: Place) -> Iterator[Terminal]:
     terminal.close()
 
 
-@pytest.mark.skipif(not all(map(shutil.which, ("bash", "curl"))), reason="install bash and curl")
+@pytest.fixture
+def shell_tools() -> None:
+    """What the page's commands call."""
+    require_tools("bash", "curl")
+
+
+@pytest.mark.usefixtures("shell_tools")
 @pytest.mark.parametrize("procedure", BEFORE_START)
 def test_a_procedure_does_what_the_page_shows(procedure: str, place: Place, reader: Terminal) -> None:
     """Every command of a procedure, in order, prints what the page shows in shape, and ends as it should."""

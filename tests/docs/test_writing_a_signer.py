@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from macp_auth.testing.checks.signatures import LEADING_ZERO_SIGNATURES
 from tests.docs.pages import ROOT, Block, blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, lines_of, steps
 from tests.support.service import BOOT_SECONDS, clean_environment, free_port, wait_until
+from tests.support.tools import require_tools
 
 PAGE = "docs/writing-a-signer.md"
 TEMPLATE = ROOT / "plugins" / "template"
@@ -123,9 +123,13 @@ def terminal(tmp_path: Path, wheels: Path, port: int) -> Iterator[Terminal]:
     opened.close()
 
 
-@pytest.mark.skipif(
-    not all(map(shutil.which, ("bash", "curl", "openssl"))), reason="install bash, curl, openssl"
-)
+@pytest.fixture
+def shell_tools() -> None:
+    """What the page's commands call."""
+    require_tools("bash", "curl", "openssl")
+
+
+@pytest.mark.usefixtures("shell_tools")
 @pytest.mark.timeout(2 * INSTALL_SECONDS + 120)
 def test_from_an_empty_folder_to_a_signer_that_passes(terminal: Terminal, tmp_path: Path, port: int) -> None:
     """Every command of the steps exits 0, in order, and prints what the page shows in shape."""

@@ -53,7 +53,7 @@ def _require_image(image: str) -> None:
             try:
                 client.images.pull(image)
             except (DockerException, requests.RequestException) as error:
-                pytest.skip(f"the image {image} is not here and can't be pulled: {_first_line(error)}")
+                pytest.skip(f"no image {image} here; pull it by hand: {_first_line(error)}")
 
 
 def _require_engine() -> Any:

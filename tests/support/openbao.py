@@ -199,5 +199,7 @@ class OpenBao(Vault):
     def _takes_unseal_key(self) -> bool:
         try:
             return not self.client().sys.submit_unseal_key(self._unseal_key)["sealed"]
-        except hvac.exceptions.InternalServerError:
+        except (hvac.exceptions.InternalServerError, hvac.exceptions.InvalidRequest):
+            if not self._leader:
+                raise
             return False  # a standby that has not joined yet

@@ -34,14 +34,8 @@ def enable_approle(bao: OpenBao, *, mount: str = "approle", **role: Any) -> AppR
     client = bao.client()
     client.write_data(path, data=role)
     role_id = client.read(f"{path}/role-id")["data"]["role_id"]
-    return AppRole(role_id, new_secret_id(bao, name, mount=mount), name)
-
-
-def new_secret_id(bao: OpenBao, role: str, *, mount: str = "approle") -> str:
-    """Another secret ID for ``role``."""
-    made = bao.client().write_data(f"auth/{mount}/role/{role}/secret-id", data={})
-    secret_id: str = made["data"]["secret_id"]
-    return secret_id
+    secret_id = client.write_data(f"{path}/secret-id", data={})["data"]["secret_id"]
+    return AppRole(role_id, secret_id, name)
 
 
 class JWTIssuer:

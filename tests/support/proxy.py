@@ -90,13 +90,6 @@ class Proxy:
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:  # also one that accepts just now
             await _cancel(tasks)
 
-    async def _shut(self) -> None:
-        self._server.close()
-        await asyncio.sleep(0.01)  # what was accepted before gets its task
-        while self._connections:
-            await self._cut()
-            await asyncio.sleep(0)
-
     async def _cut(self) -> None:
         await _cancel(self._connections)
 

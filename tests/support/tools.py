@@ -10,19 +10,28 @@ from typing import NoReturn
 
 import pytest
 
+_PACKAGES = {"sha256sum": "coreutils"}
+
+
+def require_tools(*names: str) -> None:
+    """Each of ``names``, which are of Debian packages of the same names but for a few."""
+    for name in names:
+        require_tool(name, _PACKAGES.get(name, name))
+
 
 def require_tool(name: str, package: str) -> str:
     """The path of ``name``. Without it the test is skipped, but in CI, where nothing may be, it fails."""
-    return shutil.which(name) or _missing(f"{name} is missing; install Debian's package {package}")
+    return shutil.which(name) or missing(f"{name} is missing; install Debian's package {package}")
 
 
 def require_script(name: str, package: str) -> str:
     """The path of ``name``, from a Python package: beside the interpreter, or else on the path."""
     beside = shutil.which(name, path=Path(sys.executable).parent)
-    return beside or shutil.which(name) or _missing(f"{name} is missing; install Python's package {package}")
+    return beside or shutil.which(name) or missing(f"{name} is missing; install Python's package {package}")
 
 
-def _missing(reason: str) -> NoReturn:
+def missing(reason: str) -> NoReturn:
+    """Skip the test, or fail it in CI, where nothing may be missing."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.openbao import OpenBao
+from tests.support.openbao import Vault
 
 POLICY = """
 path "transit/keys/{key}" {{ capabilities = ["read"] }}
@@ -25,13 +25,13 @@ SHORT_ROTATION = {
 """A rotation takes seconds: a lead of 8, a lag of 4."""
 
 
-def allow(bao: OpenBao, key: str) -> str:
+def allow(bao: Vault, key: str) -> str:
     """Write the policy for ``key``, and return its name."""
     bao.write_policy(f"signer-{key}", POLICY.format(key=key))
     return f"signer-{key}"
 
 
-def with_token(bao: OpenBao, key: str, token: str | None = None, **more: Any) -> dict[str, str]:
+def with_token(bao: Vault, key: str, token: str | None = None, **more: Any) -> dict[str, str]:
     """Variables for ``key`` and ``token``; without one, a new one that may do no more than it needs."""
     return {
         "MACP_AUTH_SIGNER": "vault-transit",
@@ -42,7 +42,7 @@ def with_token(bao: OpenBao, key: str, token: str | None = None, **more: Any) ->
     }
 
 
-def with_login(bao: OpenBao, key: str, method: str, **settings: Any) -> dict[str, str]:
+def with_login(bao: Vault, key: str, method: str, **settings: Any) -> dict[str, str]:
     """Variables for ``key`` and a login; ``settings`` as in ``role_id="..."``."""
     return {
         "MACP_AUTH_SIGNER": "vault-transit",

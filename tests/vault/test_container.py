@@ -11,11 +11,7 @@ from tests.support.containers import vault_container as run_container
 from tests.support.openbao import Vault
 from tests.support.service import Service
 from tests.support.verifiers import verify_with_pyjwt
-
-POLICY = """
-path "transit/keys/{key}" {{ capabilities = ["read"] }}
-path "transit/sign/{key}" {{ capabilities = ["update"] }}
-"""
+from tests.vault.environment import with_token
 
 
 @pytest.fixture(scope="module", params=["hashicorp/vault:1.16.1", "openbao/openbao:latest"])
@@ -33,14 +29,6 @@ def test_a_key_in_a_container_signs(
 ) -> None:
     """The service mints with a key of the container's, and with no permission but to read it and to sign."""
     vault_container.create_key(key_name, "ecdsa-p256")
-    vault_container.write_policy(key_name, POLICY.format(key=key_name))
-    service = start_service(
-        {
-            "MACP_AUTH_SIGNER": "vault-transit",
-            "MACP_AUTH_VAULT_KEY": key_name,
-            "VAULT_ADDR": vault_container.url,
-            "VAULT_TOKEN": vault_container.token([key_name]),
-        }
-    )
+    service = start_service(with_token(vault_container, key_name))
     claims = verify_with_pyjwt(service.mint(sender="agent://risk")["token"], service.jwks())
     assert claims["sub"] == "agent://risk"

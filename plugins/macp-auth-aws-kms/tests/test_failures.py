@@ -312,14 +312,20 @@ def test_caller_who_gives_up_frees_no_thread(stub: StubKMS, open_kms: Callable[.
 
 def test_closing_ends_what_is_under_way(stub: StubKMS, open_kms: Callable[..., Signer]) -> None:
     """Who waits for a KMS that is stuck is told at once that the signer was closed."""
-    go_on = threading.Event()
-    stub.answers["Sign"] = lambda request: (go_on.wait(30), sign(request))[1]
+    asked, go_on = threading.Event(), threading.Event()
+
+    def stuck(request: dict[str, Any]) -> Answer:
+        asked.set()
+        go_on.wait(30)
+        return sign(request)
+
+    stub.answers["Sign"] = stuck
 
     async def close() -> None:
         signer = open_kms(ARN, endpoint_url=stub.url)
         (version,) = await signer.key_versions()
         signing = asyncio.create_task(signer.sign(version.kid, b"x"))
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(asked.wait, 30)
         await signer.aclose()
         with pytest.raises(SignerUnavailable, match="closed"):
             await asyncio.wait_for(signing, 1)

@@ -25,12 +25,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from macp_auth.adapters.hookspecs import SignerPlugin, hookimpl
-from macp_auth.adapters.jose import PrivateKey, sign
 from macp_auth.adapters.jwk_document import JWK, read_jwks
-from macp_auth.adapters.local import key_version
-from macp_auth.domain.errors import SignerMisconfigured, SignerUnavailable, UnknownKid
+from macp_auth.adapters.local import InMemorySigner, key_version
+from macp_auth.domain.errors import SignerMisconfigured, SignerUnavailable
 from macp_auth.domain.keys import KeyVersion
-from macp_auth.domain.signer import Signer
 
 _MAX_BYTES = 1024 * 1024  # a mistyped path must not be read into memory whole
 _TOO_OPEN = stat.S_IWGRP | stat.S_IRWXO
@@ -98,12 +96,12 @@ def version_of(jwk: JWK) -> KeyVersion:
     )
 
 
-class JWKFileSigner(Signer):
+class JWKFileSigner(InMemorySigner):
     """Signs with the keys that were in the file when it was last read and good."""
 
     def __init__(self, path: str) -> None:
+        super().__init__({})
         self._path = Path(path)
-        self._private: dict[str, PrivateKey] | None = {}
         self._digest = b""
         self._versions: list[KeyVersion] = []
 
@@ -119,19 +117,6 @@ class JWKFileSigner(Signer):
         if self._private is None:
             raise SignerUnavailable("the signer is closed")
         return self._versions
-
-    async def sign(self, kid: str, signing_input: bytes) -> bytes:
-        """Sign on the event loop, like a key from the environment."""
-        if self._private is None:
-            raise SignerUnavailable("the signer is closed")
-        key = self._private.get(kid)
-        if key is None:
-            raise UnknownKid(kid)
-        return sign(key, signing_input)
-
-    async def aclose(self) -> None:
-        """Drop the private keys."""
-        self._private = None
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""Keys held in this process: what the ephemeral and the env-jwk signer have in common."""
+"""Keys held in this process: what the signers ephemeral, env-jwk and jwk-file have in common."""
 
 from __future__ import annotations
 
@@ -38,20 +38,12 @@ def key_version(kid: str, key: jose.PublicKey, *, can_sign: bool) -> KeyVersion:
     )
 
 
-class LocalSigner(Signer):
-    """Signs with keys in memory. Fails only for a kid that it does not have, and after it is closed."""
+class InMemorySigner(Signer):
+    """Signs with the private keys that it holds; where they are from is for a subclass to say."""
 
-    def __init__(self, keys: Sequence[LocalKey]) -> None:
-        self._versions = [key.version for key in keys]
-        self._private: Mapping[str, jose.PrivateKey] | None = {
-            key.version.kid: jose.from_der(key.private_der.reveal())
-            for key in keys
-            if key.private_der is not None
-        }
-
-    async def key_versions(self) -> Sequence[KeyVersion]:
-        """Return the versions that it was made with, in their order."""
-        return self._versions
+    def __init__(self, private: Mapping[str, jose.PrivateKey]) -> None:
+        self._private: Mapping[str, jose.PrivateKey] | None = private
+        """By their kids; None once it is closed."""
 
     async def sign(self, kid: str, signing_input: bytes) -> bytes:
         """Sign on the event loop: faster than a hand-over to a thread for ES256, and no slower for RS256."""
@@ -65,3 +57,21 @@ class LocalSigner(Signer):
     async def aclose(self) -> None:
         """Drop the private keys."""
         self._private = None
+
+
+class LocalSigner(InMemorySigner):
+    """Signs with keys that never change. Fails only for a kid that it has not, and once it is closed."""
+
+    def __init__(self, keys: Sequence[LocalKey]) -> None:
+        super().__init__(
+            {
+                key.version.kid: jose.from_der(key.private_der.reveal())
+                for key in keys
+                if key.private_der is not None
+            }
+        )
+        self._versions = [key.version for key in keys]
+
+    async def key_versions(self) -> Sequence[KeyVersion]:
+        """Return the versions that it was made with, in their order."""
+        return self._versions

@@ -7,12 +7,14 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import NoReturn
 
 import structlog
 from litestar import Litestar
 
 from macp_auth.domain.errors import SignerError, reason_of
 from macp_auth.domain.keyring import KeyRing, KeySet
+from macp_auth.entrypoints.background import in_background
 
 _SHORTEST_PAUSE = 0.05  # seconds; also when a change is due this instant
 _WITHDRAWN_PAUSE = 1.0  # seconds; the least between two readings of which the second was asked for
@@ -68,17 +70,12 @@ class KeyRefresher:
         """
         try:
             await self._refresh()
-            refreshing = asyncio.create_task(self._refresh_for_ever())
-            try:
+            async with in_background(self._refresh_for_ever()):
                 yield
-            finally:
-                refreshing.cancel()
-                with suppress(asyncio.CancelledError):
-                    await refreshing
         finally:
             await self._keys.aclose()
 
-    async def _refresh_for_ever(self) -> None:
+    async def _refresh_for_ever(self) -> NoReturn:
         while True:
             pause = self._pause(self._now())
             least = min(pause, _WITHDRAWN_PAUSE)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from typing import NoReturn
 
 import structlog
 from litestar import Litestar
@@ -12,6 +13,7 @@ from msgspec import Struct
 
 from macp_auth.domain.errors import ClockStepped, SignerError, reason_of
 from macp_auth.domain.keyring import KeyRing
+from macp_auth.entrypoints.background import in_background
 from macp_auth.entrypoints.key_refresh import KeyRefresher
 
 LOOK_SECONDS = 1.0
@@ -74,15 +76,10 @@ class Readiness:
     @asynccontextmanager
     async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
         """Look in the background; until the first look has an outcome, the reason is ``starting``."""
-        looking = asyncio.create_task(self._look_for_ever())
-        try:
+        async with in_background(self._look_for_ever()):
             yield
-        finally:
-            looking.cancel()
-            with suppress(asyncio.CancelledError):
-                await looking
 
-    async def _look_for_ever(self) -> None:
+    async def _look_for_ever(self) -> NoReturn:
         while True:
             self._note(await self._look())
             await asyncio.sleep(self._look_seconds if self.reason is None else self._look_seconds / 2)

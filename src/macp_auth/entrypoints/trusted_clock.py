@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
+from typing import NoReturn
 
 import structlog
 from litestar import Litestar
 
 from macp_auth.domain.reckoning import Moment, Reckoning
+from macp_auth.entrypoints.background import in_background
 
 LOOK_SECONDS = 1.0
 _log = structlog.get_logger()
@@ -72,15 +74,10 @@ class TrustedClock:
     @asynccontextmanager
     async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
         """Look in the background, so that a step is seen without a request."""
-        looking = asyncio.create_task(self._look_for_ever())
-        try:
+        async with in_background(self._look_for_ever()):
             yield
-        finally:
-            looking.cancel()
-            with suppress(asyncio.CancelledError):
-                await looking
 
-    async def _look_for_ever(self) -> None:
+    async def _look_for_ever(self) -> NoReturn:
         while True:
             self.is_trusted()
             await asyncio.sleep(LOOK_SECONDS)

@@ -15,9 +15,7 @@ from macp_auth.adapters.vault_transit.settings import AuthMethod, VaultSettings
 from macp_auth.domain.errors import SignerRefused, SignerUnavailable
 
 _LESS_THAN_A_SECOND = 0.5  # what is left of a token of which Vault says 0, as it says of one without end
-_LOCKING_PAUSE = (
-    300.0  # seconds; of five bad secret ids in 15 minutes, OpenBao's defaults, the role is locked
-)
+_LOCKING_PAUSE = 300.0  # seconds; by OpenBao's defaults, five bad secret ids in 15 minutes lock a role
 _MAX_BYTES = 64 * 1024  # a mistyped path must not be read into memory whole
 
 
@@ -38,15 +36,22 @@ class Lease(Struct, frozen=True, kw_only=True):
         return bool(self.seconds) and not self.renewable and not self.revocable
 
 
+class _Refusal(Struct, frozen=True):
+    """A secret id that Vault refused."""
+
+    secret_id: str
+    until: float
+    """When it may be shown to Vault again, by the monotonic clock."""
+    error: SignerRefused
+
+
 class Login:
     """Logs in as the settings say. Each method blocks."""
 
     def __init__(self, settings: VaultSettings, connection: Connection) -> None:
         self._settings = settings
         self._connection = connection
-        self._refused_secret_id: str | None = None
-        self._refused_until = 0.0
-        self._refusal = SignerRefused("")
+        self._refusal: _Refusal | None = None
 
     def log_in(self) -> Lease:
         """Return a new lease.
@@ -136,19 +141,16 @@ class Login:
 
     def _present_secret_id(self, login: Callable[..., Any], mount: str) -> Any:
         """Log in by AppRole; a refused secret id is not shown again soon, or Vault locks the role."""
-        secret_id = self._secret_id()
-        if secret_id == self._refused_secret_id and time.monotonic() < self._refused_until:
-            raise self._refusal
+        secret_id, refusal = self._secret_id(), self._refusal
+        if refusal is not None and secret_id == refusal.secret_id and time.monotonic() < refusal.until:
+            raise refusal.error
         try:
             return call(login, self._settings.role_id, secret_id, use_token=False, mount_point=mount)
         except SignerRefused as error:
-            self._refused_secret_id = secret_id
-            self._refused_until = time.monotonic() + _LOCKING_PAUSE
-            self._refusal = SignerRefused(
-                f"{error}; this secret id is tried again in {_LOCKING_PAUSE / 60:.0f} minutes, "
-                "another at once"
-            )
-            raise self._refusal from None
+            again = f"this secret id is tried again in {_LOCKING_PAUSE / 60:.0f} minutes, another at once"
+            refused = SignerRefused(f"{error}; {again}")
+            self._refusal = _Refusal(secret_id, time.monotonic() + _LOCKING_PAUSE, refused)
+            raise refused from None
 
     def _secret_id(self) -> str:
         if self._settings.secret_id_file is not None:

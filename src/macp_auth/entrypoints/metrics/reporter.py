@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from litestar import Litestar
 from msgspec import Struct
@@ -14,6 +15,7 @@ from msgspec import Struct
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.signer import Signer
 from macp_auth.domain.statistics import sound_statistics
+from macp_auth.entrypoints.background import in_background
 from macp_auth.entrypoints.key_refresh import KeyRefresher
 from macp_auth.entrypoints.metrics.state import PublishedKey, WorkerState, write_state
 from macp_auth.entrypoints.readiness import Readiness
@@ -47,16 +49,13 @@ class Reporter:
     @asynccontextmanager
     async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
         """Write in the background, and a last time at the end: what the signer counted is kept."""
-        reporting = asyncio.create_task(self._report_for_ever())
         try:
-            yield
+            async with in_background(self._report_for_ever()):
+                yield
         finally:
-            reporting.cancel()
-            with suppress(asyncio.CancelledError):
-                await reporting
             self._report()
 
-    async def _report_for_ever(self) -> None:
+    async def _report_for_ever(self) -> NoReturn:
         while True:
             self._report()
             await asyncio.sleep(REPORT_SECONDS)
