@@ -14,13 +14,13 @@ import msgspec
 
 from macp_auth.adapters import jose
 from macp_auth.adapters.jwk_document import is_kid
+from macp_auth.adapters.wrapper import SignerWrapper
 from macp_auth.domain.errors import SignerMisconfigured, UnknownKid, WrongSignature
 from macp_auth.domain.keys import ECPublicJWK, KeyVersion, PublicJWK, RSAPublicJWK
 from macp_auth.domain.signer import Signer
-from macp_auth.domain.statistics import Statistics
 
 
-class VerifyingSigner(Signer):
+class VerifyingSigner(SignerWrapper):
     """Wraps a signer; passes on only good keys, and only signatures that the keys which it published verify.
 
     Args:
@@ -29,7 +29,7 @@ class VerifyingSigner(Signer):
     """
 
     def __init__(self, signer: Signer, name: str) -> None:
-        self._signer = signer
+        super().__init__(signer)
         self._name = name
         self._public: dict[str, jose.PublicKey] = {}
         self._seen: dict[str, PublicJWK] = {}
@@ -41,7 +41,7 @@ class VerifyingSigner(Signer):
             SignerMisconfigured: one could not verify a token, says more than the public, or has the kid
                 that another key had before.
         """
-        versions = await self._signer.key_versions()
+        versions = await super().key_versions()
         if not isinstance(versions, Sequence):
             raise SignerMisconfigured(f"the signer {self._name!r} offers no sequence of key versions")
         public = {}
@@ -63,20 +63,12 @@ class VerifyingSigner(Signer):
         public = self._public.get(kid)
         if public is None:
             raise UnknownKid(kid)
-        signature = await self._signer.sign(kid, signing_input)
+        signature = await super().sign(kid, signing_input)
         if not isinstance(signature, bytes) or not jose.verifies(public, signing_input, signature):
             raise WrongSignature(
                 f"the signature of the signer {self._name!r} does not verify with its published key {kid!r}"
             )
         return signature
-
-    async def aclose(self) -> None:
-        """Close the wrapped signer."""
-        await self._signer.aclose()
-
-    def statistics(self) -> Statistics:
-        """Return the wrapped signer's numbers."""
-        return self._signer.statistics()
 
     def _public_key(self, version: KeyVersion) -> jose.PublicKey:
         """Return the key of ``version``, every part of which may come from anywhere."""

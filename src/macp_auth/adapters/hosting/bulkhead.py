@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from macp_auth.adapters.hosting.wrapper import SignerWrapper
+from macp_auth.adapters.wrapper import SignerWrapper
 from macp_auth.domain.errors import SignerUnavailable
 from macp_auth.domain.signer import Signer
 from macp_auth.domain.statistics import Statistics

@@ -13,7 +13,7 @@ import structlog
 
 from macp_auth.adapters.hosting.bulkhead import SignerBusy
 from macp_auth.adapters.hosting.translation import PluginFault
-from macp_auth.adapters.hosting.wrapper import SignerWrapper
+from macp_auth.adapters.wrapper import SignerWrapper
 from macp_auth.domain.errors import SignerError, SignerUnavailable
 from macp_auth.domain.signer import Signer
 from macp_auth.domain.statistics import Statistics

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from macp_auth.adapters.hosting.wrapper import SignerWrapper
+from macp_auth.adapters.wrapper import SignerWrapper
 from macp_auth.domain.errors import SignerError, SignerUnavailable
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.signer import Signer

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from macp_auth.adapters.hosting.wrapper import SignerWrapper
+from macp_auth.adapters.wrapper import SignerWrapper
 from macp_auth.domain.errors import SignerUnavailable
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.signer import Signer

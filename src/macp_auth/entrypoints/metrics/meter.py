@@ -6,7 +6,7 @@ import time
 from bisect import bisect_left
 from pathlib import Path
 
-from macp_auth.adapters.hosting.wrapper import SignerWrapper
+from macp_auth.adapters.wrapper import SignerWrapper
 from macp_auth.domain.keyring import MintedToken
 from macp_auth.domain.signer import Signer
 from macp_auth.entrypoints.http.attempts import MintAttempt

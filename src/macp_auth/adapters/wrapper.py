@@ -1,4 +1,4 @@
-"""What every rule of hosting is written on: a signer around another one."""
+"""A signer around another one: what each rule that the host adds is written on."""
 
 from __future__ import annotations
 
