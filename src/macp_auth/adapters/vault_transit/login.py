@@ -162,7 +162,7 @@ class Login:
 def _content(path: str | Path) -> str:
     try:
         with Path(path).open() as file:
-            content = file.read(_MAX_BYTES).strip()
+            content = file.read(_MAX_BYTES + 1).strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SignerUnavailable(
             f"{path} can't be read: {getattr(error, 'strerror', None) or 'it is not text'}",
@@ -170,4 +170,8 @@ def _content(path: str | Path) -> str:
         ) from None
     if not content:
         raise SignerUnavailable(f"{path} is empty", reason="credential-unreadable")
+    if len(content) > _MAX_BYTES:
+        raise SignerUnavailable(
+            f"{path} can't be read: it is over {_MAX_BYTES} bytes", reason="credential-unreadable"
+        )
     return content
