@@ -24,7 +24,7 @@ class Desk(Struct, frozen=True):
     ttl: int
 
     async def issue(self, now: Moment) -> MintedToken:
-        return await self.minter.mint(TokenRequest(sender="a", scopes={}, ttl_seconds=self.ttl), now)
+        return await self.minter.mint(TokenRequest(sender="a", scopes={}, ttl_seconds=self.ttl), lambda: now)
 
 
 def minter_over(ttl: int) -> Desk:

@@ -140,11 +140,7 @@ class KeyRing:
         """
         key = self.keys.signing  # once: the ring may be given new keys while the signer works
         signing_input = key.signing_input(claims.encode())
-        try:
-            signature = await self._signer.sign(key.version.kid, signing_input)
-        except (UnknownKid, WrongSignature):
-            self._note_withdrawn(key)
-            raise
+        signature = await self._sign(key, signing_input)
         self.signed += 1
         token = (signing_input + b"." + base64url_bytes(signature)).decode("ascii")
         return MintedToken(token, key.version.kid, claims)
@@ -155,17 +151,16 @@ class KeyRing:
         Raises:
             SignerError: it does not, or there is no key. A signer of another package may raise anything.
         """
-        key = self.keys.signing
-        try:
-            await self._signer.sign(key.version.kid, _PROOF)
-        except (UnknownKid, WrongSignature):
-            self._note_withdrawn(key)
-            raise
+        await self._sign(self.keys.signing, _PROOF)
 
-    def _note_withdrawn(self, key: SigningKey) -> None:
-        # A request that began before the last refresh may fail for a version that is out of force by now.
-        if key.version.kid == self.keys.signing.version.kid:
-            self.on_withdrawn()
+    async def _sign(self, key: SigningKey, signing_input: bytes) -> bytes:
+        try:
+            return await self._signer.sign(key.version.kid, signing_input)
+        except (UnknownKid, WrongSignature):
+            # What began before the last refresh may fail for a version that is out of force by now.
+            if key.version.kid == self.keys.signing.version.kid:
+                self.on_withdrawn()
+            raise
 
     async def aclose(self) -> None:
         """Close the signer."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec import Struct
 
 from macp_auth.domain.claims import Claims
@@ -33,21 +35,24 @@ class Minter:
         self._ttl = ttl
         self._keys = keys
 
-    async def mint(self, request: TokenRequest, now: Moment) -> MintedToken:
-        """Return a token minted at ``now``.
+    async def mint(self, request: TokenRequest, now: Callable[[], Moment]) -> MintedToken:
+        """Return a token minted at the time that ``now`` returns.
 
-        The order of the checks is part of the wire contract: sender, scopes, TTL, size.
+        The order of the checks is part of the wire contract: sender, scopes, TTL, size. The clock is
+        asked when the request is good: one that is not must not be told to try again.
 
         Raises:
             InvalidRequest: the request can't be granted.
-            ClockStepped: the token would be over before it begins, by one of two clocks that disagree.
+            ClockStepped: there is no time for tokens, or the token would be over before it begins, by one
+                of two clocks that disagree.
             SignerError: the request is good, but there is no signature.
         """
         sender = self._senders.check(request.sender)
         scopes = check_scopes(request.scopes)
         ttl = self._ttl.resolve(request.ttl_seconds)
-        issued_at = int(now.earliest)
-        if issued_at + ttl <= now.latest:
+        moment = now()
+        issued_at = int(moment.earliest)
+        if issued_at + ttl <= moment.latest:
             raise ClockStepped(f"a token of {ttl} s may be over at once")
         claims = Claims(
             macp_scopes=scopes,

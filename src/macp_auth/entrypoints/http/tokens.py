@@ -60,7 +60,7 @@ def token_app(
             check_caller(scope)
             check_headers(scope["headers"])
             request = decode_token_request(await read_body(receive))
-            minted = await minter.mint(request, now())
+            minted = await minter.mint(request, now)
         except Exception as error:
             tell(observers, scope, began, request, error)
             raise

@@ -1,0 +1,33 @@
+"""The order of the checks, where a clock that is not trusted comes in."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from macp_auth.domain.errors import ClockStepped, InvalidScopes, InvalidSender, InvalidTTL, MACPAuthError
+from macp_auth.domain.minting import TokenRequest
+from macp_auth.domain.reckoning import Moment
+from tests.support.desk import minter_over
+
+
+def no_time() -> Moment:
+    raise ClockStepped("stepped")
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (TokenRequest(sender="", scopes={}), InvalidSender),
+        (TokenRequest(sender="a", scopes=1), InvalidScopes),
+        (TokenRequest(sender="a", scopes={}, ttl_seconds=0), InvalidTTL),
+        (TokenRequest(sender="a", scopes={}), ClockStepped),
+    ],
+)
+def test_a_bad_request_is_refused_before_the_clock_is_asked(
+    request_: TokenRequest, error: type[MACPAuthError]
+) -> None:
+    """Or its caller would be told to try again, for ever."""
+    with pytest.raises(error):
+        asyncio.run(minter_over(60).minter.mint(request_, no_time))
