@@ -129,13 +129,14 @@ def test_a_key_for_its_owner_and_group_is_accepted(place: Place, mode: int) -> N
 
 
 def test_what_the_context_is_like(place: Place) -> None:
-    """TLS 1.2 at least; a client may show a certificate, and gets no session that it could resume."""
+    """A client may show a certificate, and gets no session that it could resume: TLS 1.2 can't refuse one."""
     context = load_tls(place.files).context
-    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_3
     assert context.verify_mode == ssl.CERT_OPTIONAL
     assert (context.num_tickets, ssl.OP_NO_TICKET in context.options) == (0, True)
     assert ssl.OP_NO_RENEGOTIATION in context.options
     without = load_tls(TLSFiles(place.pair.certificate, place.pair.key, None))
+    assert without.context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert without.context.verify_mode == ssl.CERT_NONE
     assert without.serial == f"{place.pair.serial:x}"
 

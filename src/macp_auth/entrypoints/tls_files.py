@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from msgspec import Struct
 
@@ -34,14 +34,14 @@ class LoadedTLS(Struct, frozen=True):
 def load_tls(files: TLSFiles) -> LoadedTLS:
     """Return a new context for connections that clients make: TLS 1.2 or 1.3, with HTTP/1.1.
 
-    With a client CA, a client may present a certificate, and one that the CA does not vouch for ends
-    the handshake. Who must have presented one is a matter of each route.
+    With a client CA, it is TLS 1.3. A client may present a certificate then, and one that the CA does not
+    vouch for ends the handshake. Who must have presented one is a matter of each route.
 
     Raises:
         ConfigurationError: the files can't serve; the text names the variable, never a content.
     """
-    certificate = _certificates(_read(files.certificate, CERTIFICATE), CERTIFICATE)[0]
-    if _private_key(_read(files.key, KEY, private=True)).public_key() != certificate.public_key():
+    certificate, public_key, expires = _certificate(_read(files.certificate, CERTIFICATE), CERTIFICATE)
+    if _private_key(_read(files.key, KEY, private=True)).public_key() != public_key:
         raise ConfigurationError(f"{KEY} is not the key of the first certificate in {CERTIFICATE}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -49,24 +49,29 @@ def load_tls(files: TLSFiles) -> LoadedTLS:
     context.set_alpn_protocols(["http/1.1"])
     try:
         context.load_cert_chain(files.certificate, files.key, password="")  # or it asks the terminal for one
-        if files.client_ca is not None:
-            _ask_for_client_certificates(context, _read(files.client_ca, CLIENT_CA))
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # what only OpenSSL sees, such as a weak key
-        reason = getattr(error, "reason", None) or type(error).__name__
-        raise ConfigurationError(f"{CERTIFICATE} and {KEY} can't be used: OpenSSL says {reason}") from None
-    return LoadedTLS(context, f"{certificate.serial_number:x}", certificate.not_valid_after_utc)
+    except (OSError, ValueError) as error:  # what only OpenSSL sees, such as a weak key
+        raise ConfigurationError(f"{CERTIFICATE} and {KEY} can't be used: {_openssl_says(error)}") from None
+    if files.client_ca is not None:
+        _ask_for_client_certificates(context, _read(files.client_ca, CLIENT_CA))
+    return LoadedTLS(context, f"{certificate.serial_number:x}", expires)
 
 
 def _ask_for_client_certificates(context: ssl.SSLContext, authorities: bytes) -> None:
-    _certificates(authorities, CLIENT_CA)
-    context.load_verify_locations(cadata=authorities.decode("ascii", "replace"))
+    _certificate(authorities, CLIENT_CA)
+    try:
+        context.load_verify_locations(cadata=authorities.decode("ascii", "replace"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{CLIENT_CA} can't be used: {_openssl_says(error)}") from None
     context.verify_mode = ssl.CERT_OPTIONAL
     # A resumed session would not look at the client's certificate again, which may have expired since.
+    # TLS 1.2 resumes one also without a ticket, and Python can't tell OpenSSL to keep none.
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
+
+
+def _openssl_says(error: Exception) -> str:
+    return f"OpenSSL says {getattr(error, 'reason', None) or type(error).__name__}"
 
 
 def _read(path: Path, variable: str, *, private: bool = False) -> bytes:
@@ -86,10 +91,14 @@ def _read(path: Path, variable: str, *, private: bool = False) -> bytes:
     return content
 
 
-def _certificates(content: bytes, variable: str) -> list[x509.Certificate]:
+def _certificate(
+    content: bytes, variable: str
+) -> tuple[x509.Certificate, CertificatePublicKeyTypes, dt.datetime]:
+    """Return the first certificate with its key and its end, which are parsed only when they are read."""
     try:
-        return x509.load_pem_x509_certificates(content)
-    except ValueError:
+        first = x509.load_pem_x509_certificates(content)[0]
+        return first, first.public_key(), first.not_valid_after_utc
+    except (ValueError, UnsupportedAlgorithm):
         raise ConfigurationError(f"{variable} must name a PEM file of certificates") from None
 
 

@@ -19,6 +19,7 @@ from macp_auth.entrypoints.settings import ConfigurationError, TLSFiles
 from macp_auth.entrypoints.tls_files import load_tls
 
 LOOK_SECONDS = 2.0
+_UNUSABLE = "TLS FILES CAN'T BE USED; the last good ones stay"
 _log = structlog.get_logger()
 
 _Seen = tuple[tuple[int, int, int] | None, ...]
@@ -56,7 +57,9 @@ class ReloadingContext(ssl.SSLContext):
         try:
             loaded = load_tls(self._files)
         except ConfigurationError as error:
-            _log.error("TLS FILES CAN'T BE USED; the last good ones stay", detail=str(error))
+            _log.error(_UNUSABLE, detail=str(error))
+        except Exception:  # noqa: BLE001 - whatever it is, later files must be taken up
+            _log.exception(_UNUSABLE)
         else:
             self._current = loaded.context
             _log.info("TLS certificate", serial=loaded.serial, expires=loaded.expires.isoformat())
