@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.signer import Signer
-from macp_auth.domain.statistics import sound_statistics
 from macp_auth.entrypoints.background import in_background
 from macp_auth.entrypoints.key_refresh import KeyRefresher
 from macp_auth.entrypoints.metrics.state import PublishedKey, WorkerState, write_state
@@ -73,7 +72,7 @@ def _state(watched: Watched) -> WorkerState:
         clock_drift=watched.clock.drift,
         keys=_published(watched.keys),
         keys_read_at=None if age is None else time.time() - age,
-        signer=sound_statistics(watched.signer.statistics()),
+        signer=dict(watched.signer.statistics()),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -99,7 +98,10 @@ def _sum(first: float | Distribution | None, second: float | Distribution) -> fl
 
 
 def _exists(pid: int) -> bool:
-    with suppress(ProcessLookupError):
+    try:
         os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
         return True
-    return False
+    return True
