@@ -4,23 +4,42 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Self
 
 BOOT_SECONDS = 20  # a bound for a loaded machine; the start-up figure is the benchmark's
 
 
+def _ports_of_this_process() -> Iterator[int]:
+    # Below what systems give to outgoing connections, and apart from the other processes of this test run:
+    # nobody takes a port between this look at it and the start of what is to listen there.
+    slice_number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _SLICES
+    size = (_LAST_PORT - _FIRST_PORT) // _SLICES
+    first = _FIRST_PORT + slice_number * size
+    start = random.randrange(size)  # noqa: S311 - another test run on this machine begins elsewhere
+    return cycle(first + (start + number) % size for number in range(size))
+
+
+_FIRST_PORT, _LAST_PORT, _SLICES = 10_000, 32_000, 8
+_ports = _ports_of_this_process()
+
+
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
+    """A port on which nothing listens, and that no other test is given."""
+    for port in _ports:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no port is free")
 
 
 def clean_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
