@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 
 from macp_auth import Algorithm
+from tests.conformance import seeded_bugs
 from tests.conformance.seeded_bugs import BUGS, CREDENTIAL, Backend, Bug
 from tests.conformance.subjects import SeededSubject, seeded_environment
-from tests.docs.pages import ROOT
 from tests.support.processes import mint_bytes
 from tests.support.service import Service, clean_environment, wait_until
+from tests.support.signers import with_plugins
 from tests.support.verifiers import verify_with_pyjwt
 from tests.support.wire import Answer, exchange, request_bytes
 
@@ -35,34 +36,29 @@ Hosting = Callable[[str, Path], Service]
 
 
 @pytest.fixture(scope="module")
-def entry_points(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for PYTHONPATH: a distribution with every seeded bug as a plugin."""
-    folder = tmp_path_factory.mktemp("seeded")
-    info = folder / "seeded-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: seeded\nVersion: 1.0\n")
-    lines = [f"seeded-{name} = tests.conformance.seeded_bugs:bug_{name.replace('-', '_')}" for name in BUGS]
-    (info / "entry_points.txt").write_text("\n".join(["[macp_auth]", *lines]))
-    return folder
+def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment in which every seeded bug is a plugin."""
+    places = {f"seeded-{name}": f"{seeded_bugs.__name__}:bug_{name.replace('-', '_')}" for name in BUGS}
+    return with_plugins(tmp_path_factory.mktemp("seeded") / "plugins", "seeded", places)
 
 
 @pytest.fixture
-def hosting(entry_points: Path, tmp_path: Path) -> Iterator[Hosting]:
+def hosting(installed: dict[str, str], tmp_path: Path) -> Iterator[Hosting]:
     """Starts a service with a seeded bug."""
     with ExitStack() as stack:
 
         def start(name: str, folder: Path) -> Service:
-            return stack.enter_context(Service(tmp_path, environment(name, folder, entry_points)))
+            return stack.enter_context(Service(tmp_path, environment(name, folder, installed)))
 
         yield start
 
 
-def environment(name: str, folder: Path, entry_points: Path) -> dict[str, str]:
+def environment(name: str, folder: Path, installed: dict[str, str]) -> dict[str, str]:
     return {
         **seeded_environment(folder),
         "MACP_AUTH_SIGNER": f"seeded-{name}",
         "MACP_AUTH_KEY_REFRESH_SECONDS": "1",
-        "PYTHONPATH": f"{entry_points}:{ROOT}",
+        **installed,
     }
 
 
@@ -168,12 +164,12 @@ def _make_trouble(subject: SeededSubject, trouble: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(START_UPS))
-def test_what_can_never_work_stops_the_start_up(name: str, entry_points: Path, folder: Path) -> None:
+def test_what_can_never_work_stops_the_start_up(name: str, installed: dict[str, str], folder: Path) -> None:
     """Before anything listens, and the plugin is named."""
     fill(folder, BUGS[name])
     started = subprocess.run(
         [sys.executable, "-m", "macp_auth", "serve"],
-        env=clean_environment(environment(name, folder, entry_points)),
+        env=clean_environment(environment(name, folder, installed)),
         capture_output=True,
         text=True,
         timeout=20,

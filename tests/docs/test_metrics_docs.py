@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,15 +15,14 @@ from typing import Any
 
 import pytest
 import yaml
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from macp_auth.domain.errors import InvalidRequest
 from macp_auth.entrypoints.http.errors import REASONS
 from tests.docs.pages import ROOT, blocks, plain, read, rows, section, slug, without_blocks
 from tests.support.metrics import Scrape, metrics_env, scrape
 from tests.support.openbao import OpenBao
-from tests.support.service import Service, clean_environment, wait_until
+from tests.support.service import Service, wait_until
+from tests.support.signers import example_signer, rotated_file
 from tests.support.tools import require_tool
 from tests.vault.environment import with_token
 
@@ -53,25 +51,6 @@ def names_in(expression: str) -> set[str]:
         re.sub(r"_(bucket|sum|count)$", "", name)
         for name in re.findall(r"\b(?:macp_auth|kube)_[a-z0-9_]+", expression)
     }
-
-
-def example_signer(directory: Path) -> dict[str, str]:
-    """The template plugin, whose signer is hosted."""
-    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (directory / "key.pem").write_bytes(pem)
-    (directory / "key.pem").chmod(0o600)
-    return {"MACP_AUTH_SIGNER": "example", "MACP_AUTH_EXAMPLE_KEY_FILE": str(directory / "key.pem")}
-
-
-def rotated_file(directory: Path) -> dict[str, str]:
-    """A file of keys with a rotation under way, so that there is a next change."""
-    path = directory / "keys.json"
-    for _ in range(2):
-        rotate = [sys.executable, "-m", "macp_auth", "keys", "rotate", str(path)]
-        subprocess.run(rotate, check=True, env=clean_environment(), timeout=30)
-    return {"MACP_AUTH_SIGNER": "jwk-file", "MACP_AUTH_SIGNING_KEYS_FILE": str(path)}
 
 
 @pytest.fixture(scope="module")

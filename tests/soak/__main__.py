@@ -30,7 +30,8 @@ def main() -> int:
     say = partial(print, flush=True)
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         directory = Path(name)
-        soaked = run_soak(options.seconds, directory, tuple(options.signer or SIGNERS), say=say)
+        signers = {name: SIGNERS[name] for name in options.signer or SIGNERS}
+        soaked = run_soak(options.seconds, directory, signers, say=say)
         for report in soaked:
             say(report)
         crowd = run_crowd(_WINDOW_SECONDS, _WINDOWS, directory)
