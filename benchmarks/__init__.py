@@ -1,1 +1,1 @@
-"""What a token costs, and how soon the first one comes: ``make bench``."""
+"""What a token costs, beside what, and how that grows: ``make bench``, ``bench-growth``, ``bench-vault``."""

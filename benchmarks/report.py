@@ -2,147 +2,96 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
-from statistics import median
+from collections.abc import Mapping, Sequence
 
-import psutil
-from msgspec import Struct, structs
+from msgspec import Struct
 
-from benchmarks.run import Figures, Run, Workload
+from benchmarks.figures import Spreads
+from benchmarks.machine import Machine
+from benchmarks.run import Workload
+from benchmarks.tables import Row, Table, table
 from benchmarks.targets import Verdict
 from macp_auth.domain.keys import Algorithm
 
 ROWS = [
-    # label, figure, decimals
-    ("tokens/s", "tokens_per_second", 0),
-    ("latency p50, ms", "p50_ms", 2),
-    ("latency p99, ms", "p99_ms", 2),
-    ("CPU per token, us", "cpu_us_per_token", 0),
-    ("bare signature before, us", "bare_us_before", 1),
-    ("bare signature after, us", "bare_us_after", 1),
-    ("CPU per token : bare (mean)", "cpu_to_bare", 2),
-    ("first token, ms", "first_token_ms", 0),
-    ("resident memory, MiB", "resident_mib", 1),
+    Row("tokens/s", "tokens_per_second", 0),
+    Row("latency p50, ms", "p50_ms", 2),
+    Row("latency p99, ms", "p99_ms", 2),
+    Row("CPU per token, us", "cpu_us", 0),
+    Row("bare signature, us", "bare_us", 1),
+    Row("CPU per token : bare signature", "cpu_to_bare", 2),
+    Row("CPU per JWKS request, us", "jwks_cpu_us", 0),
+    Row("first token, ms", "first_token_ms", 0),
+    Row("resident memory, MiB", "resident_mib", 1),
+]
+SCALING_ROWS = [
+    Row("tokens/s of one worker", "one_per_second", 0),
+    Row("tokens/s of them all", "many_per_second", 0),
+    Row("cores that wrk took from them", "load_cores", 2),
+    Row("gain, with wrk's share given back", "gain", 2),
 ]
 
 
-class Machine(Struct, frozen=True):
-    """Where the figures are from; without it they say little."""
-
-    cpu: str
-    cores: int
-    python: str
-    versions: dict[str, str]
-
-
 class Summary(Struct, frozen=True):
-    """All runs of one algorithm: each figure's median and range, and every failed request."""
+    """All runs of one subject, and every failed request."""
 
-    median: Figures
-    low: Figures
-    high: Figures
-    non_2xx: int
-    socket_errors: int
-    runs: Sequence[Run]
+    group: str
+    name: str
+    figures: Spreads
+    failed: int
 
 
-class Report(Struct, frozen=True, omit_defaults=True):
+class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All that the bench has to say."""
 
     machine: Machine
     workload: Workload
-    algorithms: Mapping[Algorithm, Summary]
+    runs: int
+    workers: int
+    """As many are compared with one in ``scaling``."""
+    subjects: Sequence[Summary]
+    scaling: Mapping[Algorithm, Spreads]
+    failed: int
     targets: Sequence[Verdict] = ()
 
-
-def describe_machine() -> Machine:
-    """Describe this one, without its name."""
-    packages = ("cryptography", "uvicorn", "litestar")
-    return Machine(
-        cpu=_cpu_model(),
-        cores=psutil.cpu_count() or 1,
-        python=platform.python_version(),
-        versions={package: version(package) for package in packages},
-    )
-
-
-def summarise(runs: Sequence[Run]) -> Summary:
-    """Put the runs of one algorithm together."""
-    return Summary(
-        median=_each(median, runs),
-        low=_each(min, runs),
-        high=_each(max, runs),
-        non_2xx=sum(run.non_2xx for run in runs),
-        socket_errors=sum(run.socket_errors for run in runs),
-        runs=runs,
-    )
+    def groups(self) -> dict[str, dict[str, Spreads]]:
+        """Return the figures by group and name, in the order in which they were measured."""
+        names = dict.fromkeys(subject.group for subject in self.subjects)
+        return {
+            group: {each.name: each.figures for each in self.subjects if each.group == group}
+            for group in names
+        }
 
 
 def as_text(report: Report) -> str:
-    """Return the machine's line, the table, and the verdicts if any were asked for."""
-    return "\n".join(
-        [
-            _machine_line(report.machine),
-            _workload_line(report),
-            "",
-            *_table(report.algorithms),
-            *([""] if report.targets else []),
-            *(_verdict_line(verdict) for verdict in report.targets),
-        ]
-    )
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")  # Linux; platform.processor() knows no model there
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.processor() or platform.machine())
-
-
-def _each(choose: Callable[[Iterable[float]], float], runs: Sequence[Run]) -> Figures:
-    return Figures(
-        **{
-            name: choose(getattr(run.figures, name) for run in runs)
-            for name in structs.asdict(runs[0].figures)
-        }
-    )
-
-
-def _machine_line(machine: Machine) -> str:
-    versions = ", ".join(f"{package} {number}" for package, number in machine.versions.items())
-    return f"{machine.cpu}, {machine.cores} cores; Python {machine.python}, {versions}"
-
-
-def _workload_line(report: Report) -> str:
-    workload, summary = report.workload, next(iter(report.algorithms.values()))
-    return (
-        f"{workload.seconds} s, {workload.connections} connections, {workload.workers} worker(s); "
-        f"median (and range) of {len(summary.runs)} run(s)"
-    )
-
-
-def _table(algorithms: Mapping[Algorithm, Summary]) -> list[str]:
-    summaries = algorithms.values()
-    rows = [
-        ["", *algorithms],
-        *([label, *(_cell(s, figure, decimals) for s in summaries)] for label, figure, decimals in ROWS),
-        ["answers that are not 2xx", *(f"{s.non_2xx:,}" for s in summaries)],
-        ["socket errors", *(f"{s.socket_errors:,}" for s in summaries)],
+    """Return what a terminal shows, with the verdicts if any were asked for."""
+    parts = [
+        f"{report.machine}\n{_workload(report)}",
+        *(each.as_text() for each in tables(report)),
+        f"failed requests: {report.failed}",
+        "\n".join(map(str, report.targets)),
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n\n".join(filter(None, parts))
 
 
-def _cell(summary: Summary, figure: str, decimals: int) -> str:
-    middle, low, high = (
-        f"{getattr(figures, figure):,.{decimals}f}" for figures in (summary.median, summary.low, summary.high)
+def as_markdown(report: Report) -> str:
+    """Return what a page shows."""
+    about = f"{report.machine}.\n{_workload(report)}; {report.failed} failed requests."
+    return "\n\n".join([about, *(each.as_markdown() for each in tables(report))])
+
+
+def tables(report: Report) -> list[Table]:
+    """Return a table for each group, and one for the workers."""
+    found = [table(group, columns, ROWS) for group, columns in report.groups().items()]
+    if report.scaling:
+        columns = {str(algorithm): figures for algorithm, figures in report.scaling.items()}
+        found.append(table(f"{report.workers} workers", columns, SCALING_ROWS))
+    return found
+
+
+def _workload(report: Report) -> str:
+    workload = report.workload
+    return (
+        f"One worker, {workload.seconds} s of {workload.connections} connections; "
+        f"median (and range) of {report.runs} alternating run(s)"
     )
-    return middle if len(summary.runs) == 1 else f"{middle} ({low} to {high})"
-
-
-def _verdict_line(verdict: Verdict) -> str:
-    mark = "met   " if verdict.met else "MISSED"
-    return f"{mark}  {verdict.target}: {verdict.found:,.2f}, at most {verdict.most:,.2f}"

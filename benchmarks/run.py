@@ -1,15 +1,20 @@
-"""One run of one algorithm: a fresh service, a load, and a bare signature on either side of it."""
+"""One run of one subject: a fresh server, a load, and a bare signature on either side of it."""
 
 from __future__ import annotations
 
-from msgspec import Struct
+from functools import partial
+
+from msgspec import Struct, structs
 
 from benchmarks import load, signature
-from benchmarks.service import Service
+from benchmarks.figures import Run
+from benchmarks.meter import meter, meter_minting
+from benchmarks.service import Server
+from benchmarks.subjects import Subject
 from macp_auth.adapters import jose
 from macp_auth.domain.keys import Algorithm
 
-WARM_UP_SECONDS = 1
+JWKS_SECONDS = 1
 
 
 class Workload(Struct, frozen=True):
@@ -17,57 +22,62 @@ class Workload(Struct, frozen=True):
 
     seconds: int
     connections: int
-    workers: int
 
 
-class Figures(Struct, frozen=True, kw_only=True):
-    """What a run measures."""
+class Figures(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a run measures: the first of any server, the others of our service only."""
 
     tokens_per_second: float
     p50_ms: float
     p99_ms: float
-    cpu_us_per_token: float
-    bare_us_before: float
-    bare_us_after: float
-    bare_us: float
-    cpu_to_bare: float
+    cpu_us: float
     first_token_ms: float
     resident_mib: float
+    bare_us: float | None = None
+    cpu_to_bare: float | None = None
+    jwks_cpu_us: float | None = None
 
 
-class Run(Struct, frozen=True):
-    """The figures, and the failed requests that would make them worthless."""
+def measure(subject: Subject, workload: Workload) -> Run[Figures]:
+    """Run once.
 
-    figures: Figures
-    non_2xx: int
-    socket_errors: int
+    Raises:
+        ServerFailed: it did not start, or did not last.
+        LoadFailed: there was no answer under load.
+    """
+    with subject.start() as server:
+        first_token = server.wait_for_first_token()
+        if subject.algorithm is None:
+            return _under_load(server, workload, first_token)
+        return _beside_its_signature(server, workload, first_token, subject.algorithm)
 
 
-def measure(algorithm: Algorithm, workload: Workload) -> Run:
-    """Run once. The bare signature is measured while the service is idle."""
-    key = jose.generate(algorithm)
-    connections = workload.connections
-    with Service({"MACP_AUTH_SIGNING_ALG": algorithm}, workload.workers) as service:
-        first_token = service.wait_for_first_token()
-        load.mint(service.port, seconds=WARM_UP_SECONDS, connections=connections)
-        bare_before = signature.cpu_us(key)
-        cpu_before = service.cpu_seconds()
-        done = load.mint(service.port, seconds=workload.seconds, connections=connections)
-        cpu = service.cpu_seconds() - cpu_before
-        resident = service.resident_mib()
-        bare_after = signature.cpu_us(key)
-    bare = (bare_before + bare_after) / 2
-    cpu_us_per_token = cpu * 1e6 / done.requests
+def _under_load(server: Server, workload: Workload, first_token: float) -> Run[Figures]:
+    minting = meter_minting(server, seconds=workload.seconds, connections=workload.connections)
     figures = Figures(
-        tokens_per_second=done.requests / done.duration_us * 1e6,
-        p50_ms=done.p50_us / 1e3,
-        p99_ms=done.p99_us / 1e3,
-        cpu_us_per_token=cpu_us_per_token,
-        bare_us_before=bare_before,
-        bare_us_after=bare_after,
-        bare_us=bare,
-        cpu_to_bare=cpu_us_per_token / bare,
+        tokens_per_second=minting.load.per_second,
+        p50_ms=minting.load.p50_us / 1e3,
+        p99_ms=minting.load.p99_us / 1e3,
+        cpu_us=minting.cpu_us,
         first_token_ms=first_token * 1e3,
-        resident_mib=resident,
+        resident_mib=server.resident_mib(),
     )
-    return Run(figures, done.non_2xx, done.socket_errors)
+    return Run(figures, minting.load.failed)
+
+
+def _beside_its_signature(
+    server: Server, workload: Workload, first_token: float, algorithm: Algorithm
+) -> Run[Figures]:
+    key = jose.generate(algorithm)
+    bare_before = signature.cpu_us(key)  # the server is idle
+    run = _under_load(server, workload, first_token)
+    bare = (bare_before + signature.cpu_us(key)) / 2
+    drive = partial(load.fetch_keys, server.port, seconds=JWKS_SECONDS, connections=workload.connections)
+    fetching = meter(server, drive)
+    figures = structs.replace(
+        run.figures,
+        bare_us=bare,
+        cpu_to_bare=run.figures.cpu_us / bare,
+        jwks_cpu_us=fetching.cpu_us,
+    )
+    return Run(figures, run.failed + fetching.load.failed)

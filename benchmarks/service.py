@@ -1,13 +1,15 @@
-"""The service that is measured: started as its users start it, and always stopped."""
+"""A server that is measured, ours or another: a process and all that it starts, stopped whatever happens."""
 
 from __future__ import annotations
 
 import http.client
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Self
 
@@ -18,46 +20,65 @@ MINT_REQUEST = '{"sender":"agent://risk"}'
 START_SECONDS = 30  # a bound, not the target
 STOP_SECONDS = 15
 POLL_SECONDS = 0.005  # short beside a start, and long enough to leave it the processor
+NOT_NOW = 503  # the one answer that says that a later request may fare better
+LOG_TAIL_BYTES = 2000
 MIB = 1024 * 1024
 
 
-class ServiceFailed(RuntimeError):
-    """The service did not start."""
+class ServerFailed(RuntimeError):
+    """The server did not start, did not mint, or ended while it was measured."""
 
 
-class Service:
-    """A running service with these variables. Use as a context manager."""
+class Server:
+    """A running server that is asked on ``port``. Use as a context manager."""
 
-    def __init__(self, environment: Mapping[str, str], workers: int) -> None:
-        self.port = free_port()
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the service has stopped
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], port: int) -> None:
+        self.port = port
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the server has stopped
         self._started = time.perf_counter()
-        self._process = psutil.Popen(
-            [sys.executable, "-m", "macp_auth", "serve", "--port", str(self.port), "--workers", str(workers)],
-            env=clean_environment(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-        )
+        try:
+            self._process = psutil.Popen(
+                command,
+                env=clean_environment(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                start_new_session=True,  # what it starts is in its group, and can be ended with it
+            )
+        except OSError as error:
+            raise ServerFailed(f"{command[0]} can't be run: {error.strerror}") from None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self._stop()
-        self._log.close()
+        try:
+            self._process.terminate()
+            self._process.wait(STOP_SECONDS)
+        except (psutil.NoSuchProcess, psutil.TimeoutExpired):
+            pass
+        finally:  # on a second Ctrl-C, too
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._log.close()
 
     def wait_for_first_token(self) -> float:
         """Seconds from the start of the process until it has minted a token."""
         deadline = self._started + START_SECONDS
-        while not self._mints():
-            if (status := self._process.poll()) is not None:
-                raise ServiceFailed(f"the service exited with {status}:\n{self._read_log()}")
+        while (status := self._mint()) != 200:
+            self.check_running()
+            if status not in {None, NOT_NOW}:
+                raise ServerFailed(f"POST /tokens was answered with {status}:\n{self._read_log()}")
             if time.perf_counter() > deadline:
-                raise ServiceFailed(f"no token within {START_SECONDS} s:\n{self._read_log()}")
+                raise ServerFailed(f"no token within {START_SECONDS} s:\n{self._read_log()}")
             time.sleep(POLL_SECONDS)
         return time.perf_counter() - self._started
+
+    def check_running(self) -> None:
+        """Raise ServerFailed if it has ended."""
+        if (status := self._process.poll()) is not None:
+            raise ServerFailed(f"the server exited with {status}:\n{self._read_log()}")
 
     def cpu_seconds(self) -> float:
         """CPU time, user and system, that all its processes have used so far."""
@@ -65,31 +86,32 @@ class Service:
         return sum(spent.user + spent.system for spent in times)
 
     def resident_mib(self) -> float:
-        """Resident memory of all its processes; what workers share counts once for each."""
+        """Resident memory of all its processes; what they share counts once for each."""
         return sum(process.memory_info().rss for process in self._tree()) / MIB
-
-    def _stop(self) -> None:
-        processes = self._tree()  # listed first: workers can't be found once their parent is gone
-        self._process.terminate()
-        _, stubborn = psutil.wait_procs(processes, timeout=STOP_SECONDS)
-        for process in stubborn:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        self._process.wait()
 
     def _tree(self) -> list[psutil.Process]:
         return [self._process, *self._process.children(recursive=True)]
 
-    def _mints(self) -> bool:
+    def _mint(self) -> int | None:
+        """Ask for a token; the status, or None if there was no answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_SECONDS)
         try:
             connection.request("POST", "/tokens", MINT_REQUEST, {"content-type": "application/json"})
-            return connection.getresponse().status == 200
+            return connection.getresponse().status
         except (OSError, http.client.HTTPException):
-            return False
+            return None
         finally:
             connection.close()
 
     def _read_log(self) -> str:
         self._log.seek(0)
-        return self._log.read().decode(errors="replace")
+        return self._log.read()[-LOG_TAIL_BYTES:].decode(errors="replace")
+
+
+class Service(Server):
+    """macp-auth with these variables and so many workers, started as its users start it."""
+
+    def __init__(self, environment: Mapping[str, str], workers: int) -> None:
+        port = free_port()
+        serve = ["serve", "--port", str(port), "--workers", str(workers)]
+        super().__init__([sys.executable, "-m", "macp_auth", *serve], environment, port)

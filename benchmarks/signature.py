@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from macp_auth.adapters.jose import PrivateKey
 
 SIGNING_INPUT_BYTES = 300  # header and claims of a token with some scopes, in base64url
-BATCHES = 5  # of at least 0.2 s each, as timeit sizes them
+BATCHES = 3  # of at least 0.2 s each, as timeit sizes them
 
 
 def cpu_us(key: PrivateKey) -> float:

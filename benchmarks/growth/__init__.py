@@ -1,0 +1,1 @@
+"""How a token's cost and the start grow with what there is of keys, scopes, connections and plugins."""
