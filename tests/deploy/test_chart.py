@@ -154,7 +154,7 @@ def test_selectors_find_the_pods_whatever_labels_a_user_adds(tools: Tools) -> No
         only(manifests, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
         only(manifests, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
     ]
-    assert len(services) == 2
+    assert len(services) == 3
     assert all(selector.items() <= labels for selector in selectors)
 
 
@@ -185,6 +185,12 @@ def test_a_signer_on_the_network_is_let_out(tools: Tools) -> None:
     assert [[port["port"] for port in rule["ports"]] for rule in egress] == [[53, 53], [8200]]
 
 
+def test_traces_are_let_out(tools: Tools) -> None:
+    """The collector can be reached, also from a signer that needs no network."""
+    policy = only(tools.template(values={"config": {"traces": "otlp"}}), "NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress"]
+
+
 def test_two_ephemeral_keys_never_serve_together(tools: Tools) -> None:
     """An update of an ephemeral service ends the old pod first, of any other the new one comes first."""
     assert only(tools.template(), "Deployment")["spec"]["strategy"] == {"type": "Recreate"}
@@ -209,7 +215,7 @@ def test_the_jwks_is_published_by_pods_that_cannot_mint(tools: Tools) -> None:
 
 
 def test_metrics_have_a_port_by_name(tools: Tools) -> None:
-    """Container, Service and ServiceMonitor agree on it, and the monitor finds the Service."""
+    """Container, Service and ServiceMonitor agree on it, and the job is the one that the rules ask for."""
     manifests = tools.template(values=OPTIONS["everything"])
     [container] = pod_spec(manifests)["containers"]
     assert {"name": "metrics", "containerPort": 9464} in container["ports"]
@@ -220,7 +226,21 @@ def test_metrics_have_a_port_by_name(tools: Tools) -> None:
         if each["kind"] == "Service"
         and monitor["selector"]["matchLabels"].items() <= each["metadata"]["labels"].items()
     ]
-    assert monitor["endpoints"][0]["port"] in {port["name"] for port in service["spec"]["ports"]}
+    [endpoint] = monitor["endpoints"]
+    assert [endpoint["port"]] == [port["name"] for port in service["spec"]["ports"]]
+    assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": "auth"}]
+
+
+def test_metrics_stay_within_the_cluster(tools: Tools) -> None:
+    """A Service that leads out of it has no port of the metrics."""
+    manifests = tools.template(values=OPTIONS["everything"])
+    ports = {
+        (each["spec"]["type"], port["name"])
+        for each in manifests
+        if each["kind"] == "Service"
+        for port in each["spec"]["ports"]
+    }
+    assert ports == {("LoadBalancer", "http"), ("ClusterIP", "metrics")}
 
 
 def test_rules_name_the_release(tools: Tools) -> None:
@@ -233,6 +253,38 @@ def test_rules_name_the_release(tools: Tools) -> None:
         assert all('namespace="default"' in labels and release in labels for labels in asked), rule["alert"]
     assert "RELEASE_" not in str(group)
     assert "{{ $labels.namespace }}" in str(group)
+
+
+def test_names_fit_whatever_the_release_is_called(tools: Tools) -> None:
+    """Each is a name that a Service may have: 63 characters, and no hyphen at its end."""
+    values = {"fullnameOverride": "a" * 54 + "-b", "metrics": {"enabled": True}}
+    names = [each["metadata"]["name"] for each in tools.template(values=values) if each["kind"] == "Service"]
+    assert len(names) == 3
+    assert all(re.fullmatch("[a-z]([a-z0-9-]*[a-z0-9])?", name) and len(name) <= 63 for name in names)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, "http://macp-auth.default.svc:3200/tokens"),
+        ({"config": {"tlsCertFile": "/tls/tls.crt"}}, "https://macp-auth.default.svc:3200/tokens"),
+        ({"config": {"tlsCertFile": "/tls/tls.crt"}}, "https://macp-auth-jwks.default.svc:3200/.well-known"),
+        ({"signer": SIGNERS["jwk-file"]}, "There is one pod."),
+        ({"networkPolicy": {"enabled": False}}, "WARNING: networkPolicy.enabled is false."),
+        ({}, "networkPolicy.callers is empty"),
+    ],
+)
+def test_the_notes_fit_the_values(tools: Tools, values: Values, said: str) -> None:
+    """What helm says after an installation is true of this one."""
+    assert said in tools.notes(values=values)
+
+
+def test_the_notes_of_replicas_do_not_speak_of_one_pod(tools: Tools) -> None:
+    """Nor do they where the autoscaler decides, or where the key allows no more than one."""
+    several: list[Values] = [{"replicaCount": 2}, {"autoscaling": {"enabled": True}}]
+    for values in ({"signer": SIGNERS["jwk-file"], **more} for more in several):
+        assert "There is one pod." not in tools.notes(values=values)
+    assert "There is one pod." not in tools.notes()
 
 
 def test_an_older_cluster_is_refused(tools: Tools) -> None:

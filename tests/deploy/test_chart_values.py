@@ -29,6 +29,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"config": {"workers": "2"}}, "at '/config/workers': got string, want null or integer"),
     ({"config": {"issuer": ""}}, "at '/config/issuer': minLength: got 0, want 1"),
     ({"image": {"pullPolicy": "Sometimes"}}, "must be one of 'Always', 'IfNotPresent', 'Never'"),
+    ({"fullnameOverride": "auth.example"}, "at '/fullnameOverride': 'auth.example' does not match pattern"),
     ({"image": {"digest": "abc"}}, "at '/image/digest': 'abc' does not match pattern"),
     ({"signer": {"algorithm": "HS256"}}, "value must be one of '', 'RS256', 'ES256'"),
     ({"signer": {"type": ""}}, "at '/signer/type': '' does not match pattern"),

@@ -2,11 +2,11 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Short enough for "-jwks" behind it. */}}
+{{/* Short enough for "-metrics" behind it. */}}
 {{- define "macp-auth.fullname" -}}
 {{- $name := include "macp-auth.name" . -}}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
-{{- default $full .Values.fullnameOverride | trunc 58 | trimSuffix "-" -}}
+{{- default $full .Values.fullnameOverride | trunc 55 | trimSuffix "-" -}}
 {{- end -}}
 
 {{- define "macp-auth.selectorLabels" -}}
