@@ -21,7 +21,7 @@ from tests.docs.pages import Block, blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal
 from tests.drill.envoy import binary
 from tests.support.service import Service, clean_environment, free_port, wait_until
-from tests.support.tls import Certificates, make_certificates
+from tests.support.tls import Authority, Certificates, Pair, make_certificates
 from tests.support.tools import require_script, require_tool
 
 PAGE = read("docs/deployment.md")
@@ -40,13 +40,21 @@ class Proxy(Struct, frozen=True):
     password: str
 
     def ask(
-        self, method: str, path: str, *, password: str | None = None, body: str = BODY
+        self,
+        method: str,
+        path: str,
+        *,
+        password: str | None = None,
+        certificate: Pair | None = None,
+        body: str = BODY,
     ) -> tuple[int, str]:
         headers = {"content-type": "application/json"}
         if password is not None:
             pair = base64.b64encode(f"orchestrator-1:{password}".encode()).decode()
             headers["authorization"] = f"Basic {pair}"
         trusting = ssl.create_default_context(cafile=str(self.ca))
+        if certificate:
+            trusting.load_cert_chain(certificate.certificate, certificate.key)
         connection = HTTPSConnection("localhost", self.port, timeout=10, context=trusting)
         try:
             connection.request(method, path, body if method == "POST" else None, headers)
@@ -108,9 +116,24 @@ def configuration(block: Block, network: str, port: int, service: Service, folde
     return text
 
 
-def start(name: str, network: str, service: Service, files: Certificates, password: str) -> Iterator[Proxy]:
-    folder, port = files.ca.parent, free_port()
+def page_block(name: str) -> Block:
+    """The configuration of a proxy."""
     [block] = blocks(section(PAGE, {"nginx": "nginx", "envoy": "Envoy"}[name]))
+    return block
+
+
+def start(
+    name: str,
+    network: str,
+    service: Service,
+    files: Certificates,
+    password: str,
+    *,
+    block: Block | None = None,
+) -> Iterator[Proxy]:
+    """Run the page's proxy, or with ``block`` for its configuration."""
+    folder, port = files.ca.parent, free_port()
+    block = block or page_block(name)
     if name == "nginx":
         command = nginx(configuration(block, network, port, service, folder), folder, port)
     else:
@@ -165,6 +188,26 @@ def proxy_for_others(
     yield from start(request.param, "10.0.0.0", service, files, password)
 
 
+@pytest.fixture(scope="module")
+def callers(files: Certificates) -> Authority:
+    """The authority of the callers' certificates, where the configuration looks for it."""
+    return Authority(files.ca.parent, "callers-ca")
+
+
+@pytest.fixture
+def proxy_with_certificates(
+    service: Service, files: Certificates, password: str, callers: Authority
+) -> Iterator[Proxy]:
+    """An nginx with the page's lines about client certificates in the places that the page gives."""
+    assert callers.path.exists()
+    of_server, of_location = [block.text for block in blocks(section(PAGE, "Client certificates at nginx"))]
+    text = page_block("nginx").text
+    text, below = re.subn(r"( +ssl_protocols .*\n)", rf"\1{of_server}", text)
+    text, instead = re.subn(r"( +auth_basic.*\n){2}", lambda _: of_location, text)
+    assert below == instead == 1
+    yield from start("nginx", NETWORK, service, files, password, block=Block("nginx", text))
+
+
 def documented(proxy: Proxy, request: str) -> list[int]:
     """The statuses that the page's table gives."""
     column = {"nginx": 1, "envoy": 2}[proxy.name]
@@ -185,6 +228,19 @@ def test_a_caller_without_its_password_gets_none(proxy: Proxy, wrong: str | None
     status, text = proxy.ask("POST", "/tokens", password=wrong)
     assert [status] == documented(proxy, "the same without a password")
     assert "token" not in text.replace("/tokens", "")
+
+
+def test_a_certificate_stands_for_the_password(
+    proxy_with_certificates: Proxy, callers: Authority, tmp_path: Path
+) -> None:
+    """Only one of the callers' authority gets a token, and the JWKS needs none."""
+    ask = proxy_with_certificates.ask
+    mine = callers.issue("orchestrator", "orchestrator-1")
+    assert ask("POST", "/tokens", certificate=mine)[0] == 200
+    assert ask("POST", "/tokens", password=proxy_with_certificates.password)[0] == 401
+    stranger = Authority(tmp_path, "strangers").issue("stranger")
+    assert ask("POST", "/tokens", certificate=stranger)[0] == 400
+    assert ask("GET", "/.well-known/jwks.json")[0] == 200
 
 
 def test_a_caller_from_another_network_gets_none(proxy_for_others: Proxy) -> None:
