@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -29,11 +30,11 @@ def test_a_file_that_holds_no_credential_is_named(
     if content is not None:
         path.write_bytes(content)
     settings = VaultSettings(key="macp", addr="http://127.0.0.1:9", token_file=str(path))
-    connection = Connection(settings, 1)
-    try:
-        with pytest.raises(SignerUnavailable, match=message) as raised:
-            Login(settings, connection).log_in()
-    finally:
-        connection.close()
+
+    async def log_in() -> None:
+        await Login(settings, Connection(settings)).log_in()
+
+    with pytest.raises(SignerUnavailable, match=message) as raised:
+        asyncio.run(log_in())
     assert raised.value.reason == "credential-unreadable"
     assert str(path) in str(raised.value)

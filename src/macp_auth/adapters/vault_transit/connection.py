@@ -1,21 +1,21 @@
 """One server, reached through hvac: where it is, how long an answer may take, and what its errors mean.
 
-Nothing of hvac or urllib3 leaves this package but as an error of the domain. Vault's own words go
+Nothing of hvac or aiohttp leaves this package but as an error of the domain. Vault's own words go
 into that error's text, which is for the log.
 """
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import hvac
-import urllib3
 from hvac import exceptions as vault
-from urllib3 import exceptions as http
 
 from macp_auth.adapters.vault_transit.settings import VaultSettings
-from macp_auth.adapters.vault_transit.transport import PooledAdapter
+from macp_auth.adapters.vault_transit.transport import AsyncAdapter
 from macp_auth.domain.errors import SignerError, SignerRefused, SignerUnavailable
 
 _LONGEST_DETAIL = 300  # characters of Vault's own words in a log line
@@ -31,45 +31,61 @@ class TokenNotAccepted(SignerRefused):
 
 
 class Connection:
-    """Connections to one Vault server, shared by the threads that call it."""
+    """Connections to one Vault server, for one event loop. Opened when the first client is asked for."""
 
-    def __init__(self, settings: VaultSettings, threads: int) -> None:
+    def __init__(self, settings: VaultSettings) -> None:
         self._settings = settings
-        self._pool = urllib3.connection_from_url(
-            settings.addr,
-            maxsize=threads,
-            retries=False,
-            timeout=urllib3.Timeout(
-                connect=settings.connect_timeout_ms / 1000, read=settings.timeout_ms / 1000
-            ),
-            **({"ca_certs": settings.cacert} if settings.cacert else {}),
-        )
+        self._opened: aiohttp.ClientSession | None = None
 
     def client(self, token: str = "") -> hvac.Client:
-        """Return a client that presents ``token``, or none, to log in with."""
+        """Return a client that presents ``token``, or none, to log in with. Its methods are awaited.
+
+        Raises:
+            SignerUnavailable: the certificates that Vault's is to be held against can't be used.
+        """
+        if self._opened is None:
+            self._opened = _session(self._settings)
         return hvac.Client(
             url=self._settings.addr,
             token=token,
             namespace=self._settings.namespace,
-            session=self._pool,
-            adapter=PooledAdapter,
+            session=self._opened,
+            adapter=AsyncAdapter,
         )
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the connections."""
-        self._pool.close()
+        if self._opened is not None:
+            await self._opened.close()
 
 
-def call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """Return what a client's method returns. Blocks until then.
+def _session(settings: VaultSettings) -> aiohttp.ClientSession:
+    try:
+        authorities = ssl.create_default_context(cafile=settings.cacert)
+    except OSError as error:  # ssl's own are, too
+        raise SignerUnavailable(
+            f"MACP_AUTH_VAULT_CACERT can't be used: {error.strerror or type(error).__name__}", reason="tls"
+        ) from None
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=authorities),
+        timeout=aiohttp.ClientTimeout(
+            total=settings.timeout_ms / 1000, sock_connect=settings.connect_timeout_ms / 1000
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+    )
+
+
+async def call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Return what a client's method has as its answer.
 
     Raises:
         SignerUnavailable: no answer, or one that may be another later.
         SignerRefused: Vault will not.
     """
     try:
-        return function(*arguments, **named)
-    except (vault.VaultError, http.HTTPError) as error:
+        return await function(*arguments, **named)
+    except (vault.VaultError, aiohttp.ClientError, TimeoutError) as error:
         raise translated(error) from None
 
 
@@ -83,22 +99,23 @@ _MEANINGS: dict[type[Exception], tuple[type[SignerError], str | None, str]] = {
     vault.VaultNotInitialized: (SignerUnavailable, "sealed", "Vault is not initialized"),
     vault.UnexpectedError: (SignerUnavailable, None, "Vault does not serve: {words}"),
     vault.VaultError: (SignerRefused, None, "Vault: {words}"),
-    http.SSLError: (
+    aiohttp.ClientSSLError: (
         SignerUnavailable,
         "tls",
         "Vault's certificate is not accepted ({words}); MACP_AUTH_VAULT_CACERT must name its authority",
     ),
-    http.ConnectTimeoutError: (SignerUnavailable, "unreachable", "Vault can't be reached in time"),
-    http.TimeoutError: (SignerUnavailable, "timeout", "Vault did not answer in time"),
-    http.NewConnectionError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
-    http.ProtocolError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
-    http.HTTPError: (SignerUnavailable, "bad-answer", "Vault's answer can't be read ({words})"),
+    aiohttp.ConnectionTimeoutError: (SignerUnavailable, "unreachable", "Vault can't be reached in time"),
+    aiohttp.ServerTimeoutError: (SignerUnavailable, "timeout", "Vault did not answer in time"),
+    aiohttp.ClientConnectionError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
+    aiohttp.ClientPayloadError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
+    aiohttp.ClientError: (SignerUnavailable, "bad-answer", "Vault's answer can't be read ({words})"),
+    TimeoutError: (SignerUnavailable, "timeout", "Vault did not answer in time"),
 }
 """What each error means; of a class and its parents, the first that is here counts."""
 
 
 def translated(error: Exception) -> SignerError:
-    """Return the domain's error for one of hvac's or of urllib3's."""
+    """Return the domain's error for one of hvac's or of aiohttp's."""
     words = _words(error)
     if isinstance(error, vault.VaultDown) and "sealed" in words.lower():
         return SignerUnavailable("Vault is sealed", reason="sealed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,14 +47,14 @@ class _Refusal(Struct, frozen=True):
 
 
 class Login:
-    """Logs in as the settings say. Each method blocks."""
+    """Logs in as the settings say."""
 
     def __init__(self, settings: VaultSettings, connection: Connection) -> None:
         self._settings = settings
         self._connection = connection
         self._refusal: _Refusal | None = None
 
-    def log_in(self) -> Lease:
+    async def log_in(self) -> Lease:
         """Return a new lease.
 
         Raises:
@@ -62,8 +63,8 @@ class Login:
         """
         try:
             if self._settings.auth is AuthMethod.TOKEN:
-                return self._look_up()
-            auth = self._present_credential()["auth"]
+                return await self._look_up()
+            auth = (await self._present_credential())["auth"]
             client = self._connection.client(auth["client_token"])
             return Lease(
                 client=client, seconds=auth["lease_duration"], renewable=auth["renewable"], revocable=True
@@ -73,14 +74,14 @@ class Login:
                 "Vault's answer to the login can't be read", reason="bad-answer"
             ) from None
 
-    def renew(self, lease: Lease) -> Lease:
+    async def renew(self, lease: Lease) -> Lease:
         """Return ``lease``, for longer if Vault allows that.
 
         Raises:
             SignerRefused: the token is not known any more.
             SignerUnavailable: no answer.
         """
-        auth = call(lease.client.auth.token.renew_self)["auth"]
+        auth = (await call(lease.client.auth.token.renew_self))["auth"]
         return Lease(
             client=lease.client,
             seconds=auth["lease_duration"],
@@ -88,25 +89,25 @@ class Login:
             revocable=lease.revocable,
         )
 
-    def give_back(self, lease: Lease) -> None:
+    async def give_back(self, lease: Lease) -> None:
         """Revoke the lease, if it is ours.
 
         Raises:
             SignerError: it could not be; it expires by itself.
         """
         if lease.revocable:
-            call(lease.client.auth.token.revoke_self)
+            await call(lease.client.auth.token.revoke_self)
 
-    def _look_up(self) -> Lease:
+    async def _look_up(self) -> Lease:
         settings = self._settings
         if settings.token_file is not None:
-            token = _content(settings.token_file)
+            token = await _content(settings.token_file)
         else:
             assert settings.token is not None  # noqa: S101 - settings.check
             token = settings.token.reveal()
         client = self._connection.client(token)
         try:
-            data = call(client.auth.token.lookup_self)["data"]
+            data = (await call(client.auth.token.lookup_self))["data"]
         except TokenNotAccepted:
             raise SignerRefused(
                 "Vault does not accept the token of MACP_AUTH_VAULT_TOKEN or MACP_AUTH_VAULT_TOKEN_FILE: "
@@ -120,46 +121,52 @@ class Login:
             seconds = _LESS_THAN_A_SECOND
         return Lease(client=client, seconds=seconds, renewable=data.get("renewable", False), revocable=False)
 
-    def _present_credential(self) -> Any:
+    async def _present_credential(self) -> Any:
         settings, auth = self._settings, self._connection.client().auth
         mount = settings.login_mount
         try:
             match settings.auth:
                 case AuthMethod.APPROLE:
-                    return self._present_secret_id(auth.approle.login, mount)
+                    return await self._present_secret_id(auth.approle.login, mount)
                 case AuthMethod.KUBERNETES:
-                    jwt = _content(settings.login_jwt_file)
-                    return call(auth.kubernetes.login, settings.role, jwt, use_token=False, mount_point=mount)
+                    jwt = await _content(settings.login_jwt_file)
+                    login = auth.kubernetes.login
+                    return await call(login, settings.role, jwt, use_token=False, mount_point=mount)
                 case _:
-                    jwt = _content(settings.login_jwt_file)
-                    return call(auth.jwt.jwt_login, settings.role, jwt, use_token=False, path=mount)
+                    jwt = await _content(settings.login_jwt_file)
+                    login = auth.jwt.jwt_login
+                    return await call(login, settings.role, jwt, use_token=False, path=mount)
         except SignerRefused as error:
             raise SignerRefused(
                 f"Vault refuses the login by {settings.auth} at auth/{mount}: {error}",
                 reason="credential-refused",
             ) from None
 
-    def _present_secret_id(self, login: Callable[..., Any], mount: str) -> Any:
+    async def _present_secret_id(self, login: Callable[..., Any], mount: str) -> Any:
         """Log in by AppRole; a refused secret id is not shown again soon, or Vault locks the role."""
-        secret_id, refusal = self._secret_id(), self._refusal
+        secret_id, refusal = await self._secret_id(), self._refusal
         if refusal is not None and secret_id == refusal.secret_id and time.monotonic() < refusal.until:
             raise refusal.error
         try:
-            return call(login, self._settings.role_id, secret_id, use_token=False, mount_point=mount)
+            return await call(login, self._settings.role_id, secret_id, use_token=False, mount_point=mount)
         except SignerRefused as error:
             again = f"this secret id is tried again in {_LOCKING_PAUSE / 60:.0f} minutes, another at once"
             refused = SignerRefused(f"{error}; {again}")
             self._refusal = _Refusal(secret_id, time.monotonic() + _LOCKING_PAUSE, refused)
             raise refused from None
 
-    def _secret_id(self) -> str:
+    async def _secret_id(self) -> str:
         if self._settings.secret_id_file is not None:
-            return _content(self._settings.secret_id_file)
+            return await _content(self._settings.secret_id_file)
         assert self._settings.secret_id is not None  # noqa: S101 - settings.check
         return self._settings.secret_id.reveal()
 
 
-def _content(path: str | Path) -> str:
+async def _content(path: str | Path) -> str:
+    return await asyncio.to_thread(_read, path)  # a file system may make it wait
+
+
+def _read(path: str | Path) -> str:
     try:
         with Path(path).open() as file:
             content = file.read(_MAX_BYTES + 1).strip()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
@@ -26,7 +25,6 @@ from macp_auth.domain.statistics import Statistics
 LIMITS = Limits(batch=64, calls=2, requests=1024)
 """Of 64 clients on two cores shared with OpenBao, two calls at a time gave the most ES256 signatures
 (11,600/s; one 10,300, four 8,500), and for RS256 as many as four, within 5 % (1,070/s)."""
-_OTHER_THREADS = 2  # for keys and tokens, which must not wait behind signatures
 _PASSES_SOON = {"unreachable", "unavailable", "sealed", "standby", "rate-limited"}
 _GIVE_BACK_SECONDS = 1.0
 T = TypeVar("T")
@@ -36,16 +34,11 @@ class VaultTransitSigner(Signer):
     """The versions of one transit key."""
 
     def __init__(self, settings: VaultSettings) -> None:
-        threads = LIMITS.calls + _OTHER_THREADS
         self._seconds = settings.timeout_ms / 1000
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="vault")
-        self._connection = Connection(settings, threads)
+        self._connection = Connection(settings)
         self._login = Login(settings, self._connection)
         self._transit = Transit(settings.mount, settings.key)
-        self._credential = Credential(
-            lambda: self._in_thread(self._login.log_in),
-            lambda lease: self._in_thread(self._login.renew, lease),
-        )
+        self._credential = Credential(self._login.log_in, self._login.renew)
         self._batcher = Batcher(self._sign_batch, LIMITS)
         self._versions: Mapping[str, int] = {}
         self._trouble: SignerError | None = None
@@ -72,7 +65,7 @@ class VaultTransitSigner(Signer):
         return {**self._batcher.statistics(), **self._credential.statistics()}
 
     async def aclose(self) -> None:
-        """Give the token back, if the service logged in for it, and end the threads."""
+        """Give the token back, if the service logged in for it, and close the connections."""
         if self._closed:
             return
         self._closed = True
@@ -81,9 +74,8 @@ class VaultTransitSigner(Signer):
         if (lease := self._credential.held) is not None:
             with suppress(SignerError, TimeoutError):
                 async with asyncio.timeout(_GIVE_BACK_SECONDS):
-                    await self._in_thread(self._login.give_back, lease)
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._connection.close()
+                    await self._login.give_back(lease)
+        await self._connection.aclose()
 
     async def _sign_batch(self, kid: str, digests: Sequence[bytes]) -> Sequence[Outcome]:
         version = self._versions.get(kid)
@@ -105,7 +97,7 @@ class VaultTransitSigner(Signer):
                 raise SignerUnavailable(f"Vault gave {late}", reason="timeout") from None
             raise SignerUnavailable(f"{late}; {self._trouble}", reason=self._trouble.reason) from None
 
-    async def _ask(self, operation: str, request: Callable[[hvac.Client], T]) -> T:
+    async def _ask(self, operation: str, request: Callable[[hvac.Client], Awaitable[T]]) -> T:
         """Return the answer; again and again where that is safe and useful, until the time is over."""
         try:
             return await self._ask_once(operation, request)
@@ -120,7 +112,7 @@ class VaultTransitSigner(Signer):
         )
         return await attempts(self._ask_once, operation, request)
 
-    async def _ask_once(self, operation: str, request: Callable[[hvac.Client], T]) -> T:
+    async def _ask_once(self, operation: str, request: Callable[[hvac.Client], Awaitable[T]]) -> T:
         try:
             answer = await self._ask_with_lease(operation, request)
         except SignerError as error:
@@ -129,20 +121,17 @@ class VaultTransitSigner(Signer):
         self._trouble = None
         return answer
 
-    async def _ask_with_lease(self, operation: str, request: Callable[[hvac.Client], T]) -> T:
+    async def _ask_with_lease(self, operation: str, request: Callable[[hvac.Client], Awaitable[T]]) -> T:
         lease = await self._credential.lease()
         try:
-            answer = await self._in_thread(request, lease.client)
+            answer = await request(lease.client)
         except TokenNotAccepted:
             if (other := await self._credential.after_refusal(lease, operation)) is None:
                 raise
             lease = other
-            answer = await self._in_thread(request, lease.client)
+            answer = await request(lease.client)
         self._credential.worked(lease, operation)
         return answer
-
-    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
 
 def _passes_soon(error: BaseException) -> bool:

@@ -56,8 +56,8 @@ class Transit:
         self._mount = mount
         self._key = key
 
-    def read(self, client: hvac.Client) -> TransitKey:
-        """Return the key's versions, oldest first. Blocks.
+    async def read(self, client: hvac.Client) -> TransitKey:
+        """Return the key's versions, oldest first.
 
         Raises:
             SignerRefused: there is no such key, or no permission to read it.
@@ -65,20 +65,20 @@ class Transit:
             SignerUnavailable: no answer.
         """
         try:
-            answer = call(client.secrets.transit.read_key, self._key, mount_point=self._mount)
+            answer = await call(client.secrets.transit.read_key, self._key, mount_point=self._mount)
         except SignerRefused as error:
             raise self._refusal(error) from None
         return _read(answer, self._key)
 
-    def sign(self, client: hvac.Client, version: int, digests: Sequence[bytes]) -> Sequence[Outcome]:
-        """Return a signature by ``version`` for each SHA-256 digest, or why there is none. Blocks.
+    async def sign(self, client: hvac.Client, version: int, digests: Sequence[bytes]) -> Sequence[Outcome]:
+        """Return a signature by ``version`` for each SHA-256 digest, or why there is none.
 
         Raises:
             SignerRefused: there is no such key, or no permission to sign with it.
             SignerUnavailable: no answer.
         """
         try:
-            answer = call(
+            answer = await call(
                 client.secrets.transit.sign_data,
                 self._key,
                 key_version=version,

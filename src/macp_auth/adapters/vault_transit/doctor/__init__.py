@@ -5,7 +5,8 @@ Checks are made in the order in which they depend on each other; one that leaves
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 
 from macp_auth.adapters.vault_transit.connection import Connection
@@ -28,30 +29,45 @@ def examine(settings: VaultSettings, policy: RotationPolicy) -> Iterator[Finding
 
     It logs in and signs once, as the service does, and gives the token back at the end.
     """
+    findings = _examine(settings, policy)
+    with asyncio.Runner() as runner:
+        while (finding := runner.run(_next(findings))) is not None:
+            yield finding
+
+
+async def _next(findings: AsyncIterator[Finding]) -> Finding | None:
+    return await anext(findings, None)
+
+
+async def _examine(settings: VaultSettings, policy: RotationPolicy) -> AsyncIterator[Finding]:
     try:
-        yield from examine_server(settings, policy.clock_skew)
-        yield from _examine_logged_in(settings, policy)
+        async for finding in examine_server(settings, policy.clock_skew):
+            yield finding
+        async for finding in _examine_logged_in(settings, policy):
+            yield finding
     except Blocked as blocked:
         yield blocked.finding
     except SignerError as error:
         yield failure(Check.ADDRESS, f"Vault answered before, and now: {error}", "run this again")
 
 
-def _examine_logged_in(settings: VaultSettings, policy: RotationPolicy) -> Iterator[Finding]:
-    connection = Connection(settings, threads=1)
+async def _examine_logged_in(settings: VaultSettings, policy: RotationPolicy) -> AsyncIterator[Finding]:
+    connection = Connection(settings)
     login = Login(settings, connection)
     lease = None
     try:
-        lease = log_in(login, settings)
+        lease = await log_in(login, settings)
         yield ok(Check.LOGIN, f"Vault accepts the login by {settings.auth}")
-        yield from examine_token(lease.client, settings)
+        async for finding in examine_token(lease.client, settings):
+            yield finding
         may_sign = True
-        for finding in examine_permissions(lease, settings):
+        async for finding in examine_permissions(lease, settings):
             may_sign = may_sign and finding.status is not Status.FAILURE
             yield finding
-        yield from examine_key(lease.client, settings, policy.timing, may_sign=may_sign)
+        async for finding in examine_key(lease.client, settings, policy.timing, may_sign=may_sign):
+            yield finding
     finally:
         if lease is not None:
             with suppress(SignerError):
-                login.give_back(lease)
-        connection.close()
+                await login.give_back(lease)
+        await connection.aclose()

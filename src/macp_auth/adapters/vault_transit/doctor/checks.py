@@ -40,14 +40,14 @@ class Blocked(Exception):
         self.finding = finding
 
 
-def ask(expected: type[T], function: Callable[..., Any], *arguments: Any, **named: Any) -> T:
-    """Return the data of Vault's answer, in the type that is ``expected``. Blocks.
+async def ask(expected: type[T], function: Callable[..., Any], *arguments: Any, **named: Any) -> T:
+    """Return the data of Vault's answer, in the type that is ``expected``.
 
     Raises:
         SignerUnavailable: no answer, or another one.
         SignerRefused: Vault will not.
     """
-    answer = call(function, *arguments, **named)
+    answer = await call(function, *arguments, **named)
     try:
         return msgspec.convert(answer["data"], expected)
     except (TypeError, KeyError, msgspec.ValidationError):

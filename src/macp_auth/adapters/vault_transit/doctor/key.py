@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import hvac
 import msgspec
@@ -35,32 +35,32 @@ class _Key(Struct):
     """Seconds; 0 for never."""
 
 
-def examine_key(
+async def examine_key(
     client: hvac.Client, settings: VaultSettings, timing: Timing, *, may_sign: bool
-) -> Iterator[Finding]:
-    """Examine the key of ``settings``, and have it sign if the token ``may_sign``. Blocks.
+) -> AsyncIterator[Finding]:
+    """Examine the key of ``settings``, and have it sign if the token ``may_sign``.
 
     Raises:
         Blocked: nothing more can be asked of the key.
         SignerError: Vault does not give its versions.
     """
     path = f"{settings.mount}/keys/{settings.key}"
-    key = _read(client, settings, path)
+    key = await _read(client, settings, path)
     yield ok(Check.KEY, f"{path} is of type {key.type}, for {ALGORITHMS[key.type]}")
     yield _custody(key, settings)
     yield _deletion(key, path)
     yield _rotation(key, path, timing)
     transit = Transit(settings.mount, settings.key)
-    found = transit.read(client)
+    found = await transit.read(client)
     yield _versions(key, found, path, timing)
     if may_sign:
-        yield _signature(transit, client, found, settings)
+        yield await _signature(transit, client, found, settings)
 
 
-def _read(client: hvac.Client, settings: VaultSettings, path: str) -> _Key:
+async def _read(client: hvac.Client, settings: VaultSettings, path: str) -> _Key:
     mount = settings.mount
     try:
-        key = ask(_Key, client.secrets.transit.read_key, settings.key, mount_point=mount)
+        key = await ask(_Key, client.secrets.transit.read_key, settings.key, mount_point=mount)
     except TokenNotAccepted:
         raise Blocked(_denied(path, "read")) from None
     except SignerRefused as error:
@@ -145,12 +145,14 @@ def _versions(key: _Key, found: TransitKey, path: str, timing: Timing) -> Findin
     return ok(Check.VERSIONS, f"{count}, {len(in_force.keys)} published; {in_force.signing.kid} signs")
 
 
-def _signature(transit: Transit, client: hvac.Client, found: TransitKey, settings: VaultSettings) -> Finding:
+async def _signature(
+    transit: Transit, client: hvac.Client, found: TransitKey, settings: VaultSettings
+) -> Finding:
     """Try the newest version: it signs next, and the one in force is tried as the service does it."""
     newest = found.published[-1]
     begun = time.monotonic()
     try:
-        [outcome] = transit.sign(client, found.versions[newest.kid], [hashlib.sha256(_PROOF).digest()])
+        [outcome] = await transit.sign(client, found.versions[newest.kid], [hashlib.sha256(_PROOF).digest()])
         if isinstance(outcome, Exception):
             raise outcome
     except TokenNotAccepted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 from macp_auth.adapters.vault_transit.connection import TokenNotAccepted
 from macp_auth.adapters.vault_transit.doctor.checks import Blocked, Check, ask, policy_lines
@@ -13,8 +13,8 @@ from macp_auth.domain.diagnosis import Finding, failure, ok, warning
 _RENEW = "auth/token/renew-self"
 
 
-def examine_permissions(lease: Lease, settings: VaultSettings) -> Iterator[Finding]:
-    """Examine the permissions of ``lease``. Blocks.
+async def examine_permissions(lease: Lease, settings: VaultSettings) -> AsyncIterator[Finding]:
+    """Examine the permissions of ``lease``.
 
     Raises:
         Blocked: the key can't be read.
@@ -35,7 +35,7 @@ def examine_permissions(lease: Lease, settings: VaultSettings) -> Iterator[Findi
     ]
     paths = list(dict.fromkeys([*needed, *(path for path, _, _ in too_much)]))
     try:
-        held = ask(dict[str, set[str]], lease.client.sys.get_capabilities, paths)
+        held = await ask(dict[str, set[str]], lease.client.sys.get_capabilities, paths)
     except TokenNotAccepted:
         text = "Vault does not let the token ask what it may do; what the service needs is tried"
         yield ok(Check.PERMISSIONS, text)
@@ -45,7 +45,7 @@ def examine_permissions(lease: Lease, settings: VaultSettings) -> Iterator[Findi
         return
     missing = {path: what for path, what in needed.items() if what not in held.get(path, set())}
     if missing:
-        yield from _lacking(missing, read)
+        yield _lacking(missing, read)
     if more := [power for path, what, power in too_much if what in held.get(path, set())]:
         yield warning(
             Check.PERMISSIONS,
@@ -56,7 +56,7 @@ def examine_permissions(lease: Lease, settings: VaultSettings) -> Iterator[Findi
         yield ok(Check.PERMISSIONS, "the token may do what the service needs with the key, and no more")
 
 
-def _lacking(missing: dict[str, str], read: str) -> Iterator[Finding]:
+def _lacking(missing: dict[str, str], read: str) -> Finding:
     finding = failure(
         Check.PERMISSIONS,
         f"the token may not {' or '.join(f'{what} {path}' for path, what in missing.items())}",
@@ -64,4 +64,4 @@ def _lacking(missing: dict[str, str], read: str) -> Iterator[Finding]:
     )
     if read in missing:
         raise Blocked(finding)
-    yield finding
+    return finding

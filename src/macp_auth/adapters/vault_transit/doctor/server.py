@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import msgspec
@@ -27,14 +27,14 @@ class _Health(Struct):
     version: str = "unknown"
 
 
-def examine_server(settings: VaultSettings, clock_skew: int) -> Iterator[Finding]:
-    """Examine the server; ``clock_skew`` is what the settings allow for, in seconds. Blocks.
+async def examine_server(settings: VaultSettings, clock_skew: int) -> AsyncIterator[Finding]:
+    """Examine the server; ``clock_skew`` is what the settings allow for, in seconds.
 
     Raises:
         Blocked: it can't serve.
     """
     before = time.time()
-    health = _health(settings)
+    health = await _health(settings)
     after = time.time()
     yield _address(settings.addr)
     if not health.initialized:
@@ -46,12 +46,12 @@ def examine_server(settings: VaultSettings, clock_skew: int) -> Iterator[Finding
     yield _clock(health.server_time_utc, before, after, clock_skew)
 
 
-def _health(settings: VaultSettings) -> _Health:
+async def _health(settings: VaultSettings) -> _Health:
     # It is asked in the root namespace: no other has a health.
-    connection = Connection(msgspec.structs.replace(settings, namespace=None), threads=1)
+    connection = Connection(msgspec.structs.replace(settings, namespace=None))
     look = f"curl {settings.addr.rstrip('/')}/v1/sys/health"
     try:
-        answer = call(
+        answer = await call(
             connection.client().sys.read_health_status,
             method="GET",
             standby_ok=True,
@@ -73,7 +73,7 @@ def _health(settings: VaultSettings) -> _Health:
         mend = f"{look} shows what does; mend MACP_AUTH_VAULT_ADDR"
         raise Blocked(failure(Check.ADDRESS, "it is not Vault that answers there", mend)) from None
     finally:
-        connection.close()
+        await connection.aclose()
 
 
 def _address(addr: str) -> Finding:

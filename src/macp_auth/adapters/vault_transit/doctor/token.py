@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import hvac
 from msgspec import Struct
@@ -29,14 +29,14 @@ class _Token(Struct):
     orphan: bool = True
 
 
-def log_in(login: Login, settings: VaultSettings) -> Lease:
-    """Return the lease that the service would get. Blocks.
+async def log_in(login: Login, settings: VaultSettings) -> Lease:
+    """Return the lease that the service would get.
 
     Raises:
         Blocked: there is none.
     """
     try:
-        return login.log_in()
+        return await login.log_in()
     except SignerError as error:
         mount = settings.login_mount
         mends = {
@@ -49,20 +49,21 @@ def log_in(login: Login, settings: VaultSettings) -> Lease:
         raise Blocked(failure(Check.LOGIN, str(error), mend)) from None
 
 
-def examine_token(client: hvac.Client, settings: VaultSettings) -> Iterator[Finding]:
-    """Examine the token that ``client`` presents. Blocks.
+async def examine_token(client: hvac.Client, settings: VaultSettings) -> AsyncIterator[Finding]:
+    """Examine the token that ``client`` presents.
 
     Raises:
         SignerUnavailable: no answer.
     """
     try:
-        token = ask(_Token, client.auth.token.lookup_self)
+        token = await ask(_Token, client.auth.token.lookup_self)
     except TokenNotAccepted:
         text = "Vault does not let the token look itself up, so nothing is known of it"
         yield warning(Check.TOKEN, text, 'path "auth/token/lookup-self" { capabilities = ["read"] }')
         return
     examined = (_power(token), _uses(token, settings), _end(token, settings))
-    yield from [found for found in examined if found] or [ok(Check.TOKEN, _lifetime(token, settings))]
+    for finding in [found for found in examined if found] or [ok(Check.TOKEN, _lifetime(token, settings))]:
+        yield finding
 
 
 def _power(token: _Token) -> Finding | None:
