@@ -114,9 +114,9 @@ def _foot(report: Report, height: int) -> Iterator[str]:
 
 def _headline(report: Report) -> str:
     """Say the one thing that the picture is for."""
-    ratios = [
-        f"{subject.group}: {subject.figures['cpu_to_bare'].median:.2f}"
-        for subject in report.subjects
-        if subject.name == "ephemeral"
-    ]
-    return f"All CPU of the process for a token, in bare signatures: {', '.join(ratios)}"
+    ratios: dict[str, str] = {}
+    for subject in report.subjects:
+        if ratio := subject.figures.get("cpu_to_bare"):
+            ratios.setdefault(subject.group, f"{subject.group} {ratio.median:.2f}")  # of its first signer
+    found = ", ".join(ratios.values())
+    return f"CPU of the whole service for a token, as a multiple of the bare signature: {found}"
