@@ -9,8 +9,10 @@ from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
 import pytest
+import yaml
 
 from tests.deploy.helm import CHART, EXAMPLES, Manifest, Tools, Values, only, pod_spec
+from tests.docs.pages import blocks, read
 
 KUBERNETES = ["1.30", "1.34", "1.37"]  # the least that Chart.yaml admits, one between, the newest known
 OF_THE_OPERATOR = {"ServiceMonitor", "PrometheusRule"}  # Kubernetes itself does not know these
@@ -116,6 +118,16 @@ def test_pods_keep_the_restricted_standard(tools: Tools, topology: tuple[tuple[P
     assert all(each["securityContext"]["readOnlyRootFilesystem"] for each in spec["containers"])
 
 
+def test_a_cluster_may_choose_the_user(tools: Tools) -> None:
+    """With the README's values the pod names none, and keeps the standard."""
+    [block] = [
+        each.text for each in blocks(read("deploy/helm/macp-auth/README.md")) if each.language == "yaml"
+    ]
+    spec = pod_spec(tools.template(values=yaml.safe_load(block)))
+    assert not {"runAsUser", "runAsGroup", "fsGroup"} & spec["securityContext"].keys()
+    assert list(_breaches(spec)) == []
+
+
 def _breaches(spec: Manifest) -> list[str]:
     """The rules of https://kubernetes.io/docs/concepts/security/pod-security-standards/ that a pod breaks."""
     pod = spec.get("securityContext", {})
@@ -203,6 +215,48 @@ def test_the_autoscaler_alone_decides_on_replicas(tools: Tools) -> None:
     manifests = tools.template(values={"signer": SIGNERS["jwk-file"], "autoscaling": {"enabled": True}})
     assert "replicas" not in only(manifests, "Deployment")["spec"]
     assert only(manifests, "HorizontalPodAutoscaler")["spec"]["maxReplicas"] == 6
+
+
+@pytest.mark.parametrize(
+    ("config", "scheme"), [({}, "HTTP"), ({"tlsCertFile": "/tls/tls.crt"}, "HTTPS")], ids=["plain", "TLS"]
+)
+def test_probes_ask_what_they_are_for(tools: Tools, config: Values, scheme: str) -> None:
+    """Only readiness is about minting: a restart mends no backend. They speak what the service speaks."""
+    [container] = pod_spec(tools.template(values={"config": config}))["containers"]
+    asked = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
+    assert {kind: get["path"] for kind, get in asked.items()} == {
+        "startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"
+    }  # fmt: skip
+    assert {get["port"] for get in asked.values()} == {"http"}
+    assert {get["scheme"] for get in asked.values()} == {scheme}
+
+
+def test_a_stop_has_time_for_what_it_does(tools: Tools) -> None:
+    """A pod serves on until the cluster has learnt of its end, and then has the service's 10 s."""
+    spec = pod_spec(tools.template())
+    sleep = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert 0 < sleep <= spec["terminationGracePeriodSeconds"] - 10
+
+
+def test_pods_spread_over_hosts_and_zones(tools: Tools) -> None:
+    """Each release by itself, each version by itself, and never so that a pod can't be placed."""
+    manifests = tools.template(values={"signer": SIGNERS["jwk-file"], "replicaCount": 3})
+    labels = only(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    spread = pod_spec(manifests)["topologySpreadConstraints"]
+    assert [each["topologyKey"] for each in spread] == [
+        "kubernetes.io/hostname",
+        "topology.kubernetes.io/zone",
+    ]
+    for each in spread:
+        assert each["labelSelector"]["matchLabels"].items() <= labels.items()
+        assert each["whenUnsatisfiable"] == "ScheduleAnyway"
+        assert each["matchLabelKeys"] == ["pod-template-hash"]
+
+
+def test_an_eviction_takes_one_pod_at_a_time(tools: Tools) -> None:
+    """And one that is not ready at any time: it holds up no drain."""
+    budget = only(tools.template(), "PodDisruptionBudget")["spec"]
+    assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
 
 
 def test_the_jwks_is_published_by_pods_that_cannot_mint(tools: Tools) -> None:

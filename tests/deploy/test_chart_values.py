@@ -53,6 +53,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "autoscaling.maxReplicas is less than autoscaling.minReplicas",
     ),
     ({"terminationGracePeriodSeconds": 14}, "must be 10 or more above preStopSleepSeconds"),
+    (
+        {"signer": JWK_FILE, "autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}},
+        "autoscaling.enabled needs resources.requests.cpu",
+    ),
     ({"metrics": {"port": 3200}}, "metrics.port is 3200, where the service listens"),
     ({"metrics": {"serviceMonitor": {"enabled": True}}}, "serviceMonitor.enabled needs metrics.enabled"),
     ({"metrics": {"prometheusRule": {"enabled": True}}}, "prometheusRule.enabled needs metrics.enabled"),
@@ -103,10 +107,14 @@ def _values() -> dict[str, Any]:
     return values
 
 
+AS_IN_KUBERNETES = {"podSecurityContext", "securityContext", "resources"}
+"""Values that are an object of Kubernetes' own: one row, whatever is in it."""
+
+
 def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for name, value in values.items():
         path = f"{prefix}{name}"
-        if isinstance(value, dict) and value and path != "resources":
+        if isinstance(value, dict) and value and path not in AS_IN_KUBERNETES:
             yield from _leaves(value, f"{path}.")
         else:
             yield path
