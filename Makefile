@@ -11,7 +11,7 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 MEASURED := tests/drill tests/rollout tests/soak
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check fmt fuzz rotation-drill rollout-drill soak bench bench-growth bench-page bench-vault helm-docs lock clean
+.PHONY: help install serve test check fmt fuzz rotation-drill rollout-drill soak guard bench bench-growth bench-page bench-vault helm-docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ rollout-drill: install ## replicas behind HAProxy are replaced under load: make 
 
 soak: install ## steady load, and nothing may grow; then 500 slow sockets: make soak SECONDS=600
 	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600)
+
+guard: install ## instructions of our own code for a token: it may not take many more (needs valgrind)
+	$(BIN)/python -m benchmarks.guard
 
 bench: install ## a token's cost beside a bare signature, and beside any --peer: make bench BENCH_ARGS=--help (needs wrk)
 	$(BIN)/python -m benchmarks.bench $(BENCH_ARGS)
