@@ -1,7 +1,8 @@
 """The signer vault-transit beside bare hvac, on one OpenBao: ``make bench-vault``.
 
-All in one run, alternating: a slow spell of the machine falls on all of them. Server, service and
-load share this machine's cores, as the bare loops do.
+All in one run, alternating: a slow spell of the machine falls on all of them. The server has one half
+of this machine's cores, as it has a machine of its own where it matters; the other half is for the
+service and its load, or for the bare loops. With --shared, all take what they get.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
+import logging
+import os
 import shutil
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
 
@@ -40,8 +44,10 @@ DIGEST = base64.b64encode(hashlib.sha256(b"header.claims").digest()).decode()
 class Figures(Struct, frozen=True, kw_only=True):
     """One round for one algorithm."""
 
+    bare_hvac_per_second: float
+    """Tokens of ``CLIENTS`` threads, each with one ``sign_data`` call a token, of hvac as it comes."""
     hvac_per_second: float
-    """Tokens of ``CLIENTS`` threads, each with one ``sign_data`` call a token."""
+    """The same of a tuned hvac."""
     server_per_second: float
     """Signatures that the server makes in batches."""
     service_per_second: float
@@ -65,12 +71,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.vault", description=__doc__)
     parser.add_argument("--seconds", type=int, default=4, help="of each load (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(default %(default)s)")
+    parser.add_argument("--shared", action="store_true", help="let the server share all cores")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     options = parser.parse_args()
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # bare hvac's pool is smaller than the threads
     if shutil.which("wrk") is None:
         print("bench: wrk is not installed; it is in Debian's package `wrk`", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory() as directory, OpenBao(Path(directory)) as bao:
+    placed = nullcontext if options.shared else _on_half_of_the_cores
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
+        with placed():
+            bao = stack.enter_context(OpenBao(Path(directory)))
         rounds: dict[str, list[Figures]] = {algorithm: [] for algorithm in KEY_TYPES}
         for algorithm, key_type in KEY_TYPES.items():
             bao.create_key(algorithm, key_type)
@@ -86,16 +97,31 @@ def main() -> int:
     return int(any(figures.failed for done in rounds.values() for figures in done))
 
 
+@contextmanager
+def _on_half_of_the_cores() -> Iterator[None]:
+    """What is started meanwhile has the second half of them; afterwards, this process has the first."""
+    cores = sorted(os.sched_getaffinity(0))
+    middle = len(cores) // 2
+    os.sched_setaffinity(0, cores[middle:])
+    yield
+    os.sched_setaffinity(0, cores[:middle] or cores)
+
+
 def _measure(bao: OpenBao, key: str, seconds: int) -> Figures:
-    with Service(with_token(bao, key), 1) as service:
+    environment = with_token(bao, key)
+    with Service(environment, 1) as service:
         service.wait_for_first_token()
         load.mint(service.port, seconds=WARM_UP_SECONDS, connections=CLIENTS)
         many = load.mint(service.port, seconds=seconds, connections=CLIENTS)
         one = load.mint(service.port, seconds=seconds, connections=1)
-    alone = _call_times(bao, key, seconds)
+    # The same token for all: what its policies are makes a difference of 0.15 ms a call.
+    bare, tuned = (make(bao, environment["VAULT_TOKEN"]) for make in (_bare_client, _tuned_client))
+    one_call = _signing(tuned, key, 1)
+    alone = _call_times(one_call, seconds)
     return Figures(
-        hvac_per_second=_rate(_signing(bao, key, 1), CLIENTS, seconds),
-        server_per_second=BATCH * _rate(_signing(bao, key, BATCH), BATCH_CALLS, seconds),
+        bare_hvac_per_second=_rate(_signing(bare, key, 1), CLIENTS, seconds),
+        hvac_per_second=_rate(one_call, CLIENTS, seconds),
+        server_per_second=BATCH * _rate(_signing(tuned, key, BATCH), BATCH_CALLS, seconds),
         service_per_second=many.requests / many.duration_us * 1e6,
         hvac_p50_ms=median(alone) * 1e3,
         service_p50_ms=one.p50_us / 1e3,
@@ -120,12 +146,20 @@ def _measure_availability(bao: OpenBao, seconds: int) -> Availability:
     return Availability(jwks_p99_ms=up.p99_us / 1e3, jwks_p99_ms_while_stopped=down.p99_us / 1e3)
 
 
-def _signing(bao: OpenBao, key: str, batch: int) -> Callable[[], object]:
-    """A tuned call, as a careful user of hvac would make it: a pooled session, no environment."""
+def _bare_client(bao: OpenBao, token: str) -> hvac.Client:
+    """As hvac's own documentation makes one."""
+    return hvac.Client(url=bao.url, token=token)
+
+
+def _tuned_client(bao: OpenBao, token: str) -> hvac.Client:
+    """As a careful user makes one: a connection for each thread, no environment, time limits."""
     session = requests.Session()
     session.trust_env = False
     session.mount("http://", HTTPAdapter(pool_connections=1, pool_maxsize=CLIENTS))
-    client = hvac.Client(url=bao.url, token=bao.root_token, session=session, timeout=(0.5, 2))
+    return hvac.Client(url=bao.url, token=token, session=session, timeout=(0.5, 2))
+
+
+def _signing(client: hvac.Client, key: str, batch: int) -> Callable[[], object]:
     what = {"hash_input": DIGEST} if batch == 1 else {"batch_input": [{"input": DIGEST}] * batch}
     return lambda: client.secrets.transit.sign_data(
         key,
@@ -159,8 +193,8 @@ def _rate(call: Callable[[], object], threads: int, seconds: float) -> float:
     return sum(counts) / (time.perf_counter() - began)
 
 
-def _call_times(bao: OpenBao, key: str, seconds: float) -> list[float]:
-    call, times = _signing(bao, key, 1), []
+def _call_times(call: Callable[[], object], seconds: float) -> list[float]:
+    times = []
     ends = time.perf_counter() + seconds
     while time.perf_counter() < ends:
         began = time.perf_counter()
@@ -170,25 +204,27 @@ def _call_times(bao: OpenBao, key: str, seconds: float) -> list[float]:
 
 
 ROWS: dict[str, Callable[[Figures], float]] = {
-    "hvac, one call a token, 64 threads: tokens/s": lambda f: f.hvac_per_second,
+    "bare hvac, one call a token, 64 threads: tokens/s": lambda f: f.bare_hvac_per_second,
+    "tuned hvac, the same: tokens/s": lambda f: f.hvac_per_second,
     "the server in batches: signatures/s": lambda f: f.server_per_second,
     "the service, 64 clients: tokens/s": lambda f: f.service_per_second,
-    "the service : hvac": lambda f: f.service_per_second / f.hvac_per_second,
+    "the service : bare hvac": lambda f: f.service_per_second / f.bare_hvac_per_second,
+    "the service : tuned hvac": lambda f: f.service_per_second / f.hvac_per_second,
     "the service : the server": lambda f: f.service_per_second / f.server_per_second,
-    "hvac, one call after another: p50 ms": lambda f: f.hvac_p50_ms,
+    "tuned hvac, one call after another: p50 ms": lambda f: f.hvac_p50_ms,
     "the service, one client: p50 ms": lambda f: f.service_p50_ms,
-    "the service, one client : hvac": lambda f: f.service_p50_ms / f.hvac_p50_ms,
+    "the service, one client : tuned hvac": lambda f: f.service_p50_ms / f.hvac_p50_ms,
 }
 
 
 def _as_text(rounds: dict[str, list[Figures]], availability: Availability) -> str:
-    lines = ["".ljust(48) + "".join(algorithm.ljust(36) for algorithm in rounds)]
+    lines = ["".ljust(52) + "".join(algorithm.ljust(36) for algorithm in rounds)]
     for label, figure in ROWS.items():
         cells = []
         for done in rounds.values():
             values = [figure(each) for each in done]
             cells.append(f"{median(values):,.2f} ({min(values):,.2f} to {max(values):,.2f})".ljust(36))
-        lines.append(label.ljust(48) + "".join(cells))
+        lines.append(label.ljust(52) + "".join(cells))
     stopped = availability.jwks_p99_ms_while_stopped
     lines.append(
         f"JWKS p99 under load, ms: {availability.jwks_p99_ms:.2f}; while Vault is stopped: {stopped:.2f}"

@@ -68,6 +68,16 @@ async def test_a_lone_request_goes_at_once() -> None:
 
 
 @bounded
+async def test_what_arrives_together_shares_the_first_call() -> None:
+    """The first of them does not take it for itself alone."""
+    backend = Backend()
+    requests = backend.submit(b"a", b"b", b"c")
+    await backend.answer()
+    assert await asyncio.gather(*requests) == [b"A", b"B", b"C"]
+    assert backend.batches == [("k", [b"a", b"b", b"c"])]
+
+
+@bounded
 async def test_what_arrives_during_a_call_forms_the_next_one() -> None:
     """Up to the bound of a batch, in the order of arrival."""
     backend = Backend()
@@ -154,7 +164,6 @@ async def test_too_many_requests_are_turned_away_at_once() -> None:
         await backend.batcher.submit("k", b"c")
     assert refusal.value.reason == "overloaded"
     await backend.answer()
-    await backend.answer()
     await asyncio.gather(*requests)
     [later] = backend.submit(b"d")
     await backend.answer()
@@ -181,8 +190,10 @@ async def test_a_cancelled_request_is_left_out() -> None:
 async def test_close_ends_what_is_under_way() -> None:
     """Those who wait hear of it, nothing new begins, and no task is left."""
     backend = Backend()
-    requests = backend.submit(b"a", b"b")
+    requests = backend.submit(b"a")
     await backend.begun(1)
+    requests += backend.submit(b"b")
+    await asyncio.sleep(0)
     await backend.batcher.aclose()
     for request in requests:
         with pytest.raises(SignerUnavailable, match="closed"):
@@ -207,8 +218,10 @@ async def test_close_before_a_call_has_begun() -> None:
 async def test_the_sizes_of_calls_are_told() -> None:
     """One alone, then all that waited; and how many are under way and unanswered."""
     backend = Backend()
-    tasks = backend.submit(b"a", b"b", b"c")
+    tasks = backend.submit(b"a")
     await backend.begun(1)
+    tasks += backend.submit(b"b", b"c")
+    await asyncio.sleep(0)
     told = backend.batcher.statistics()
     assert (told["calls_in_flight"], told["requests_waiting"]) == (1, 3)
     await backend.answer()

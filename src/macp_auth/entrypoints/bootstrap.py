@@ -26,6 +26,7 @@ from macp_auth.domain.sender import SenderPolicy
 from macp_auth.domain.signer import Signer
 from macp_auth.entrypoints.audit.destination import OFF
 from macp_auth.entrypoints.audit.log import AuditLog
+from macp_auth.entrypoints.heap import settled_heap
 from macp_auth.entrypoints.http.app import Lifespan, create_app
 from macp_auth.entrypoints.http.attempts import Observer
 from macp_auth.entrypoints.http.client_certificates import require_client_certificate
@@ -160,6 +161,7 @@ def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
     tracing = None if settings.traces == "off" else _load_tracing()()
     if tracing is not None:
         lifespan.insert(0, tracing.lifespan)
+    lifespan.append(settled_heap)
     app = create_app(
         token_app(minter, observers, now=clock.now, check_caller=_caller_check(settings)),
         jwks_route(keys, settings.jwks_max_age_seconds, jwks_answered),

@@ -1,7 +1,7 @@
 """Concurrent requests share calls: what arrives while a call is under way goes with the next one.
 
-No timer and no fixed batch size: alone, a request goes at once; under load, batches grow until the
-backend keeps up.
+No timer and no fixed batch size: where no call is under way, a request goes at once, with those of the
+same turn of the event loop; under load, batches grow until the backend keeps up.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Batcher:
         self._limits = limits
         self._waiting: dict[str, deque[_Request]] = {}
         self._unanswered = 0
+        self._starting = False
         self._calls: dict[asyncio.Task[None], list[_Request]] = {}
         self._sizes = Distribution.over(1, 2, 4, 8, 16, 32)  # and what is more
 
@@ -61,7 +62,10 @@ class Batcher:
         self._waiting.setdefault(key, deque()).append(request)
         self._unanswered += 1
         try:
-            self._start_calls()
+            if not self._starting:
+                # The first of many that arrive together would take the call for itself alone.
+                self._starting = True
+                asyncio.get_running_loop().call_soon(self._start_calls)
             return await request.answer
         finally:
             self._unanswered -= 1
@@ -86,6 +90,7 @@ class Batcher:
         }
 
     def _start_calls(self) -> None:
+        self._starting = False
         while self._waiting and len(self._calls) < self._limits.calls:
             key, batch = self._take_batch()
             if batch:

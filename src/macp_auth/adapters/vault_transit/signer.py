@@ -23,8 +23,8 @@ from macp_auth.domain.signer import Signer
 from macp_auth.domain.statistics import Statistics
 
 LIMITS = Limits(batch=64, calls=2, requests=1024)
-"""Of 64 clients on two cores shared with OpenBao, two calls at a time gave the most ES256 signatures
-(11,600/s; one 10,300, four 8,500), and for RS256 as many as four, within 5 % (1,070/s)."""
+"""For 64 clients on two cores shared with OpenBao, more calls at a time gain nothing: two, four and eight
+give 7,500, 7,800 and 7,700 ES256 tokens/s and 2,000, 2,000 and 1,900 RS256, and the more, the longer p99."""
 _PASSES_SOON = {"unreachable", "unavailable", "sealed", "standby", "rate-limited"}
 _GIVE_BACK_SECONDS = 1.0
 T = TypeVar("T")
