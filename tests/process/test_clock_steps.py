@@ -15,7 +15,7 @@ import pytest
 from tests.support import jwks
 from tests.support.metrics import metrics_env, scrape
 from tests.support.processes import mint_bytes
-from tests.support.service import Service, wait_until
+from tests.support.service import BOOT_SECONDS, Service, wait_until
 from tests.support.tools import require_tool
 from tests.support.wire import Answer, exchange, request_bytes
 
@@ -26,7 +26,7 @@ STEPPED, TRUSTED = "CLOCK STEPPED; no tokens until it is trusted again", "clock 
 class Stepped:
     """A service whose wall clock is stepped by writing a file."""
 
-    def __init__(self, directory: Path, env: dict[str, str], *args: str) -> None:
+    def __init__(self, directory: Path, env: dict[str, str], workers: int) -> None:
         faketime = require_tool("faketime", "faketime")
         library = subprocess.run(
             [faketime, "-m", "-f", "+0", "printenv", "LD_PRELOAD"], capture_output=True, check=True, text=True
@@ -40,7 +40,8 @@ class Stepped:
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
-        self.service = Service(directory, {"MACP_AUTH_SIGNING_ALG": "ES256", **faking, **env}, *args)
+        settings = {"MACP_AUTH_SIGNING_ALG": "ES256", **faking, **env}
+        self.service = Service(directory, settings, "--workers", str(workers))
 
     def step_to(self, seconds: int) -> None:
         """Let the service's clock be ahead of the machine's by so much."""
@@ -57,6 +58,10 @@ class Stepped:
         return exchange(
             self.service.port, request_bytes("GET", "/readyz", [("Host", "localhost")]), method="GET"
         )
+
+    def ready_workers(self) -> int:
+        """How many have told that they are."""
+        return [event["event"] for event in self.service.events].count("ready")
 
     def wait_for(self, status: int) -> None:
         """Wait until every worker says so, whichever is asked."""
@@ -80,10 +85,11 @@ class Stepped:
 def start(tmp_path: Path) -> Iterator[Callable[..., Stepped]]:
     with ExitStack() as stack:
 
-        def start(env: dict[str, str] | None = None, *args: str) -> Stepped:
-            stepped = Stepped(tmp_path, env or {}, *args)
+        def start(env: dict[str, str] | None = None, workers: int = 1) -> Stepped:
+            stepped = Stepped(tmp_path, env or {}, workers)
             stack.enter_context(stepped.service)
-            stepped.wait_for(200)
+            # A worker that starts after a step believes the clock that it finds.
+            wait_until(lambda: stepped.ready_workers() == workers, within=BOOT_SECONDS, what="all are ready")
             return stepped
 
         yield start
@@ -94,10 +100,10 @@ def exp_of(answer: Answer) -> int:
     return exp
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_minting_pauses_while_the_clock_is_wrong(start: Callable[..., Stepped], workers: str) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_minting_pauses_while_the_clock_is_wrong(start: Callable[..., Stepped], workers: int) -> None:
     """Forward and back; at once, and until it is right again. Keys and liveness do not mind."""
-    stepped = start(metrics_env(), "--workers", workers)
+    stepped = start(metrics_env(), workers)
     keys = stepped.service.jwks()
     for number, seconds in enumerate((86400, -86400, 120), 1):
         stepped.step_to(seconds)
@@ -105,10 +111,10 @@ def test_minting_pauses_while_the_clock_is_wrong(start: Callable[..., Stepped], 
             answer = stepped.mint(60)
             assert (answer.status, answer.json) == (503, {"error": "the clock is not trusted now; try again"})
             assert int(answer.headers["retry-after"]) >= 1
-        stepped.wait_for_log(STEPPED, number * int(workers))
+        stepped.wait_for_log(STEPPED, number * workers)
         stepped.wait_for(503)
         wait_until(
-            lambda ahead=seconds: [round(drift, -1) for drift in stepped.drifts()] == [ahead] * int(workers),
+            lambda ahead=seconds: [round(drift, -1) for drift in stepped.drifts()] == [ahead] * workers,
             within=WITHIN,
             what="the drift shows",
         )
@@ -117,7 +123,7 @@ def test_minting_pauses_while_the_clock_is_wrong(start: Callable[..., Stepped], 
         assert stepped.service.jwks() == keys
         stepped.step_to(0)
         assert stepped.mint(60).status == 200
-        stepped.wait_for_log(TRUSTED, number * int(workers))
+        stepped.wait_for_log(TRUSTED, number * workers)
         stepped.wait_for(200)
     assert "Traceback" not in stepped.service.log
 
