@@ -8,7 +8,7 @@ UV     := uv==0.13.9
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 
 # These load the service and measure, so nothing runs beside them.
-MEASURED := tests/drill tests/rollout tests/soak
+MEASURED := tests/bench tests/docs/test_performance_docs.py tests/drill tests/rollout tests/soak
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve test check fmt fuzz rotation-drill rollout-drill soak guard bench bench-growth bench-page bench-vault helm-docs lock clean
@@ -66,9 +66,10 @@ bench: install ## a token's cost beside a bare signature, and beside any --peer:
 bench-growth: install ## how that grows with keys, scopes, connections and plugins (needs wrk)
 	$(BIN)/python -m benchmarks.growth $(BENCH_ARGS)
 
-bench-page: install ## both, for the figures and charts of docs/performance.md (needs wrk)
+bench-page: install ## all three, for the figures and charts of docs/performance.md (needs wrk)
 	$(BIN)/python -m benchmarks.bench --page docs/performance.md --svg docs/performance.svg
 	$(BIN)/python -m benchmarks.growth --page docs/performance.md --svg docs/performance-growth.svg
+	$(BIN)/python -m benchmarks.vault --page docs/performance.md
 
 bench-vault: install ## vault-transit beside bare hvac calls, on an OpenBao of its own (needs wrk)
 	$(BIN)/python -m benchmarks.vault $(BENCH_ARGS)

@@ -45,6 +45,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="a variable for the peer; repeatable",
     )
     command.add_outputs(parser)
+    command.add_chart(parser)
     add("--target-check", action="store_true", help="exit 1 if a target is missed")
     return parser.parse_args(arguments)
 

@@ -25,14 +25,16 @@ class Rendering(Struct, frozen=True):
     text: str
     json: str
     markdown: str
-    svg: str
+    svg: str | None = None
+    """None where there is no chart to draw."""
 
 
 def run(bench: Callable[[], int]) -> int:
     """Bench, and return the exit status. Whatever ends it, every process that it started is stopped."""
     if shutil.which("wrk") is None:
         return complain("wrk is not installed; it is in Debian's package `wrk`", status=2)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it, too, stops the servers
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell has its background jobs ignore the first
+        signal.signal(number, signal.default_int_handler)
     try:
         return bench()
     except (ServerFailed, LoadFailed, psutil.Error) as error:
@@ -66,8 +68,12 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
             f"--{form}", dest="form", action="store_const", const=form, help=f"print {form}, not text"
         )
     parser.set_defaults(form="text")
-    parser.add_argument("--svg", type=_file, metavar="FILE", help="draw a chart into this file, too")
     parser.add_argument("--page", type=_page, metavar="FILE", help="put the markdown into this page, too")
+
+
+def add_chart(parser: argparse.ArgumentParser) -> None:
+    """Add the option that draws the result."""
+    parser.add_argument("--svg", type=_file, metavar="FILE", help="draw a chart into this file, too")
 
 
 def publish(rendering: Rendering, options: argparse.Namespace, *, block: str, failed: int) -> int:
@@ -78,7 +84,7 @@ def publish(rendering: Rendering, options: argparse.Namespace, *, block: str, fa
     print(getattr(rendering, options.form))
     if failed:
         return complain(f"{failed} requests failed: the figures are worthless", status=1)
-    if options.svg:
+    if rendering.svg is not None and options.svg:
         options.svg.write_text(rendering.svg, encoding="utf-8")
     if options.page:
         page = options.page.read_text(encoding="utf-8")

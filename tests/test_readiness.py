@@ -55,7 +55,7 @@ class Faulty(Signer):
         if self.fault == "hangs on":
             with pytest.raises(asyncio.CancelledError):
                 await asyncio.sleep(10)
-            await asyncio.sleep(1)
+            await asyncio.sleep(3)
         if self.fault == "hangs":
             await asyncio.sleep(10)
         if isinstance(self.fault, BaseException):
@@ -135,10 +135,10 @@ def test_a_probe_that_can_not_be_cancelled_is_left_behind() -> None:
         watched.signer.fault = "hangs on"
         began = time.monotonic()
         await watched.until("timeout")
-        assert time.monotonic() - began < 0.9
+        assert time.monotonic() - began < 2.5
         watched.signer.fault = None
         await watched.until(None)
-        await asyncio.sleep(1.2)  # it ends by itself, and asyncio has nothing to complain of
+        await asyncio.sleep(3.2)  # it ends by itself, and asyncio has nothing to complain of
 
     assert [change[1] for change in Watched().during(live)] == ["timeout", None]
 

@@ -33,6 +33,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--runs", type=command.count(100), default=3, help="of each series (default %(default)s)")
     add("--series", action="append", choices=list(SERIES), help="only this; repeatable")
     command.add_outputs(parser)
+    command.add_chart(parser)
     return parser.parse_args(arguments)
 
 

@@ -107,6 +107,6 @@ def test_a_line_is_written_soon_also_when_it_is_alone(pipe: int, tmp_path: Path)
         began = time.monotonic()
         writer.put(LINE % number)
         assert read_lines(pipe, 1) == [LINE % number]
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 3
         time.sleep(0.05)
     writer.close()

@@ -13,6 +13,7 @@ PEER = Path(__file__).with_name("peer.py")
 SHORT = {
     "benchmarks.bench": ("--seconds", "1", "--runs", "1", "--alg", "ES256", "--signer", "ephemeral"),
     "benchmarks.growth": ("--seconds", "1", "--runs", "1", "--series", "plugins"),
+    "benchmarks.vault": ("--seconds", "1", "--runs", "1"),
 }
 _SECONDS = 120
 

@@ -16,6 +16,8 @@ from benchmarks.report import ROWS, tables
 from benchmarks.subjects import BESIDE, SIGNERS
 from benchmarks.tables import Row
 from benchmarks.targets import judge_scaling, judge_service
+from benchmarks.vault.measure import JWKS_ALGORITHM, KEY_TYPES
+from benchmarks.vault.report import READING_ROWS, READING_TITLE, SIGNING_ROWS
 
 from macp_auth.domain.keys import Algorithm
 from tests.bench import samples
@@ -111,6 +113,14 @@ def test_the_growth_has_the_labels_that_its_bench_gives_it() -> None:
     begins = [growth_report.slope_line(name, samples.growth_report().series[name])[:30] for name in SERIES]
     slopes = [line for line in lines_of(found) if line.startswith("Slope")]
     assert [slope[:30] for slope in slopes] == begins
+
+
+def test_the_figures_of_vault_have_the_labels_that_their_bench_gives_them() -> None:
+    """Each figure for each algorithm, and how the JWKS fares."""
+    found = block("vault")
+    assert headings(found) == [["", *KEY_TYPES], ["", JWKS_ALGORITHM]]
+    assert titles(found)[-1] == READING_TITLE
+    assert [row[0] for row in rows(found)] == [row.label for row in (*SIGNING_ROWS, *READING_ROWS)]
 
 
 def label_of(row: Row) -> str:

@@ -89,7 +89,7 @@ def vault_transit(directory: Path) -> Iterator[dict[str, str]]:
     """The environment of a service that signs with a real OpenBao."""
     with OpenBao(directory) as bao:
         bao.create_key("soak", "ecdsa-p256")
-        # The warm-up is to see readings of the keys beside the signatures, for which there are threads, too.
+        # The warm-up is to see the keys read beside the signatures, for which there is a connection, too.
         yield with_token(bao, "soak", MACP_AUTH_KEY_REFRESH_SECONDS=1)
 
 

@@ -1,0 +1,1 @@
+"""What a token costs whose key is in Vault, beside bare calls to it: ``make bench-vault``."""
