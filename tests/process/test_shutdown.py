@@ -99,6 +99,20 @@ def test_hung_clients_do_not_hold_up_the_end(start_service: StartService) -> Non
     assert not [service for service in services if "Traceback" in service.log]
 
 
+def test_several_workers_that_drain_refuse_new_connections(start_service: StartService) -> None:
+    """A caller must not wait in a queue that nobody serves, and be reset at the end of it."""
+    service = start_service({}, "--workers", "2")
+    mint = mint_bytes()
+    with connection(service.port) as in_body:
+        in_body.sendall(mint[:-5])
+        wait_for_reading(service)
+        service.process.send_signal(signal.SIGTERM)
+        wait_for_draining(service)
+        in_body.sendall(mint[-5:])
+        assert read_to_end(in_body).statuses == [200]
+    assert service.process.wait(STOP_SECONDS) == 0
+
+
 def test_a_request_in_flight_is_answered_when_its_body_arrives(start_service: StartService) -> None:
     service = start_service()
     mint = mint_bytes()

@@ -108,7 +108,7 @@ def refuses_connections(port: int) -> bool:
 
 
 def wait_for_draining(service: Service) -> None:
-    """Wait until a service of one process, told to stop, has begun to: it listens no more."""
+    """Wait until a service that was told to stop has begun to: it listens no more."""
     wait_until(lambda: refuses_connections(service.port), within=5, what="the service stops listening")
 
 

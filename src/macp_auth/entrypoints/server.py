@@ -7,6 +7,7 @@ services could share a port in silence, each with keys of its own.
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -19,8 +20,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import uvicorn
 from litestar.types import ASGIApp
@@ -49,8 +48,6 @@ def serve(plan: ServicePlan, listener: socket.socket, metrics: socket.socket | N
     Raises:
         ConfigurationError: there is no place for what the workers count.
     """
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, _exit_cleanly)
     with nullcontext() if metrics is None else shared_directory() as directory:
         config = _configuration(plan, directory)
         if plan.settings.workers == 1:
@@ -113,7 +110,7 @@ def listen(settings: Settings) -> socket.socket:
     Raises:
         ConfigurationError: the address can't be listened on.
     """
-    return _listen(settings.host, settings.port, "MACP_AUTH_HOST", "PORT (--port) or MACP_AUTH_HOST (--host)")
+    return _listen(settings.host, settings.port, "MACP_AUTH_HOST (--host)", "PORT (--port)")
 
 
 def listen_for_metrics(settings: Settings) -> socket.socket | None:
@@ -124,33 +121,38 @@ def listen_for_metrics(settings: Settings) -> socket.socket | None:
     """
     if (address := settings.metrics_address) is None:
         return None
-    return _listen(*address, "MACP_AUTH_METRICS_HOST", "MACP_AUTH_METRICS_PORT or MACP_AUTH_METRICS_HOST")
+    return _listen(*address, "MACP_AUTH_METRICS_HOST", "MACP_AUTH_METRICS_PORT")
 
 
-def _listen(host: str, port: int, host_variable: str, mend: str) -> socket.socket:
+def _listen(host: str, port: int, host_variable: str, port_variable: str) -> socket.socket:
+    family, address = _resolved(host, port, host_variable)
     try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        return socket.create_server(address[:2], family=family, backlog=2048, reuse_port=False)
-    except (OSError, UnicodeError) as error:
+        return socket.create_server(address, family=family, backlog=2048, reuse_port=False)
+    except OSError as error:
+        mends = {
+            errno.EADDRINUSE: f"Stop what listens there, or set {port_variable} or {host_variable}",
+            errno.EACCES: f"Set {port_variable} to one from 1024 on, which needs no privilege",
+        }
         raise ConfigurationError(
-            f"can't listen on port {port} of {host_variable}: {_reason(error)}. "
-            f"Stop what listens there, or set {mend}"
+            f"can't listen on port {port} of {host_variable}: {os.strerror(error.errno or 0)}. "
+            + mends.get(error.errno or 0, _another_address(host_variable))
         ) from error
 
 
-def _reason(error: OSError | UnicodeError) -> str:
-    if isinstance(error, UnicodeError):
-        return "not a host name"
-    if isinstance(error, socket.gaierror):
-        return error.strerror or "unknown host"  # its numbers are not errno's
-    return os.strerror(error.errno or 0)  # create_server's own text repeats the address
+def _resolved(host: str, port: int, host_variable: str) -> tuple[int, tuple[str, int]]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        reason = (isinstance(error, socket.gaierror) and error.strerror) or "not a host name"
+        raise ConfigurationError(
+            f"{host_variable} leads to no address: {reason}. {_another_address(host_variable)}"
+        ) from error
+    family, _, _, _, address = found[0]
+    return family, (str(address[0]), int(address[1]))
 
 
-def _exit_cleanly(_signum: int, _frame: FrameType | None) -> NoReturn:
-    """Exit 0: during start-up at once, later when uvicorn, its work done, raises the signal again."""
-    raise SystemExit(0)
+def _another_address(host_variable: str) -> str:
+    return f"Set {host_variable} to an address of this machine, such as 127.0.0.1 or 0.0.0.0"
 
 
 class _Supervisor(Multiprocess):
@@ -168,6 +170,12 @@ class _Supervisor(Multiprocess):
             super().init_processes()
         finally:
             signal.signal(signal.SIGINT, handler)
+
+    def terminate_all(self) -> None:
+        """Stop all, and hold the port no longer: while a worker drains, a new caller is to be refused."""
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
 
     def keep_subprocess_alive(self) -> None:
         """Replace those that died, and count them."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 import rich_click as click
 
@@ -19,6 +22,8 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
 
     Settings come from environment variables; an option overrides its variable.
     """
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, _exit_cleanly)
     import structlog  # noqa: PLC0415 - the web stack takes a while, and only this command needs it
 
     from macp_auth.entrypoints import bootstrap, server  # noqa: PLC0415
@@ -40,3 +45,8 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
     except ConfigurationError as error:
         structlog.get_logger().critical("can't start", error=str(error))
         sys.exit(2)
+
+
+def _exit_cleanly(_signum: int, _frame: FrameType | None) -> NoReturn:
+    """Exit 0: during start-up at once, later when uvicorn, its work done, raises the signal again."""
+    raise SystemExit(0)
