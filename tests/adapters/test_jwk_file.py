@@ -153,7 +153,7 @@ def test_a_broken_file_keeps_the_last_good_keys(path: Path, how: str) -> None:
     do(path)
     with pytest.raises(error, match=message) as failed:
         run(ring.refresh(NOW + 1))
-    assert str(path) in str(failed.value)
+    assert str(failed.value).startswith("MACP_AUTH_SIGNING_KEYS_FILE")
     assert_shows_no_secret(failed.value)
     ring.reschedule(NOW + 1)
     assert (ring.keys.signing.version.kid, published(ring)) == ("r", ["r", "e"])
@@ -170,13 +170,26 @@ def test_a_broken_file_keeps_the_last_good_keys(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", BREAK)
 def test_a_broken_file_stops_the_start(path: Path, how: str) -> None:
-    """With the variable's name, whatever the cause."""
+    """With the variable's name, whatever the cause, and without what is in it."""
     do, _, message = BREAK[how]
     do(path)
     with pytest.raises(SignerMisconfigured, match=message) as refused:
         prepare(JWKFileSettings(str(path)))
-    assert str(refused.value).startswith(f"MACP_AUTH_SIGNING_KEYS_FILE: {path}")
+    assert str(refused.value).startswith("MACP_AUTH_SIGNING_KEYS_FILE")
+    assert str(path) not in str(refused.value)
     assert_shows_no_secret(refused.value)
+
+
+@pytest.mark.parametrize("key", [RSA, EC], ids=["long", "short"])
+def test_a_key_in_the_place_of_its_path_is_not_shown(key: dict[str, Any]) -> None:
+    """Neither at the start nor by a worker that reads again."""
+    text = json.dumps(key)
+    with pytest.raises(SignerMisconfigured, match=r"MACP_AUTH_SIGNING_KEYS_FILE can't be read: ") as refused:
+        prepare(JWKFileSettings(text))
+    assert_shows_no_secret(refused.value)
+    with pytest.raises(SignerUnavailable) as failed:
+        run(JWKFileSigner(text).key_versions())
+    assert_shows_no_secret(failed.value)
 
 
 def test_a_removed_key_signs_no_more_after_a_good_reading(path: Path) -> None:

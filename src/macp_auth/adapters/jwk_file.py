@@ -30,6 +30,8 @@ from macp_auth.adapters.local import InMemorySigner, key_version
 from macp_auth.domain.errors import SignerMisconfigured, SignerUnavailable
 from macp_auth.domain.keys import KeyVersion
 
+KEYS_FILE = "MACP_AUTH_SIGNING_KEYS_FILE"
+"""What the service's messages call the file. Its path is not shown: a key may be in the wrong variable."""
 _MAX_BYTES = 1024 * 1024  # a mistyped path must not be read into memory whole
 _TOO_OPEN = stat.S_IWGRP | stat.S_IRWXO
 
@@ -47,42 +49,47 @@ class JWKFileSettings(Struct, frozen=True):
     ]
 
 
-def read_keys_file(path: Path) -> list[JWK]:
+def read_keys_file(path: Path, source: str | None = None) -> list[JWK]:
     """Return the keys of the file, in its order.
+
+    Args:
+        path: where it is.
+        source: what the messages call it; unless told, its path.
 
     Raises:
         SignerUnavailable: it can't be read.
         SignerMisconfigured: others may read or write it, or it is no usable JWK Set.
     """
-    return read_jwks(_read_text(path), str(path))
+    source = source or str(path)
+    return read_jwks(_read_text(path, source), source)
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, source: str) -> str:
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             content = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise SignerUnavailable(f"{path} can't be read: {error.strerror}") from None
+        raise SignerUnavailable(f"{source} can't be read: {error.strerror}") from None
     if mode & _TOO_OPEN:
         raise SignerMisconfigured(
-            f"{path} holds private keys, and its mode {mode:04o} lets others at them; "
+            f"{source} holds private keys, and its mode {mode:04o} lets others at them; "
             "chmod 600 it (in a Kubernetes volume: defaultMode: 0440)"
         )
     if len(content) > _MAX_BYTES:
-        raise SignerMisconfigured(f"{path} is over {_MAX_BYTES} bytes; is it a JWK Set?")
+        raise SignerMisconfigured(f"{source} is over {_MAX_BYTES} bytes; is it a JWK Set?")
     try:
         return content.decode()
     except UnicodeDecodeError:
-        raise SignerMisconfigured(f"{path} is not UTF-8") from None
+        raise SignerMisconfigured(f"{source} is not UTF-8") from None
 
 
 def prepare(settings: JWKFileSettings) -> str:
     """Read the file once, so that a bad one stops the start-up; each worker reads it for itself."""
     try:
-        read_keys_file(Path(settings.signing_keys_file))
-    except (SignerUnavailable, SignerMisconfigured) as error:
-        raise SignerMisconfigured(f"MACP_AUTH_SIGNING_KEYS_FILE: {error}") from None
+        read_keys_file(Path(settings.signing_keys_file), KEYS_FILE)
+    except SignerUnavailable as error:
+        raise SignerMisconfigured(str(error)) from None
     return settings.signing_keys_file
 
 
@@ -107,10 +114,11 @@ class JWKFileSigner(InMemorySigner):
 
     async def key_versions(self) -> Sequence[KeyVersion]:
         """Read the file anew; a version that is no longer in it can't sign from here on."""
-        text = await asyncio.to_thread(_read_text, self._path)  # a network file system may hang
+        # In a thread, for a network file system may hang.
+        text = await asyncio.to_thread(_read_text, self._path, KEYS_FILE)
         # To prove an RSA key takes 30 ms in which no other thread runs, so only a changed file is read on.
         if (digest := hashlib.sha256(text.encode()).digest()) != self._digest:
-            keys = await asyncio.to_thread(read_jwks, text, str(self._path))
+            keys = await asyncio.to_thread(read_jwks, text, KEYS_FILE)
             if self._private is not None:
                 self._private = {key.kid: key.private for key in keys if key.private is not None}
                 self._versions, self._digest = [version_of(key) for key in keys], digest
