@@ -5,6 +5,7 @@ Members that this service does not know are kept as they are.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -23,6 +24,7 @@ from macp_auth.domain.key_changes import Revocation, Rotation, UnsafeChange
 from macp_auth.domain.keys import KeyVersion
 
 _OWNER_ONLY = 0o600
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class JWKFileEditor:
@@ -38,8 +40,9 @@ class JWKFileEditor:
         """Add ``new``, let the retiring key go, and drop those that are gone.
 
         Raises:
-            UnsafeChange: the kid names another key already.
+            UnsafeChange: the kid is not printable, or names another key already.
         """
+        _check_printable(kid)
         if any(_kid(jwk) == kid for jwk in self._jwks):
             raise UnsafeChange(f"a kid is never used again, and {kid!r} names another key; leave --kid out")
         gone = {version.kid for version in rotation.gone}
@@ -92,8 +95,10 @@ def create_jwk_file(path: Path, key: jose.PrivateKey, kid: str, now: float) -> N
     """Make ``path``, readable by its owner only, with a first key.
 
     Raises:
+        UnsafeChange: the kid is not printable.
         SignerMisconfigured: the folder can't be written.
     """
+    _check_printable(kid)
     _write(path, [new_jwk(key, kid, issued_at=now)], _OWNER_ONLY)
 
 
@@ -126,11 +131,21 @@ def _write(path: Path, jwks: list[dict[str, Any]], mode: int) -> None:
             except OSError:
                 beside.unlink()
                 raise
-    except OSError as error:
+    except FileNotFoundError:
         raise SignerMisconfigured(
-            f"{path} can't be written: {error.strerror}; nothing changed. (A mounted Secret is read-only: "
-            "change a copy of it, and update the Secret from that.)"
+            f"{path} can't be written: there is no folder {path.parent}; make it first"
         ) from None
+    except OSError as error:
+        text = f"{path} can't be written: {error.strerror}; nothing changed"
+        if error.errno in _READ_ONLY:
+            text += ". (A mounted Secret is read-only: change a copy of it, and update the Secret from that.)"
+        raise SignerMisconfigured(text) from None
+
+
+def _check_printable(kid: str) -> None:
+    """Refuse a new kid that could break a table; one that is in use already goes on, whatever it is."""
+    if not kid.isprintable():
+        raise UnsafeChange("a new kid must be printable: it is shown in tables; choose another --kid")
 
 
 def _kid(jwk: dict[str, Any]) -> Any:
