@@ -122,6 +122,30 @@ def test_bad_options(args: list[str]) -> None:
 # --- the settings -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"MACP_AUTH_AUDIT_LOG": "/nowhere/audit.log"}, "MACP_AUTH_AUDIT_LOG"),
+        ({"MACP_AUTH_AUDIT_LOG": "/"}, "MACP_AUTH_AUDIT_LOG"),
+        ({"MACP_AUTH_HOST": "no-such-host.invalid"}, "MACP_AUTH_HOST"),
+        ({"MACP_AUTH_METRICS_PORT": "9", "MACP_AUTH_METRICS_HOST": "a..b"}, "MACP_AUTH_METRICS_HOST"),
+        ({"MACP_AUTH_METRICS_PORT": "3200"}, "MACP_AUTH_METRICS_PORT"),
+    ],
+)
+def test_what_only_the_start_would_find_out(good: dict[str, str], wrong: dict[str, str], named: str) -> None:
+    """Where the service would write, and where it would listen."""
+    [found] = examined({**good, **wrong})
+    assert (found.check, found.status) == (Check.CONFIGURATION, Status.FAILURE)
+    assert named in found.text
+
+
+def test_an_audit_log_that_is_not_there_yet_is_not_made(good: dict[str, str], tmp_path: Path) -> None:
+    """It would belong to who examines, and the service could not append to it."""
+    path = tmp_path / "audit.log"
+    assert examined({**good, "MACP_AUTH_AUDIT_LOG": str(path)})[0].status is Status.OK
+    assert not path.exists()
+
+
 def test_a_configuration_that_can_t_work_is_the_only_finding() -> None:
     """The text names the variable, and not its value."""
     [finding] = examined({"MACP_AUTH_WORKERS": "s3cret"})

@@ -22,7 +22,9 @@ from macp_auth.domain.diagnosis import Finding, Status, failure, ok, warning
 from macp_auth.domain.errors import SignerError
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.policy import VERIFIERS, RotationPolicy, Verifier
+from macp_auth.entrypoints.audit.destination import check_place
 from macp_auth.entrypoints.bootstrap import ServicePlan, open_signer, plan_service
+from macp_auth.entrypoints.listening import check_addresses
 from macp_auth.entrypoints.settings import ConfigurationError, Settings
 
 SECONDS = 10.0
@@ -61,6 +63,8 @@ def examine(environ: Mapping[str, str], expected: Expected) -> Iterator[Finding]
     """Examine the service that this environment configures. Each finding comes when it is known."""
     try:
         plan = plan_service(environ)
+        check_place(plan.settings.audit_log)
+        check_addresses(plan.settings)
     except ConfigurationError as error:
         yield failure(
             Check.CONFIGURATION, str(error), "correct the variable; docs/configuration.md has them all"

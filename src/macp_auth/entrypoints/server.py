@@ -1,13 +1,11 @@
-"""Processes, the listening socket and signals.
+"""The processes that serve.
 
-uvicorn serves, and supervises the workers. Its parser is the reason (design: CL+TE and bare LF
-must be refused; granian's lets them pass). The socket is bound once, here: with SO_REUSEPORT two
-services could share a port in silence, each with keys of its own.
+uvicorn serves, and supervises the workers. Its parser is the reason: CL+TE and bare LF must be
+refused, and granian's lets them pass.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -32,7 +30,7 @@ from macp_auth.entrypoints.logs import configure_logs
 from macp_auth.entrypoints.metrics.directory import shared_directory
 from macp_auth.entrypoints.metrics.workers import Workers
 from macp_auth.entrypoints.protocol import StrictHTTPProtocol
-from macp_auth.entrypoints.settings import ConfigurationError, Settings, TLSFiles
+from macp_auth.entrypoints.settings import TLSFiles
 from macp_auth.entrypoints.tls_reload import ReloadingContext
 
 KEEP_ALIVE_SECONDS = 65
@@ -102,57 +100,6 @@ def _serving_metrics(
         restarts=restarts,
     )
     return serving(listener, metrics_app(ServiceCollector(subject, Workers(directory, pids))))
-
-
-def listen(settings: Settings) -> socket.socket:
-    """Return the bound and listening socket.
-
-    Raises:
-        ConfigurationError: the address can't be listened on.
-    """
-    return _listen(settings.host, settings.port, "MACP_AUTH_HOST (--host)", "PORT (--port)")
-
-
-def listen_for_metrics(settings: Settings) -> socket.socket | None:
-    """Return the socket of the metrics, bound and listening; None if they are off.
-
-    Raises:
-        ConfigurationError: the address can't be listened on.
-    """
-    if (address := settings.metrics_address) is None:
-        return None
-    return _listen(*address, "MACP_AUTH_METRICS_HOST", "MACP_AUTH_METRICS_PORT")
-
-
-def _listen(host: str, port: int, host_variable: str, port_variable: str) -> socket.socket:
-    family, address = _resolved(host, port, host_variable)
-    try:
-        return socket.create_server(address, family=family, backlog=2048, reuse_port=False)
-    except OSError as error:
-        mends = {
-            errno.EADDRINUSE: f"Stop what listens there, or set {port_variable} or {host_variable}",
-            errno.EACCES: f"Set {port_variable} to one from 1024 on, which needs no privilege",
-        }
-        raise ConfigurationError(
-            f"can't listen on port {port} of {host_variable}: {os.strerror(error.errno or 0)}. "
-            + mends.get(error.errno or 0, _another_address(host_variable))
-        ) from error
-
-
-def _resolved(host: str, port: int, host_variable: str) -> tuple[int, tuple[str, int]]:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError) as error:
-        reason = (isinstance(error, socket.gaierror) and error.strerror) or "not a host name"
-        raise ConfigurationError(
-            f"{host_variable} leads to no address: {reason}. {_another_address(host_variable)}"
-        ) from error
-    family, _, _, _, address = found[0]
-    return family, (str(address[0]), int(address[1]))
-
-
-def _another_address(host_variable: str) -> str:
-    return f"Set {host_variable} to an address of this machine, such as 127.0.0.1 or 0.0.0.0"
 
 
 class _Supervisor(Multiprocess):

@@ -244,13 +244,18 @@ class Settings(Struct, frozen=True, kw_only=True):
         """The host and the port to serve metrics on; None if they are off.
 
         Raises:
-            ConfigurationError: it is no port.
+            ConfigurationError: it is no port, or the one for tokens.
         """
         if self.metrics_port is None:
             return None
         if not 1 <= self.metrics_port <= _MAX_PORT:
             raise ConfigurationError(f"MACP_AUTH_METRICS_PORT must be a port from 1 to {_MAX_PORT}")
-        return self.metrics_host or self.host, self.metrics_port
+        address = self.metrics_host or self.host, self.metrics_port
+        if address == (self.host, self.port):
+            raise ConfigurationError(
+                "MACP_AUTH_METRICS_PORT must not be PORT, where tokens are minted: set another"
+            )
+        return address
 
     @property
     def ttl(self) -> TTLPolicy:

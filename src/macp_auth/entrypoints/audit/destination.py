@@ -115,9 +115,29 @@ def check_destination(setting: str) -> None:
     try:
         destination.open()
     except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise ConfigurationError(
-            f"MACP_AUTH_AUDIT_LOG can't be appended to: {reason}. "
-            "Make it writable for the service, or set another path, stdout or off"
-        ) from error
+        raise _unusable(os.strerror(error.errno or 0)) from error
     destination.close()
+
+
+def check_place(setting: str) -> None:
+    """Say what :func:`check_destination` would, and make no file: it would belong to who asks.
+
+    Raises:
+        ConfigurationError: lines could not be appended there.
+    """
+    if setting in {STDOUT, OFF}:
+        return
+    path = Path(setting)
+    if path.is_dir():
+        raise _unusable(os.strerror(errno.EISDIR))
+    if not path.exists() and not path.parent.is_dir():
+        raise _unusable(os.strerror(errno.ENOENT))
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise _unusable(os.strerror(errno.EACCES))
+
+
+def _unusable(reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"MACP_AUTH_AUDIT_LOG can't be appended to: {reason}. "
+        "Make it writable for the service, or set another path, stdout or off"
+    )

@@ -26,7 +26,7 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
         signal.signal(signum, _exit_cleanly)
     import structlog  # noqa: PLC0415 - the web stack takes a while, and only this command needs it
 
-    from macp_auth.entrypoints import bootstrap, server  # noqa: PLC0415
+    from macp_auth.entrypoints import bootstrap, listening, server  # noqa: PLC0415
     from macp_auth.entrypoints.audit.destination import check_destination  # noqa: PLC0415
     from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
     from macp_auth.entrypoints.settings import ConfigurationError  # noqa: PLC0415
@@ -38,8 +38,8 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
     try:
         plan = bootstrap.plan_service({**os.environ, **overrides})
         check_destination(plan.settings.audit_log)
-        with server.listen(plan.settings) as listener:
-            metrics = server.listen_for_metrics(plan.settings)
+        with listening.listen(plan.settings) as listener:
+            metrics = listening.listen_for_metrics(plan.settings)
             log_startup(plan)
             sys.exit(server.serve(plan, listener, metrics))
     except ConfigurationError as error:

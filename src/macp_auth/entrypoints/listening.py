@@ -1,0 +1,76 @@
+"""The listening sockets, bound once and before anything is served.
+
+With SO_REUSEPORT, two services could share a port in silence, each with keys of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+from macp_auth.entrypoints.settings import ConfigurationError, Settings
+
+_HOST, _METRICS_HOST = "MACP_AUTH_HOST (--host)", "MACP_AUTH_METRICS_HOST"
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Return the bound and listening socket.
+
+    Raises:
+        ConfigurationError: the address can't be listened on.
+    """
+    return _listen(settings.host, settings.port, _HOST, "PORT (--port)")
+
+
+def listen_for_metrics(settings: Settings) -> socket.socket | None:
+    """Return the socket of the metrics, bound and listening; None if they are off.
+
+    Raises:
+        ConfigurationError: the address can't be listened on.
+    """
+    if (address := settings.metrics_address) is None:
+        return None
+    return _listen(*address, _METRICS_HOST, "MACP_AUTH_METRICS_PORT")
+
+
+def _listen(host: str, port: int, host_variable: str, port_variable: str) -> socket.socket:
+    family, address = _resolved(host, port, host_variable)
+    try:
+        return socket.create_server(address, family=family, backlog=2048, reuse_port=False)
+    except OSError as error:
+        mends = {
+            errno.EADDRINUSE: f"Stop what listens there, or set {port_variable} or {host_variable}",
+            errno.EACCES: f"Set {port_variable} to one from 1024 on, which needs no privilege",
+        }
+        raise ConfigurationError(
+            f"can't listen on port {port} of {host_variable}: {os.strerror(error.errno or 0)}. "
+            + mends.get(error.errno or 0, _another_address(host_variable))
+        ) from error
+
+
+def check_addresses(settings: Settings) -> None:
+    """Look the addresses up, and leave the ports alone: the service may be running.
+
+    Raises:
+        ConfigurationError: one leads nowhere.
+    """
+    _resolved(settings.host, settings.port, _HOST)
+    if (address := settings.metrics_address) is not None:
+        _resolved(*address, _METRICS_HOST)
+
+
+def _resolved(host: str, port: int, host_variable: str) -> tuple[int, tuple[str, int]]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        reason = (isinstance(error, socket.gaierror) and error.strerror) or "not a host name"
+        raise ConfigurationError(
+            f"{host_variable} leads to no address: {reason}. {_another_address(host_variable)}"
+        ) from error
+    family, _, _, _, address = found[0]
+    return family, (str(address[0]), int(address[1]))
+
+
+def _another_address(host_variable: str) -> str:
+    return f"Set {host_variable} to an address of this machine, such as 127.0.0.1 or 0.0.0.0"
