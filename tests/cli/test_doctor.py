@@ -158,7 +158,7 @@ def test_a_configuration_that_can_t_work_is_the_only_finding() -> None:
     ("env", "check"),
     [
         ({"MACP_AUTH_HOST": "0.0.0.0"}, Check.EXPOSURE),
-        ({"MACP_AUTH_HOST": "gateway"}, Check.EXPOSURE),
+        ({"MACP_AUTH_HOST": "192.0.2.1"}, Check.EXPOSURE),
         ({"MACP_AUTH_MAX_TTL_SECONDS": "7200", "MACP_AUTH_DEFAULT_TTL_SECONDS": "3601"}, Check.LIFETIME),
         ({"MACP_AUTH_MAX_TTL_SECONDS": "86401"}, Check.LIFETIME),
     ],
