@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from macp_auth.entrypoints.audit.line import AuditLine, lost_line, timestamp
-from macp_auth.entrypoints.audit.report import Question, report
+from macp_auth.entrypoints.audit.report import Fault, Log, Question, Report, report
 from macp_auth.entrypoints.cli.root import root
 
 NOON = 1_800_014_400  # 2027-01-15T12:00:00Z
@@ -38,14 +39,18 @@ def line(at: float, sender: str = "a", kid: str = "k1", ttl: int = 60, **of: Any
     return msgspec.json.encode(recorded) + b"\n"
 
 
-def senders(lines: Sequence[bytes], **question: Any) -> list[tuple[str, int]]:
-    return [(found.sender, found.tokens) for found in report(lines, Question(**question)).identities]
+def asked(lines: Iterable[bytes], **question: Any) -> Report:
+    return report([Log("audit.log", lines)], Question(**question))
+
+
+def senders(lines: Iterable[bytes], **question: Any) -> list[tuple[str, int]]:
+    return [(found.sender, found.tokens) for found in asked(lines, **question).identities]
 
 
 def test_an_identity_has_its_first_last_and_longest() -> None:
     """In whatever order the lines come, as from several workers."""
     lines = [line(NOON + 5), line(NOON, ttl=600), line(NOON + 9, "b"), line(NOON + 2)]
-    first, second = report(lines, Question()).identities
+    first, second = asked(lines).identities
     assert (first.sender, first.tokens, first.exp) == ("a", 3, NOON + 600)
     assert (first.first, first.last) == (timestamp(NOON), timestamp(NOON + 5))
     assert (second.sender, second.tokens, second.exp) == ("b", 1, NOON + 69)
@@ -69,9 +74,9 @@ def test_only_minted_tokens_count() -> None:
         b"\n",
         line(NOON),
     ]
-    answer = report(lines, Question(kid="k1"))
+    answer = asked(lines, kid="k1")
     assert [(found.sender, found.tokens) for found in answer.identities] == [("a", 1)]
-    assert (answer.lost, answer.unreadable) == (0, 0)
+    assert (answer.lost, answer.faults) == (0, [])
 
 
 def test_what_is_missing_is_said() -> None:
@@ -82,10 +87,12 @@ def test_what_is_missing_is_said() -> None:
         line(NOON),
         line(NOON)[:-40] + b"\n",
         b"[1]\n",
+        b'{"sender":"\xff"}\n',
         b"x",
     ]
-    answer = report(lines, Question(since=NOON, until=NOON + 1))
-    assert (answer.lost, answer.unreadable) == (4, 3)
+    answer = asked(lines, since=NOON, until=NOON + 1)
+    assert answer.lost == 4
+    assert answer.faults == [Fault("audit.log", "lines that can't be read: 4; the first is line 4")]
 
 
 def test_a_cut_sender_is_marked_and_found() -> None:
@@ -122,13 +129,88 @@ def test_the_command_fails_on_an_incomplete_log() -> None:
     done = run("-", stdin=line(NOON) + lost_line(7, NOON) + b"{\n")
     assert done.exit_code == 1
     assert "a  1 token\n" in done.stdout
-    assert "7 lines" in done.stderr
-    assert "1 lines can't be read" in done.stderr
+    assert done.stderr.splitlines() == [
+        "INCOMPLETE: lines that the service could not write: 7",
+        "INCOMPLETE: -: lines that can't be read: 1; the first is line 3",
+    ]
 
 
 @pytest.mark.parametrize(
-    "args", [["-", "--since", "yesterday"], ["-", "--until", "2027-01-15T12:00"], ["missing"], []]
+    "content",
+    [b"", b'{"event":"signing key","kid":"k1","level":"info"}\n', b'{\n"keys":[]\n}', gzip.compress(b"")],
+    ids=["empty", "the other log", "a JWK Set", "compressed"],
 )
-def test_the_command_refuses_what_it_can_t_understand(args: list[str]) -> None:
-    """A time needs its zone, a file must be there."""
-    assert run(*args).exit_code == 2
+def test_a_file_that_is_no_audit_log_is_named(tmp_path: Path, content: bytes) -> None:
+    """Beside one that is: that nobody got a token is not to be concluded from the wrong file."""
+    wrong, right = tmp_path / "wrong.log", tmp_path / "right.log"
+    wrong.write_bytes(content)
+    right.write_bytes(line(NOON, event="refused"))
+    done = run(str(wrong), str(right))
+    assert done.exit_code == 1
+    assert f"INCOMPLETE: {wrong}: there is no audit line in it" in done.stderr
+    assert str(right) not in done.stderr
+
+
+def test_what_gzip_compressed_is_recognised_by_its_content(tmp_path: Path) -> None:
+    """On standard input and under any name; and what is only called so is read as it is."""
+    (tmp_path / "audit.log.1").write_bytes(gzip.compress(line(NOON, "b")))
+    (tmp_path / "audit.log.gz").write_bytes(line(NOON))
+    done = run(
+        *(str(file) for file in tmp_path.iterdir()), "-", "--json", stdin=gzip.compress(line(NOON, "c"))
+    )
+    assert done.exit_code == 0, done.output
+    assert [identity["sender"] for identity in json.loads(done.stdout)["identities"]] == ["a", "b", "c"]
+
+
+def damaged(*, end: slice = slice(None), flipped: int | None = None) -> bytes:
+    """A compressed log of two lines and then much else, cut to ``end``, with a byte turned over."""
+    content = bytearray(gzip.compress(line(NOON) + b"".join(line(NOON, f"{at}") for at in range(999)))[end])
+    if flipped is not None:
+        content[flipped] ^= 0xFF
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content", [damaged(end=slice(-100)), damaged(flipped=-6), damaged(flipped=3), damaged(end=slice(2))]
+)
+def test_a_damaged_file_is_named_and_read_as_far_as_it_goes(tmp_path: Path, content: bytes) -> None:
+    """It was cut off, its checksum is wrong, or its header: one line of text, and the other file's answer."""
+    (tmp_path / "audit.log.1.gz").write_bytes(content)
+    done = run(str(tmp_path / "audit.log.1.gz"), "-", stdin=line(NOON, "other"))
+    assert done.exit_code == 1
+    assert "other  1 token\n" in done.stdout
+    assert f"INCOMPLETE: {tmp_path}/audit.log.1.gz: it can't be read beyond line " in done.stderr
+    assert isinstance(done.exception, SystemExit)
+
+
+def test_what_comes_before_the_damage_counts(tmp_path: Path) -> None:
+    """Most of a file that was cut off at its end."""
+    (tmp_path / "audit.log.1.gz").write_bytes(damaged(end=slice(-100)))
+    done = run(str(tmp_path / "audit.log.1.gz"), "--sender", "a")
+    assert "a  1 token\n" in done.stdout
+
+
+def test_a_distance_is_counted_from_now() -> None:
+    """Two hours ago is -2h."""
+    lines = line(time.time() - 3 * 3600) + line(time.time() - 3600, "b")
+    assert "Identities: 1. Tokens: 1." in run("-", "--since", "-2h", stdin=lines).stdout
+    assert "Identities: 1. Tokens: 1." in run("-", "--until", "-2h", stdin=lines).stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["-", "--since", "yesterday"], "--since"),
+        (["-", "--until", "2027-01-15T12:00"], "--until"),
+        (["-", "--since", "+2h"], "in the future"),
+        (["-", "--since", "2026-01-02T00:00Z", "--until", "2026-01-01T00:00Z"], "later than --until"),
+        (["-", "--since", "0001-01-01T00:00+14:00"], "century"),
+        (["missing"], "missing"),
+        ([], "FILE"),
+    ],
+)
+def test_the_command_refuses_what_it_can_t_understand(args: list[str], told: str) -> None:
+    """A time needs its zone, a distance leads to the past, a file must be there."""
+    done = run(*args)
+    assert done.exit_code == 2
+    assert told in " ".join(done.stderr.split())

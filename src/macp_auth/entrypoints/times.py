@@ -6,19 +6,31 @@ import datetime as dt
 import re
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DELAY = re.compile(r"\+(\d+)([smhd])")
+_DISTANCE = re.compile(r"([+-]\d+)([smhd])")
+_FARTHEST = 100 * 365 * 86400
+"""Seconds. Farther is a slip of the pen, and a calendar ends: what is added to it must be a date, too."""
 
 
 def parse_time(text: str, now: float) -> float:
     """Return the time that ``text`` means, in seconds since the epoch.
 
-    ``+90m`` (s, m, h or d from now), or ISO 8601 with a time zone: ``2026-12-01T06:00Z``.
+    ``+90m`` or ``-90m`` (s, m, h or d from now), or ISO 8601 with a time zone: ``2026-12-01T06:00Z``.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is neither, or over a century away.
     """
-    if delay := _DELAY.fullmatch(text):
-        return now + int(delay[1]) * _UNITS[delay[2]]
+    try:
+        seconds = _parse(text, now)
+    except OverflowError:
+        raise ValueError("no date") from None
+    if abs(seconds - now) > _FARTHEST:
+        raise ValueError("over a century away")
+    return seconds
+
+
+def _parse(text: str, now: float) -> float:
+    if distance := _DISTANCE.fullmatch(text):
+        return now + int(distance[1]) * _UNITS[distance[2]]
     moment = dt.datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("no time zone")

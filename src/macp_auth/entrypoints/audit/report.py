@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
 
 import msgspec
 from msgspec import Struct
@@ -33,6 +34,21 @@ class Identity(Struct, kw_only=True):
     """When the last of them to expire does, in seconds since the epoch."""
 
 
+class Log(Struct, frozen=True):
+    """One file of an audit log."""
+
+    name: str
+    lines: Iterable[bytes]
+    """May raise what reading a compressed file does: OSError, EOFError, zlib.error."""
+
+
+class Fault(Struct, frozen=True):
+    """Why the tokens of a file may not all be in the answer."""
+
+    file: str
+    text: str
+
+
 class Report(Struct, frozen=True, kw_only=True):
     """The answer, and what it may lack."""
 
@@ -40,8 +56,7 @@ class Report(Struct, frozen=True, kw_only=True):
     """The one whose tokens live longest is first."""
     lost: int
     """Lines that the service could not write, since the beginning of the time asked for."""
-    unreadable: int
-    """Lines that are not JSON."""
+    faults: list[Fault]
 
 
 class _Line(Struct):
@@ -56,33 +71,64 @@ class _Line(Struct):
     cut: object = None
 
 
-def report(lines: Iterable[bytes], question: Question) -> Report:
-    """Read the ``lines`` of an audit log, in any order, and answer."""
-    since = "" if question.since is None else timestamp(question.since)
-    until = "~" if question.until is None else timestamp(question.until)  # after every digit
-    found: dict[str, Identity] = {}
-    lost = unreadable = 0
-    for text in lines:
-        if text.isspace():
-            continue
-        try:
-            line = _decode(text)
-        except msgspec.DecodeError:
-            unreadable += 1
-            continue
+def report(logs: Iterable[Log], question: Question) -> Report:
+    """Read the lines of ``logs``, in any order, as far as they can be read, and answer."""
+    tally = _Tally(question)
+    faults = [Fault(log.name, text) for log in logs for text in _read(log.lines, tally)]
+    identities = sorted(tally.found.values(), key=lambda identity: (-identity.exp, identity.sender))
+    return Report(identities=identities, lost=tally.lost, faults=faults)
+
+
+def _read(lines: Iterable[bytes], tally: _Tally) -> Iterator[str]:
+    """Take in one file, and say what is wrong with it."""
+    number = unreadable = first = audit_lines = 0
+    try:
+        for number, text in enumerate(lines, 1):
+            if text.isspace():
+                continue
+            try:
+                line = _decode(text)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                unreadable += 1
+                first = first or number
+            else:
+                audit_lines += tally.takes(line)
+    except (OSError, EOFError, zlib.error) as error:
+        yield f"it can't be read beyond line {number}: {error}"
+    if unreadable:
+        yield f"lines that can't be read: {unreadable}; the first is line {first}"
+    if not audit_lines:
+        yield "there is no audit line in it; is it an audit log?"
+
+
+class _Tally:
+    """The answer, while lines come in."""
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+        self._since = "" if question.since is None else timestamp(question.since)
+        self._until = "~" if question.until is None else timestamp(question.until)  # after every digit
+        self.found: dict[str, Identity] = {}
+        self.lost = 0
+
+    def takes(self, line: _Line) -> bool:
+        """Count what ``line`` tells, and say whether it is one of an audit log."""
         match line:
             case _Line(event="minted", time=str(at), sender=str(sender), exp=int(exp)):
                 whole = not (isinstance(line.cut, list) and "sender" in line.cut)
                 if (
-                    since <= at <= until
-                    and question.kid in (None, line.kid)
-                    and (question.sender is None or _is_of(question.sender, sender, whole=whole))
+                    self._since <= at <= self._until
+                    and self._question.kid in (None, line.kid)
+                    and (self._question.sender is None or _is_of(self._question.sender, sender, whole=whole))
                 ):
-                    _count(found, sender if whole else sender + "…", at, exp)
-            case _Line(event="lost", time=str(at), lines=int(count)) if at >= since:
-                lost += count
-    identities = sorted(found.values(), key=lambda identity: (-identity.exp, identity.sender))
-    return Report(identities=identities, lost=lost, unreadable=unreadable)
+                    _count(self.found, sender if whole else sender + "…", at, exp)
+            case _Line(event="lost", time=str(at), lines=int(count)):
+                self.lost += count if at >= self._since else 0
+            case _Line(event="refused", time=str()):
+                pass
+            case _:
+                return False
+        return True
 
 
 def _is_of(wanted: str, recorded: str, *, whole: bool) -> bool:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import io
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from macp_auth.entrypoints.cli.moments import moment
+
 if TYPE_CHECKING:  # these take a while to import, and `--help` should not wait
-    from macp_auth.entrypoints.audit.report import Report
+    from macp_auth.entrypoints.audit.report import Question, Report
 
-
-def _time(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
-    from macp_auth.entrypoints.times import parse_time  # noqa: PLC0415
-
-    try:
-        return None if text is None else parse_time(text, time.time())
-    except ValueError:
-        raise click.BadParameter("must be a time with its zone, as 2026-12-01T06:00Z") from None
+_GZIP = b"\x1f\x8b"  # how each such file begins: RFC 1952, section 2.3.1
 
 
 @click.group()
@@ -38,31 +34,58 @@ def audit() -> None:
 )
 @click.option("--kid", help="Only tokens signed by this key.")
 @click.option("--sender", help="Only tokens of this sender.")
-@click.option("--since", callback=_time, metavar="TIME", help="Only tokens minted then or later.")
-@click.option("--until", callback=_time, metavar="TIME", help="Only tokens minted then or earlier.")
+@click.option("--since", metavar="TIME", help="Only tokens minted then or later.")
+@click.option("--until", metavar="TIME", help="Only tokens minted then or earlier.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-def report_command(files: Sequence[str], as_json: bool, **question: Any) -> None:  # noqa: FBT001 - a flag
+def report_command(  # noqa: PLR0913 - one parameter an option
+    *,
+    files: Sequence[str],
+    kid: str | None,
+    sender: str | None,
+    since: str | None,
+    until: str | None,
+    as_json: bool,
+) -> None:
     """Say which identities got tokens, how many, and until when these are good.
 
-    FILE is an audit log, also one compressed by gzip; "-" is standard input. Times are ISO 8601 with a
-    zone, as 2026-12-01T06:00Z. Exits 1 if lines are missing from the log or can't be read, so that
-    there may be more tokens than those shown.
+    FILE is an audit log, also one compressed by gzip; "-" is standard input. A time is ISO 8601 with a
+    zone, as 2026-12-01T06:00Z, or -2h for two hours ago (s, m, h, d). Exits 1 if lines are missing from
+    the log or can't be read, or if a FILE has none: there may be more tokens than those shown.
     """
-    from macp_auth.entrypoints.audit.report import Question, report  # noqa: PLC0415
+    from macp_auth.entrypoints.audit.report import Log, report  # noqa: PLC0415
 
-    answer = report(_lines(files), Question(**question))
+    question = _question(kid, sender, since, until)
+    answer = report((Log(name, _lines(name)) for name in files), question)
     _print_json(answer) if as_json else _print_table(answer)
     if answer.lost:
-        click.echo(f"INCOMPLETE: the service could not write {answer.lost} lines", err=True)
-    if answer.unreadable:
-        click.echo(f"INCOMPLETE: {answer.unreadable} lines can't be read", err=True)
-    sys.exit(1 if answer.lost or answer.unreadable else 0)
+        click.echo(f"INCOMPLETE: lines that the service could not write: {answer.lost}", err=True)
+    for fault in answer.faults:
+        click.echo(f"INCOMPLETE: {fault.file}: {fault.text}", err=True)
+    sys.exit(1 if answer.lost or answer.faults else 0)
 
 
-def _lines(files: Sequence[str]) -> Iterator[bytes]:
-    for name in files:
-        with gzip.open(name) if name.endswith(".gz") else click.open_file(name, "rb") as stream:
-            yield from stream
+def _question(kid: str | None, sender: str | None, since: str | None, until: str | None) -> Question:
+    from macp_auth.entrypoints.audit.report import Question  # noqa: PLC0415
+
+    now = time.time()
+    first, last = _past("--since", since, now), _past("--until", until, now)
+    if first is not None and last is not None and first > last:
+        raise click.BadParameter("must not be later than --until", param_hint="--since")
+    return Question(kid=kid, sender=sender, since=first, until=last)
+
+
+def _past(option: str, text: str | None, now: float) -> float | None:
+    if text is not None and text.startswith("+"):
+        raise click.BadParameter(f"{text} is in the future; so long ago is -{text[1:]}", param_hint=option)
+    return moment(text, option, now)
+
+
+def _lines(name: str) -> Iterator[bytes]:
+    with click.open_file(name, "rb") as stream, io.BufferedReader(stream) as buffered:  # type: ignore[type-var]  # click says only that it is some IO
+        if buffered.peek(len(_GZIP)).startswith(_GZIP):
+            yield from gzip.GzipFile(fileobj=buffered)
+        else:
+            yield from buffered
 
 
 def _print_json(answer: Report) -> None:

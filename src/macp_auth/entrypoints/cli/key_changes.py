@@ -9,6 +9,7 @@ from pathlib import Path
 import rich_click as click
 
 from macp_auth.entrypoints.cli.keys import ALGORITHM, FILE, new_key
+from macp_auth.entrypoints.cli.moments import moment
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
 
@@ -34,7 +35,7 @@ def rotate(file: Path, alg: str | None, kid: str | None, at: str | None, dry_run
     from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
 
     now = time.time()
-    starts = _time(at, now)
+    starts = moment(at, "--at", now)
     with told_plainly():
         timing = inspection.policy_of(os.environ).timing
         if not file.exists():
@@ -78,17 +79,6 @@ def revoke(file: Path, kid: str, dry_run: bool) -> None:  # noqa: FBT001
             if not dry_run:
                 editor.save()
     _say(change_report.revocation(kid, revocation, policy, now), dry_run)
-
-
-def _time(text: str | None, now: float) -> float | None:
-    from macp_auth.entrypoints.times import parse_time  # noqa: PLC0415
-
-    if text is None:
-        return None
-    try:
-        return parse_time(text, now)
-    except ValueError:
-        raise click.BadParameter("must be like +90m, or like 2026-12-01T06:00Z", param_hint="--at") from None
 
 
 def _say(report: str, dry_run: bool) -> None:  # noqa: FBT001
