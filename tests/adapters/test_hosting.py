@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from macp_auth.adapters import jose
-from macp_auth.adapters.hosting import Limits, host
+from macp_auth.adapters.hookspecs import SignerPlugin
+from macp_auth.adapters.hosting import Limits, host, prepare_state
 from macp_auth.adapters.hosting.bulkhead import BulkheadSigner, SignerBusy
 from macp_auth.adapters.hosting.circuit import CircuitBreaker, CircuitOpen
 from macp_auth.adapters.hosting.translation import PluginFault
@@ -28,6 +30,7 @@ from macp_auth.domain.errors import (
 )
 from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion
 from macp_auth.domain.signer import Signer
+from macp_auth.domain.statistics import Statistics
 
 PRIVATE = jose.generate(Algorithm.ES256)
 KEY = LocalKey.signing("k1", PRIVATE)
@@ -40,11 +43,14 @@ class Scripted(Signer):
 
     def __init__(self, first: Callable[[], Awaitable[object]] | None = None) -> None:
         self.first = first
+        self.read: Callable[[], Awaitable[object]] | None = None
         self.versions: object = [KEY.version]
         self.calls = 0
         self._honest = LocalSigner([KEY])
 
     async def key_versions(self) -> Sequence[KeyVersion]:
+        if self.read is not None:
+            await self.read()
         return self.versions  # type: ignore[return-value]
 
     async def sign(self, kid: str, signing_input: bytes) -> bytes:
@@ -81,6 +87,17 @@ async def block() -> None:
     time.sleep(LONG)  # noqa: ASYNC251 - the fault
 
 
+class PanicException(BaseException):
+    """As ``pyo3_runtime.PanicException``, by which a Rust extension such as cryptography panics."""
+
+
+class Unready(SignerUnavailable):
+    """An error of a plugin's own, whose author forgot the base class's ``__init__``."""
+
+    def __init__(self) -> None:
+        pass
+
+
 async def sign_once(signer: Signer) -> bytes:
     await signer.key_versions()
     return await signer.sign("k1", b"input")
@@ -103,7 +120,13 @@ def test_a_good_signer_signs_and_closes_twice() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [ValueError("s3cret"), SystemExit("s3cret"), InvalidSender("s3cret")],
+    [
+        ValueError("s3cret"),
+        SystemExit("s3cret"),
+        KeyboardInterrupt("s3cret"),
+        PanicException("s3cret"),
+        InvalidSender("s3cret"),
+    ],
     ids=repr,
 )
 def test_any_exception_becomes_a_plugin_fault(error: BaseException) -> None:
@@ -116,6 +139,89 @@ def test_any_exception_becomes_a_plugin_fault(error: BaseException) -> None:
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
     assert caught.value.reason == "plugin-fault"
+
+
+def test_a_panic_of_the_reading_is_a_plugin_fault_too() -> None:
+    """Whoever reads the keys again and again expects errors of the domain, and goes on after one."""
+    backend = Scripted()
+    backend.read = raising(PanicException("s3cret"))
+    with pytest.raises(PluginFault, match="'faulty' raised PanicException in key_versions"):
+        asyncio.run(host(lambda: backend, "faulty").key_versions())
+
+
+@pytest.mark.parametrize("error", [PanicException("s3cret"), asyncio.CancelledError("s3cret")], ids=repr)
+def test_no_number_is_worth_a_fault(error: BaseException) -> None:
+    """A plugin that can't count has no numbers, and is asked again."""
+
+    class Miscounting(Scripted):
+        asked = 0
+
+        def statistics(self) -> Statistics:
+            self.asked += 1
+            raise error
+
+    backend = Miscounting()
+
+    async def run() -> None:
+        signer = host(lambda: backend, "miscounting")
+        for _ in range(3):
+            await sign_once(signer)
+            assert signer.statistics() == {"signatures_in_flight": 0, "circuit_open": 0}
+        await sign_once(signer)  # after what the plugin's loop was given before
+
+    asyncio.run(run())
+    assert backend.asked == 3
+
+
+@pytest.mark.parametrize(
+    "error", [PanicException("s3cret"), SystemExit("s3cret"), ValueError("s3cret")], ids=repr
+)
+def test_any_exception_in_prepare_ends_the_start_with_a_line(error: BaseException) -> None:
+    """As what the settings can't do: it names the plugin, the type and the place, and not the message."""
+
+    def prepare(_: object) -> object:
+        raise error
+
+    with pytest.raises(
+        SignerMisconfigured,
+        match=rf"'faulty' raised {type(error).__name__} in prepare \(test_hosting.py:\d+\)",
+    ) as caught:
+        prepare_state(plugin_with(prepare), Settings())
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_a_panic_of_the_pickling_ends_the_start_with_a_line() -> None:
+    class Unpicklable:
+        def __reduce__(self) -> str:
+            raise PanicException("s3cret")
+
+    with pytest.raises(SignerMisconfigured, match=r"can't be handed to a worker process \(PanicException\)"):
+        prepare_state(plugin_with(lambda _: Unpicklable()), Settings())
+
+
+def test_an_interrupted_start_is_no_fault_of_the_plugin() -> None:
+    """Preparing is in the main thread, where Ctrl-C is the operator's."""
+
+    def prepare(_: object) -> object:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_state(plugin_with(prepare), Settings())
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """A plugin that has nothing to set."""
+
+
+def plugin_with(prepare: Callable[[object], object]) -> SignerPlugin:
+    return SignerPlugin(
+        name="faulty",
+        settings=Settings,
+        settings_prefix="FAULTY_",
+        prepare=prepare,
+        open=lambda _: Scripted(),
+    )
 
 
 def test_errors_of_the_domain_pass() -> None:
@@ -235,6 +341,14 @@ def test_the_circuit_opens_and_one_call_tries_it() -> None:
     backend.first = None
     assert [tried(breaker), tried(breaker)] == [None, None]
     assert not breaker.is_open
+
+
+def test_an_error_without_a_reason_opens_the_circuit() -> None:
+    """A plugin's own error may not have called our constructor."""
+    breaker = CircuitBreaker(Scripted(raising(Unready())), "unready", failures=1, open_seconds=5)
+    with capture_logs() as logs:
+        assert [tried(breaker), tried(breaker)] == [Unready, CircuitOpen]
+    assert [(line["event"], line["reason"]) for line in logs] == [("CIRCUIT OPEN", "failed")]
 
 
 def test_only_one_call_at_a_time_tries_an_open_circuit() -> None:

@@ -444,6 +444,17 @@ class VendorError(GoodSigner):
         await super().ask()
 
 
+class PanicException(BaseException):
+    """As ``pyo3_runtime.PanicException``, of a backend's client that is written in Rust."""
+
+
+class Panics(GoodSigner):
+    async def ask(self) -> None:
+        if (self.backend.folder / "down").exists():
+            raise PanicException(f"called `Result::unwrap()` on {self.settings.credential.reveal()}")
+        await super().ask()
+
+
 class ConnectsOnOpening(GoodSigner):
     def __init__(self, settings: SeededSettings) -> None:
         super().__init__(settings)
@@ -662,6 +673,13 @@ BUGS: dict[str, Bug] = {
         says="raised ConnectionRefusedError",
         trouble="down",
         host_logs="'seeded-vendor-error' raised ConnectionRefusedError in sign",
+    ),
+    "panics": Bug(
+        signer=Panics,
+        check="backend-down-and-back",
+        says="raised PanicException",
+        trouble="down",
+        host_logs="'seeded-panics' raised PanicException in key_versions",
     ),
     "connects-on-opening": Bug(
         signer=ConnectsOnOpening, check="backend-down-at-start", says="raised ConnectionRefusedError"

@@ -14,7 +14,7 @@ import structlog
 from macp_auth.adapters.hosting.bulkhead import SignerBusy
 from macp_auth.adapters.hosting.translation import PluginFault
 from macp_auth.adapters.wrapper import SignerWrapper
-from macp_auth.domain.errors import SignerError, SignerUnavailable
+from macp_auth.domain.errors import SignerError, SignerUnavailable, reason_of
 from macp_auth.domain.signer import Signer
 from macp_auth.domain.statistics import Statistics
 
@@ -95,7 +95,7 @@ class CircuitBreaker(SignerWrapper):
         self._failures += 1
         self._try_at = self._clock() + self._open_seconds
         if self.is_open and not was_open:
-            _log.error("CIRCUIT OPEN", signer=self._name, failures=self._failures, reason=error.reason)
+            _log.error("CIRCUIT OPEN", signer=self._name, failures=self._failures, reason=reason_of(error))
 
     def _answered(self) -> None:
         if self.is_open:

@@ -20,18 +20,20 @@ def prepare_state(plugin: SignerPlugin, settings: Struct) -> Any:
     """
     try:
         state = plugin.prepare(settings)
-    except SignerMisconfigured:
+    except (SignerMisconfigured, KeyboardInterrupt):  # this is the main thread, so Ctrl-C is the operator's
         raise
     except SignerError as error:
         raise SignerMisconfigured(f"the signer plugin {plugin.name!r} can't prepare: {error}") from error
-    except Exception as error:  # noqa: BLE001 - a plugin may raise anything; its message may hold a secret
+    except BaseException as error:  # noqa: BLE001 - a plugin may raise anything; its message may hold a secret
         raise SignerMisconfigured(
             f"the signer plugin {plugin.name!r} raised {type(error).__name__} in prepare{place_of(error)}; "
             "check its settings, or mend its package"
         ) from None
     try:
         pickle.dumps(state)
-    except Exception as error:  # noqa: BLE001 - pickle raises whatever an object's methods raise
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - pickle raises whatever an object's methods raise
         raise SignerMisconfigured(
             f"what the signer plugin {plugin.name!r} prepares can't be handed to a worker process "
             f"({type(error).__name__}); its package must return what can be pickled"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ class TranslatingSigner(Signer):
             return {}
         try:
             return sound_statistics(self._opened.statistics())
-        except (Exception, SystemExit, KeyboardInterrupt):  # noqa: BLE001 - as above; no number is worth a fault
+        except BaseException:  # noqa: BLE001 - no number is worth a fault, and nothing cancels this
             return {}
 
     async def _translated(self, operation: str, call: Callable[[Signer], Awaitable[T]]) -> T:
@@ -64,9 +65,11 @@ class TranslatingSigner(Signer):
             if self._opened is None:
                 self._opened = self._opening()
             return await call(self._opened)
-        except SignerError:
+        except (SignerError, asyncio.CancelledError, GeneratorExit):
             raise
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - a plugin may raise anything
+        # All else: the panic of a Rust extension is no Exception. SystemExit and KeyboardInterrupt are the
+        # plugin's own, since signals reach the main thread only, and would end the loop of its thread.
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
             raised = f"{type(error).__name__} in {operation}{place_of(error)}"
             raise PluginFault(
                 f"the signer plugin {self._name!r} raised {raised}; "
