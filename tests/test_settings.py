@@ -63,6 +63,11 @@ def test_defaults_are_the_references() -> None:
         ),
         *(("MACP_AUTH_SENDER_PATTERN", value) for value in ("(", "[a", "*", "(?P<a>x)(?P<a>y)")),
         *(("MACP_AUTH_JWKS_MAX_AGE_SECONDS", value) for value in ("-1", "86401", "soon")),
+        *(
+            (f"MACP_AUTH_KEY_{name}_SECONDS", value)
+            for name in ("PUBLISH_LEAD", "RETIRE_LAG")
+            for value in ("-1", "94608001", "9" * 17)
+        ),
         *(("MACP_AUTH_SIGNING_ALG", value) for value in ("HS256", "rs256", "none", "RS256,ES256")),
         *(("MACP_AUTH_SIGNER", value) for value in ("vaultt", "Ephemeral", " ")),
         ("MACP_AUTH_SIGNING_KEY_JSON", "not-a-key-but-a-pass-phrase"),
@@ -83,6 +88,18 @@ def test_empty_values(variable: Any) -> None:
     """Set but empty is a slip of a template, never a wish."""
     with pytest.raises(ConfigurationError, match=f"{variable.name} is set but empty"):
         plan_service({variable.name: ""})
+
+
+@pytest.mark.parametrize(
+    ("called_for", "name"),
+    [
+        ("MACP_AUTH_MAX_TTL_SECONDS", "MACP_AUTH_KEY_RETIRE_LAG_SECONDS"),
+        ("MACP_AUTH_VERIFIER_CACHE_TTL_SECONDS", "MACP_AUTH_KEY_PUBLISH_LEAD_SECONDS"),
+    ],
+)
+def test_what_the_longest_other_times_call_for_can_be_set(called_for: str, name: str) -> None:
+    """The maximum of the lead and the lag is more than a year."""
+    assert read(**{called_for: "31536000", name: "94608000"}).rotation.contradictions() == []
 
 
 def test_default_ttl_follows_a_smaller_maximum() -> None:

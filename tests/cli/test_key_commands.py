@@ -239,6 +239,14 @@ def test_timeline(keys: Command, file: Path) -> None:
     assert titles == ["published", "signs"] * 2
 
 
+def test_a_drawing_that_can_t_be_written(keys: Command) -> None:
+    """One line that names the file."""
+    good(keys("rotate", "keys.json", "--alg", "ES256"))
+    assert "nowhere/keys.svg can't be written" in refused(
+        keys("timeline", "keys.json", "--svg", "nowhere/keys.svg")
+    )
+
+
 def test_nothing_private_is_shown(keys: Command, file: Path) -> None:
     """No output of any command holds a private member."""
     shown = [good(keys("rotate", "keys.json", "--kid", kid)) for kid in ("a", "b")]

@@ -23,6 +23,7 @@ from macp_auth.domain.ttl import TTLPolicy
 
 PREFIX = "MACP_AUTH_"
 _YEAR = 365 * 24 * 3600
+_MAX_KEPT = 3 * _YEAR  # seconds; all that the other settings can call for is less
 _DEFAULT_TTL = 300
 _MAX_PORT = 65535
 
@@ -218,17 +219,19 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = None
     key_publish_lead_seconds: Annotated[
-        int | None,
+        Annotated[int, Meta(ge=0, le=_MAX_KEPT)] | None,
         Meta(
             description="How long a key is published before it signs. Unset: as verifiers need, and more.",
-            extra={"expects": "a whole number of seconds, no less than the verifiers need"},
+            extra={
+                "expects": f"a whole number of seconds, no less than the verifiers need, at most {_MAX_KEPT}"
+            },
         ),
     ] = None
     key_retire_lag_seconds: Annotated[
-        int | None,
+        Annotated[int, Meta(ge=0, le=_MAX_KEPT)] | None,
         Meta(
             description="How long a key stays published after its last signature. Unset: what tokens need.",
-            extra={"expects": "a whole number of seconds, no less than tokens need"},
+            extra={"expects": f"a whole number of seconds, no less than tokens need, at most {_MAX_KEPT}"},
         ),
     ] = None
     signer: Annotated[

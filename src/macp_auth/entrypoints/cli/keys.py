@@ -74,8 +74,11 @@ def timeline(file: Path | None, svg: Path | None) -> None:
         spans = lifetimes(configured.versions, configured.policy.timing, now)
     if svg is None:
         click.echo(drawing.as_text(spans, now))
-    else:
+        return
+    try:
         svg.write_text(drawing.as_svg(spans, now))
+    except OSError as error:
+        raise click.BadParameter(f"{svg} can't be written: {error.strerror}", param_hint="--svg") from None
 
 
 def _configured(file: Path | None) -> ConfiguredKeys:
