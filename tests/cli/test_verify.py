@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import joserfc.jwk
@@ -16,6 +17,8 @@ from macp_auth.entrypoints import verification
 from macp_auth.entrypoints.verification import Expected, judge
 from tests.support import jwks
 from tests.support.service import Service, clean_environment, free_port
+from tests.support.tls import Pair, make_certificates
+from tests.support.tls_service import TLSService, tls_settings
 
 NOW = 1_800_000_000.0
 EXPECTED = Expected(issuer="macp-auth-service", audience="macp-runtime", leeway=60)
@@ -68,6 +71,7 @@ def test_good(exp: float) -> None:
         (token(iat=None), [KEY], {"iat": verification.MALFORMED}),
         (token(sub=""), [KEY], {"sub": verification.MALFORMED}),
         ("not.a.jwt", [KEY], {"format": verification.MALFORMED}),
+        ("\udcff.y.z", [KEY], {"format": verification.MALFORMED}),
         ("", [KEY], {"format": verification.MALFORMED}),
         (
             token(iss="x", aud="y", exp=1),
@@ -93,11 +97,14 @@ def test_foreign_algorithm() -> None:
     assert "signature" in verdict(forged, KEY)
 
 
-def command(*args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    full = [sys.executable, "-m", "macp_auth", "verify", *args]
+COMMAND = [sys.executable, "-m", "macp_auth", "verify"]
+
+
+def command(*args: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        full, env=clean_environment(), input=stdin, capture_output=True, text=True, timeout=20, check=False
-    )
+        [*COMMAND, *args],
+        env=clean_environment(env), input=stdin, capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
 
 
 def test_command_on_a_live_service(service: Service) -> None:
@@ -125,17 +132,70 @@ def test_command_on_a_token_of_another_service(
     assert verification.WRONG_AUDIENCE in run.stdout
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/jwks", "file:///etc/hostname", "nonsense"])
-def test_command_without_keys(url: str) -> None:
+def without_keys(*args: str) -> str:
     """Exit 2 and one line: the token was not judged."""
-    run = command("x.y.z", "--jwks", url.format(port=free_port()))
-    assert run.returncode == 2
-    assert run.stdout == ""
-    assert run.stderr.startswith("can't fetch the keys: ")
-    assert "Traceback" not in run.stderr
+    run = command("x.y.z", *args)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.count("\n") == 1
+    assert run.stderr.startswith("macp-auth: can't fetch the keys: ")
+    return run.stderr
 
 
-def test_command_on_something_else_than_jwks(service: Service) -> None:
-    run = command(token(), "--jwks", f"{service.url}/healthz")
-    assert run.returncode == 2
-    assert run.stderr.startswith("can't fetch the keys: ")
+@pytest.mark.parametrize(
+    ("url", "mend"),
+    [
+        ("http://127.0.0.1:{port}/jwks", "nothing listens there; start the service"),
+        ("http://nowhere.invalid/jwks", "mend the host"),
+        ("http://127.0.0.1:x/jwks", "/jwks: "),
+        ("file:///etc/hostname", "must begin with http:// or https://"),
+        ("nonsense", "must begin with http:// or https://"),
+    ],
+)
+def test_command_without_a_service(url: str, mend: str) -> None:
+    """What is wrong, and what mends it."""
+    assert mend in without_keys("--jwks", url.format(port=free_port()))
+
+
+@pytest.mark.parametrize(
+    ("path", "mend"),
+    [("/healthz", "no JWK Set"), ("/jwks", "the answer is 404; the path is /.well-known/jwks.json")],
+)
+def test_command_on_something_else_than_jwks(service: Service, path: str, mend: str) -> None:
+    """The service is there, and the path is wrong."""
+    assert mend in without_keys("--jwks", service.url + path)
+
+
+def test_command_with_an_authority_of_ones_own(tmp_path: Path) -> None:
+    """It is named by an option, without which the mend is that option; or by OpenSSL's variable."""
+    certificates = make_certificates(tmp_path)
+    pair = Pair(certificates.certificate, certificates.key)
+    with TLSService(tmp_path, certificates.ca, tls_settings(pair)) as service:
+        url = f"{service.url}/.well-known/jwks.json"
+        named = ["--cacert", str(certificates.ca)]
+        assert "with --cacert" in without_keys("--jwks", url)
+        assert "must be a PEM file" in without_keys("--jwks", url, "--cacert", str(certificates.key))
+        assert "https://?" in without_keys("--jwks", url.replace("https", "http"), *named)
+        for judged in (
+            command(token(), "--jwks", url, *named),
+            command(token(), "--jwks", url, SSL_CERT_FILE=str(certificates.ca)),
+        ):
+            assert judged.returncode == 1
+            assert "'k' is not among the 1 published" in judged.stdout
+
+
+def test_command_where_no_tls_is_spoken(service: Service) -> None:
+    """The mend is the scheme."""
+    url = service.url.replace("http", "https")
+    assert "is it http://?" in without_keys("--jwks", f"{url}/.well-known/jwks.json")
+
+
+@pytest.mark.parametrize("stdin", [bytes(range(128, 256)), b"\xc3\xa4.\xc3\xb6.\xc3\xbc", b"\0"])
+def test_command_on_what_is_no_text(service: Service, stdin: bytes) -> None:
+    """It is malformed, as any other text that is no token."""
+    url = f"{service.url}/.well-known/jwks.json"
+    run = subprocess.run(
+        [*COMMAND, "-", "--jwks", url],
+        env=clean_environment(), input=stdin, capture_output=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert (run.returncode, run.stderr) == (1, b"")
+    assert verification.MALFORMED in run.stdout.decode()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import sys
 from pathlib import Path
 
 from macp_auth.entrypoints import event_loop, tls_reload
@@ -20,7 +22,8 @@ def test_a_reader_who_follows_the_page_gets_what_it_shows(tmp_path: Path) -> Non
     """An authority, two certificates, a service with them, and what callers get."""
     for tool in ("bash", "curl", "openssl"):
         require_tool(tool, tool)
-    terminal = Terminal(tmp_path, clean_environment())
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    terminal = Terminal(tmp_path, clean_environment({"PATH": path}))
     (certificates, _), (serve, _), *asked = steps(section(PAGE, "Try it"))
     try:
         terminal.run(certificates)

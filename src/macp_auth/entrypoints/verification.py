@@ -12,7 +12,6 @@ from typing import Any
 import jwt
 from msgspec import Struct
 
-_FETCH_SECONDS = 5
 _ALGORITHMS = ["RS256", "ES256"]
 _YEAR_5138 = 1e11
 
@@ -34,10 +33,6 @@ MALFORMED = "malformed: this is no JWT that macp-auth minted; was it cut off or 
 ALGORITHM = "algorithm: only RS256 and ES256 are minted; do not accept this token"
 
 
-class JWKSUnreachable(Exception):
-    """The JWK Set can't be fetched or read."""
-
-
 class Expected(Struct, frozen=True):
     """How the verifier is configured."""
 
@@ -57,25 +52,10 @@ class Finding(Struct, frozen=True, kw_only=True):
     """What is wrong and what mends it; empty if nothing is."""
 
 
-def fetch_jwks(url: str) -> Mapping[str, jwt.PyJWK]:
-    """Return the published keys by their kid.
-
-    Raises:
-        JWKSUnreachable: there is no usable answer.
-    """
-    if not url.lower().startswith(("http://", "https://")):
-        raise JWKSUnreachable("the URL must begin with http:// or https://")
-    try:
-        document = jwt.PyJWKClient(url, timeout=_FETCH_SECONDS).fetch_data()
-        return {
-            key.key_id: key for key in jwt.PyJWKSet.from_dict(document).keys if isinstance(key.key_id, str)
-        }
-    except (jwt.PyJWTError, ValueError, AttributeError) as error:
-        raise JWKSUnreachable(f"{url}: {error}") from error
-
-
 def judge(token: str, keys: Mapping[str, jwt.PyJWK], expected: Expected, now: float) -> list[Finding]:
     """Return every finding at ``now``, in seconds since the epoch. Claims are shown of any token."""
+    if not token.isascii():
+        return [_bad("format", "characters that no token has", MALFORMED)]
     try:
         header = jwt.get_unverified_header(token)
         claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 import rich_click as click
 
@@ -11,6 +12,11 @@ import rich_click as click
 @click.command()
 @click.argument("token")
 @click.option("--jwks", "jwks_url", required=True, metavar="URL", help="Where the keys are published.")
+@click.option(
+    "--cacert",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A PEM file of the authorities that vouch for that server.  [default: the system's]",
+)
 @click.option(
     "--issuer", default="macp-auth-service", show_default=True, help="The iss that the verifier expects."
 )
@@ -20,20 +26,22 @@ import rich_click as click
 @click.option(
     "--leeway", default=60, show_default=True, type=click.IntRange(0), help="Clock leeway in seconds."
 )
-def verify(token: str, jwks_url: str, issuer: str, audience: str, leeway: int) -> None:
+def verify(  # noqa: PLR0913 - one parameter an option
+    *, token: str, jwks_url: str, cacert: Path | None, issuer: str, audience: str, leeway: int
+) -> None:
     """Say, claim by claim, whether TOKEN is good; "-" reads it from standard input.
 
     The defaults are the MACP runtime's. Exits 0 if the token is good, 1 if not, 2 if the keys
     can't be fetched.
     """
-    from macp_auth.entrypoints import verification  # noqa: PLC0415 - only this command needs PyJWT
+    from macp_auth.entrypoints import jwks_fetch, verification  # noqa: PLC0415 - only this command needs PyJWT
 
     try:
-        keys = verification.fetch_jwks(jwks_url)
-    except verification.JWKSUnreachable as error:
-        click.echo(f"can't fetch the keys: {error}", err=True)
+        keys = jwks_fetch.fetch_jwks(jwks_url, cacert)
+    except jwks_fetch.JWKSUnreachable as error:
+        click.echo(f"macp-auth: can't fetch the keys: {error}", err=True)
         sys.exit(2)
-    text = token if token != "-" else sys.stdin.read().strip()  # noqa: S105 - a hyphen is no password
+    text = token if token != "-" else sys.stdin.buffer.read().decode(errors="replace").strip()  # noqa: S105 - a hyphen is no password
     expected = verification.Expected(issuer=issuer, audience=audience, leeway=leeway)
     findings = verification.judge(text, keys, expected, now=time.time())
 
