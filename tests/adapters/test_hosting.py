@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -113,9 +114,85 @@ def test_a_good_signer_signs_and_closes_twice() -> None:
         await signer.aclose()
 
     asyncio.run(run())
-    deadline = time.monotonic() + 5
-    while any(thread.name == "signer-good" for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
+    assert is_gone("good")
+
+
+def is_gone(name: str) -> bool:
+    """Whether the thread of the signer ``name`` ends; it does so shortly after the close."""
+    threads = [thread for thread in threading.enumerate() if thread.name == f"signer-{name}"]
+    for thread in threads:
+        thread.join(5)
+    return not any(thread.is_alive() for thread in threads)
+
+
+class ClosesQuickly(Scripted):
+    """Leaves to themselves the calls that are under way."""
+
+    async def aclose(self) -> None:
+        pass
+
+
+def test_closes_at_once_end_together() -> None:
+    """The second does not wait for a thread that the first has ended."""
+
+    async def run() -> float:
+        signer = host(lambda: Scripted(lambda: asyncio.sleep(0.05)), "good")
+        await signer.key_versions()
+        began = time.monotonic()
+        await asyncio.gather(signer.aclose(), signer.aclose())
+        return time.monotonic() - began
+
+    assert asyncio.run(run()) < Limits().close_seconds / 2
+    assert is_gone("good")
+
+
+@pytest.mark.parametrize("first", [hang, hang_on], ids=["hangs", "hangs-on"])
+def test_a_call_under_way_ends_with_the_close(
+    first: Callable[[], Awaitable[object]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its caller hears why, long before its deadline."""
+
+    async def run() -> float:
+        signer = host(lambda: ClosesQuickly(first), "closing")
+        await signer.key_versions()
+        signing = asyncio.create_task(signer.sign("k1", b"input"))
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        await signer.aclose()
+        with pytest.raises(SignerUnavailable, match="'closing' is closed") as caught:
+            await signing
+        assert caught.value.reason == "closed"
+        return time.monotonic() - began
+
+    assert asyncio.run(run()) < Limits().sign_seconds / 2
+    assert is_gone("closing")
+    gc.collect()  # asyncio complains of a pending task when it is destroyed
+    assert first is hang_on or not caplog.records
+
+
+def test_what_the_plugin_left_running_can_end() -> None:
+    """A task of its own is cancelled, and may do what it does then, before the close is over."""
+    ended = []
+
+    async def renew() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.05)
+            ended.append(True)
+
+    class LeavesTask(ClosesQuickly):
+        async def key_versions(self) -> Sequence[KeyVersion]:
+            self.task = asyncio.create_task(renew())
+            return await super().key_versions()
+
+    async def run() -> None:
+        signer = host(LeavesTask, "leaving")
+        await sign_once(signer)
+        await signer.aclose()
+        assert ended == [True]
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize(

@@ -20,18 +20,23 @@ from macp_auth.domain.statistics import Statistics
 
 T = TypeVar("T")
 
+_END_SECONDS = 0.5
+"""For what the plugin's loop still runs at the close to end, once it was cancelled."""
+
 
 class IsolatedSigner(SignerWrapper):
     """Runs the wrapped signer in a thread with an event loop; the thread begins with the first call.
 
     A call ends when the wrapped signer's call has really ended, also after it was cancelled: whoever
-    counts the calls under way counts right.
+    counts the calls under way counts right. Only the close ends calls before that.
     """
 
     def __init__(self, signer: Signer, name: str) -> None:
         super().__init__(signer)
         self._name = name
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: _LoopThread | None = None
+        self._under_way: set[asyncio.Future[Any]] = set()
+        self._closing = asyncio.Lock()
         self._closed = False
         self._statistics: Statistics = {}
         self._reading_statistics = False
@@ -46,21 +51,30 @@ class IsolatedSigner(SignerWrapper):
         return await self._on_its_loop(lambda: signing(kid, signing_input))
 
     async def aclose(self) -> None:
-        """Close the wrapped signer, and end the thread."""
-        if self._closed or self._loop is None:
-            self._closed = True
-            return
-        try:
-            await self._on_its_loop(super().aclose)
-        finally:
-            self._closed = True
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        """Close the wrapped signer, and end the calls under way and the thread."""
+        async with self._closing:  # a close that comes meanwhile ends with this one
+            if self._closed:
+                return
+            try:
+                if self._thread is not None:
+                    await self._on_its_loop(super().aclose)
+            finally:
+                self._closed = True
+                await self._end()
+
+    async def _end(self) -> None:
+        for ended in self._under_way:
+            if not ended.done():
+                _fail(ended, self._refusal())
+        if self._thread is not None:
+            self._thread.stop()
+            await asyncio.to_thread(self._thread.join, _END_SECONDS)  # no longer: it may be blocked
 
     def statistics(self) -> Statistics:
         """Return the numbers that the wrapped signer gave, in its own thread, when last asked."""
-        if self._loop is not None and not self._closed and not self._reading_statistics:
+        if self._thread is not None and not self._closed and not self._reading_statistics:
             self._reading_statistics = True
-            self._loop.call_soon_threadsafe(self._read_statistics)
+            self._thread.loop.call_soon_threadsafe(self._read_statistics)
         return self._statistics
 
     def _read_statistics(self) -> None:
@@ -69,11 +83,13 @@ class IsolatedSigner(SignerWrapper):
 
     async def _on_its_loop(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if self._closed:
-            raise SignerUnavailable(f"the signer {self._name!r} is closed", reason="closed")
-        if self._loop is None:
-            self._loop = _start_loop(f"signer-{self._name}")
-        here, there = asyncio.get_running_loop(), self._loop
+            raise self._refusal()
+        if self._thread is None:
+            self._thread = _LoopThread(f"signer-{self._name}")
+            self._thread.start()
+        here, there = asyncio.get_running_loop(), self._thread.loop
         ended: asyncio.Future[T] = here.create_future()
+        self._under_way.add(ended)
         tasks: list[asyncio.Task[T]] = []
 
         def begin() -> None:
@@ -92,34 +108,57 @@ class IsolatedSigner(SignerWrapper):
                 there.call_soon_threadsafe(cancel)
                 await asyncio.wait([ended])
             raise
+        finally:
+            self._under_way.discard(ended)
+
+    def _refusal(self) -> SignerUnavailable:
+        return SignerUnavailable(f"the signer {self._name!r} is closed", reason="closed")
 
 
-def _start_loop(name: str) -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
+class _LoopThread(threading.Thread):
+    """Turns an event loop until it is stopped, and ends the loop's tasks then."""
 
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        loop.run_forever()
-        loop.close()
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, daemon=True)  # what a plugin blocks must not keep the process from ending
+        self.loop = asyncio.new_event_loop()
 
-    # A daemon: what a plugin blocks must not keep the process from ending.
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return loop
+    def run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+        self.loop.run_until_complete(_end_tasks())
+        self.loop.close()
+
+    def stop(self) -> None:
+        """Have the thread end soon. For another thread to call."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+
+async def _end_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_END_SECONDS)
 
 
 def _tell(here: asyncio.AbstractEventLoop, ended: asyncio.Future[T], task: asyncio.Task[T]) -> None:
     """Bring the outcome of ``task`` to the loop that waits for it."""
 
     def settle() -> None:
+        error = None if task.cancelled() else task.exception()  # looked at, or asyncio logs that nobody did
         if ended.done():
             return
         if task.cancelled():
             ended.cancel()
-        elif (error := task.exception()) is not None:
-            ended.set_exception(error)
-            ended.exception()  # nobody may be waiting any more, and that is no fault
+        elif error is not None:
+            _fail(ended, error)
         else:
             ended.set_result(task.result())
 
     with suppress(RuntimeError):  # the service's loop is closed: nobody waits
         here.call_soon_threadsafe(settle)
+
+
+def _fail(ended: asyncio.Future[Any], error: BaseException) -> None:
+    ended.set_exception(error)
+    ended.exception()  # nobody may be waiting any more, and that is no fault
