@@ -4,13 +4,39 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from macp_auth.adapters.vault_transit.connection import Connection
 from macp_auth.adapters.vault_transit.login import Login
-from macp_auth.adapters.vault_transit.settings import VaultSettings
+from macp_auth.adapters.vault_transit.settings import AuthMethod, VaultSettings
 from macp_auth.domain.errors import SignerUnavailable
+from macp_auth.domain.secret import Secret
+from tests.support.fake_server import FakeServer, Reply
+
+METHODS: dict[str, dict[str, Any]] = {
+    "token_file": {"auth": AuthMethod.TOKEN},
+    "secret_id_file": {"auth": AuthMethod.APPROLE, "role_id": "r"},
+    "jwt_file": {"auth": AuthMethod.JWT, "role": "r"},
+}
+
+
+def refusal_of(**settings: Any) -> SignerUnavailable:
+    """What a login with a file that holds no credential raises."""
+    made = VaultSettings(key="macp", addr="http://127.0.0.1:9", **settings)
+
+    async def log_in() -> None:
+        connection = Connection(made)
+        try:
+            await Login(made, connection).log_in()
+        finally:
+            await connection.aclose()
+
+    with pytest.raises(SignerUnavailable) as raised:
+        asyncio.run(log_in())
+    assert raised.value.reason == "credential-unreadable"
+    return raised.value
 
 
 @pytest.mark.parametrize(
@@ -19,22 +45,49 @@ from macp_auth.domain.errors import SignerUnavailable
         (b"\n", "is empty"),
         (b"\xff\xfe", "it is not text"),
         (b"x" * 65537, "it is over 65536 bytes"),
+        (b"two\nlines", "it has control characters"),
+        (b"\0", "it has control characters"),
         (None, "No such file"),
     ],
+    ids=["empty", "binary", "long", "lines", "null", "missing"],
 )
-def test_a_file_that_holds_no_credential_is_named(
-    tmp_path: Path, content: bytes | None, message: str
+@pytest.mark.parametrize("field", METHODS)
+def test_the_variable_of_a_file_that_holds_no_credential_is_named(
+    tmp_path: Path, field: str, content: bytes | None, message: str
 ) -> None:
-    """And none is shown to Vault that was cut."""
-    path = tmp_path / "token"
+    """Not its path, which may be a credential itself; and none is shown to Vault that was cut."""
+    path = tmp_path / "s3cret"
     if content is not None:
         path.write_bytes(content)
-    settings = VaultSettings(key="macp", addr="http://127.0.0.1:9", token_file=str(path))
+    refusal = refusal_of(**METHODS[field], **{field: str(path)})
+    assert str(refusal).startswith(f"MACP_AUTH_VAULT_{field.upper()} ")
+    assert message in str(refusal)
+    assert "s3cret" not in str(refusal)
 
-    async def log_in() -> None:
-        await Login(settings, Connection(settings)).log_in()
 
-    with pytest.raises(SignerUnavailable, match=message) as raised:
-        asyncio.run(log_in())
-    assert raised.value.reason == "credential-unreadable"
-    assert str(path) in str(raised.value)
+def test_the_file_that_kubernetes_mounts_is_shown() -> None:
+    """It is the default, so no variable's content."""
+    refusal = refusal_of(auth=AuthMethod.KUBERNETES, role="r")
+    assert "MACP_AUTH_VAULT_JWT_FILE" in str(refusal)
+    assert "/var/run/secrets/kubernetes.io/serviceaccount/token" in str(refusal)
+
+
+@pytest.mark.parametrize("answer", [b"null", b"{}", b'{"auth": null}', b"<html>"], ids=bytes.decode)
+def test_an_answer_to_a_renewal_that_is_none(answer: bytes) -> None:
+    """It is an error of ours, or the token would not be renewed again."""
+
+    async def renew() -> None:
+        connection = Connection(settings)
+        login = Login(settings, connection)
+        try:
+            lease = await login.log_in()
+            server.reply = lambda _: Reply(200, answer)
+            await login.renew(lease)
+        finally:
+            await connection.aclose()
+
+    with FakeServer(lambda _: Reply(200, {"data": {"ttl": 60, "renewable": True}})) as server:
+        settings = VaultSettings(key="macp", addr=server.url, token=Secret("t"))
+        with pytest.raises(SignerUnavailable) as raised:
+            asyncio.run(renew())
+    assert raised.value.reason == "bad-answer"

@@ -149,6 +149,14 @@ def test_vault_sees_digests_and_the_log_no_secret(
     assert token.split(".")[2] not in service.log
 
 
+APPROLE = {
+    "MACP_AUTH_VAULT_AUTH": "approle",
+    "MACP_AUTH_VAULT_ROLE_ID": "x",
+    "MACP_AUTH_VAULT_SECRET_ID": "x",
+}
+NOT_SENDABLE = "must have no white space around it, and no control character in it"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -170,12 +178,44 @@ def test_vault_sees_digests_and_the_log_no_secret(
             {"MACP_AUTH_VAULT_AUTH": "jwt", "MACP_AUTH_VAULT_ROLE": "x"},
             "MACP_AUTH_VAULT_JWT_FILE must be set",
         ),
-        ({"VAULT_CACERT": "/nowhere.pem"}, "MACP_AUTH_VAULT_CACERT (or VAULT_CACERT) names no file"),
+        ({"VAULT_ADDR": "http://127.0.0.1:99999"}, "with a port from 1 to 65535"),
+        ({"VAULT_ADDR": "http://127.0.0.1:0"}, "with a port from 1 to 65535"),
+        ({"VAULT_ADDR": "http://127.0.0.1:1\n"}, "VAULT_ADDR must be an address such as"),
+        ({"VAULT_ADDR": "http://vault..example:1"}, "(or VAULT_ADDR) must be an address such as"),
+        ({"VAULT_ADDR": "http://[::1"}, "(or VAULT_ADDR) must be an address such as"),
+        ({"VAULT_ADDR": "http://:8200"}, "(or VAULT_ADDR) must be an address such as"),
+        ({"VAULT_ADDR": "http://va\x01ult:1"}, "(or VAULT_ADDR) must be an address such as"),
+        ({"MACP_AUTH_VAULT_KEY": "macp\n"}, "MACP_AUTH_VAULT_KEY must be the name of a transit key"),
+        ({"MACP_AUTH_VAULT_MOUNT": "transit\n"}, "MACP_AUTH_VAULT_MOUNT must be a path such as transit"),
+        ({"VAULT_TOKEN": "hvs.secret@\n"}, f"MACP_AUTH_VAULT_TOKEN (or VAULT_TOKEN) {NOT_SENDABLE}"),
+        ({"VAULT_TOKEN": "hvs.\x00secret@"}, f"MACP_AUTH_VAULT_TOKEN (or VAULT_TOKEN) {NOT_SENDABLE}"),
+        ({"VAULT_TOKEN": " hvs.secret@"}, f"MACP_AUTH_VAULT_TOKEN (or VAULT_TOKEN) {NOT_SENDABLE}"),
+        ({"VAULT_NAMESPACE": "a\r\n"}, f"MACP_AUTH_VAULT_NAMESPACE (or VAULT_NAMESPACE) {NOT_SENDABLE}"),
+        ({**APPROLE, "MACP_AUTH_VAULT_ROLE_ID": "x\n"}, f"MACP_AUTH_VAULT_ROLE_ID {NOT_SENDABLE}"),
+        ({**APPROLE, "MACP_AUTH_VAULT_SECRET_ID": "secret@\n"}, f"MACP_AUTH_VAULT_SECRET_ID {NOT_SENDABLE}"),
+        (
+            {"MACP_AUTH_VAULT_AUTH": "kubernetes", "MACP_AUTH_VAULT_ROLE": "x\n"},
+            f"MACP_AUTH_VAULT_ROLE {NOT_SENDABLE}",
+        ),
+        (
+            {"MACP_AUTH_VAULT_TOKEN_FILE": "secret@"},
+            "MACP_AUTH_VAULT_TOKEN (or VAULT_TOKEN) and MACP_AUTH_VAULT_TOKEN_FILE are both set",
+        ),
+        (
+            {**APPROLE, "MACP_AUTH_VAULT_SECRET_ID_FILE": "secret@"},
+            "MACP_AUTH_VAULT_SECRET_ID and MACP_AUTH_VAULT_SECRET_ID_FILE are both set",
+        ),
+        ({"VAULT_CACERT": "/nowhere.pem"}, "MACP_AUTH_VAULT_CACERT (or VAULT_CACERT) can't be read: No such"),
+        ({"VAULT_CACERT": "/etc"}, "MACP_AUTH_VAULT_CACERT (or VAULT_CACERT) can't be read: Is a directory"),
+        (
+            {"MACP_AUTH_VAULT_CACERT": __file__},
+            "MACP_AUTH_VAULT_CACERT (or VAULT_CACERT) must be the path of a PEM file of certificates",
+        ),
         ({"MACP_AUTH_VAULT_TIMEOUT_MS": "3000"}, "whole number of milliseconds from 50 to 2000"),
     ],
 )
 def test_settings_that_can_t_work(change: dict[str, str | None], message: str) -> None:
-    """The start is refused, and the variable named; no server is asked."""
+    """The start is refused, and the variable named, without its content; no server is asked."""
     env = {
         "MACP_AUTH_SIGNER": "vault-transit",
         "MACP_AUTH_VAULT_KEY": "macp",
@@ -187,3 +227,9 @@ def test_settings_that_can_t_work(change: dict[str, str | None], message: str) -
         plan_service(merged)
     assert message in str(refusal.value)
     assert "secret@" not in str(refusal.value)
+
+
+def test_a_token_that_the_method_does_not_use_stops_nothing() -> None:
+    """It may be an administrator's, left in the shell."""
+    env = {"MACP_AUTH_SIGNER": "vault-transit", "MACP_AUTH_VAULT_KEY": "macp", "VAULT_ADDR": "http://[::1]:1"}
+    plan_service({**env, **APPROLE, "VAULT_TOKEN": "t\n"})

@@ -6,6 +6,8 @@ into that error's text, which is for the log.
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -16,9 +18,11 @@ from hvac import exceptions as vault
 
 from macp_auth.adapters.vault_transit.settings import VaultSettings
 from macp_auth.adapters.vault_transit.transport import AsyncAdapter
-from macp_auth.domain.errors import SignerError, SignerRefused, SignerUnavailable
+from macp_auth.domain.errors import SignerError, SignerMisconfigured, SignerRefused, SignerUnavailable
 
 _LONGEST_DETAIL = 300  # characters of Vault's own words in a log line
+_PLAIN_TEXT = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}
+"""What OpenSSL calls an answer that is not TLS's, by its version."""
 
 
 class TokenNotAccepted(SignerRefused):
@@ -41,7 +45,7 @@ class Connection:
         """Return a client that presents ``token``, or none, to log in with. Its methods are awaited.
 
         Raises:
-            SignerUnavailable: the certificates that Vault's is to be held against can't be used.
+            SignerMisconfigured: the certificates that Vault's is to be held against can't be used.
         """
         if self._opened is None:
             self._opened = _session(self._settings)
@@ -60,14 +64,8 @@ class Connection:
 
 
 def _session(settings: VaultSettings) -> aiohttp.ClientSession:
-    try:
-        authorities = ssl.create_default_context(cafile=settings.cacert)
-    except OSError as error:  # ssl's own are, too
-        raise SignerUnavailable(
-            f"MACP_AUTH_VAULT_CACERT can't be used: {error.strerror or type(error).__name__}", reason="tls"
-        ) from None
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=authorities),
+        connector=aiohttp.TCPConnector(ssl=settings.authorities()),
         timeout=aiohttp.ClientTimeout(
             total=settings.timeout_ms / 1000, sock_connect=settings.connect_timeout_ms / 1000
         ),
@@ -82,10 +80,13 @@ async def call(function: Callable[..., Any], *arguments: Any, **named: Any) -> A
     Raises:
         SignerUnavailable: no answer, or one that may be another later.
         SignerRefused: Vault will not.
+        SignerMisconfigured: no request can be made of the settings.
     """
     try:
         return await function(*arguments, **named)
-    except (vault.VaultError, aiohttp.ClientError, TimeoutError) as error:
+    except SignerError:
+        raise
+    except Exception as error:  # noqa: BLE001 - what aiohttp lets through of its parts is no ClientError
         raise translated(error) from None
 
 
@@ -99,19 +100,32 @@ _MEANINGS: dict[type[Exception], tuple[type[SignerError], str | None, str]] = {
     vault.VaultNotInitialized: (SignerUnavailable, "sealed", "Vault is not initialized"),
     vault.UnexpectedError: (SignerUnavailable, None, "Vault does not serve: {words}"),
     vault.VaultError: (SignerRefused, None, "Vault: {words}"),
-    aiohttp.ClientSSLError: (
+    aiohttp.ClientConnectorCertificateError: (
         SignerUnavailable,
         "tls",
         "Vault's certificate is not accepted ({words}); MACP_AUTH_VAULT_CACERT must name its authority",
+    ),
+    aiohttp.ClientSSLError: (
+        SignerUnavailable,
+        "tls",
+        "TLS with Vault fails: {words}",
     ),
     aiohttp.ConnectionTimeoutError: (SignerUnavailable, "unreachable", "Vault can't be reached in time"),
     aiohttp.ServerTimeoutError: (SignerUnavailable, "timeout", "Vault did not answer in time"),
     aiohttp.ClientConnectionError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
     aiohttp.ClientPayloadError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
+    aiohttp.InvalidURL: (SignerMisconfigured, None, "MACP_AUTH_VAULT_ADDR is no address of a server"),
     aiohttp.ClientError: (SignerUnavailable, "bad-answer", "Vault's answer can't be read ({words})"),
     TimeoutError: (SignerUnavailable, "timeout", "Vault did not answer in time"),
+    OSError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
+    ValueError: (SignerMisconfigured, None, "no request can be made of the settings ({kind})"),
+    RuntimeError: (SignerUnavailable, "stopping", "the connections to Vault are closed ({kind})"),
+    Exception: (SignerUnavailable, "bad-answer", "Vault's answer can't be read ({kind})"),
 }
-"""What each error means; of a class and its parents, the first that is here counts."""
+"""What each error means; of a class and its parents, the first that is here counts.
+
+Words of which we don't know that they quote nothing that was sent are not shown, but the error's kind.
+"""
 
 
 def translated(error: Exception) -> SignerError:
@@ -119,11 +133,40 @@ def translated(error: Exception) -> SignerError:
     words = _words(error)
     if isinstance(error, vault.VaultDown) and "sealed" in words.lower():
         return SignerUnavailable("Vault is sealed", reason="sealed")
+    if isinstance(cause := _cause(error), ssl.SSLError) and cause.reason in _PLAIN_TEXT:
+        return SignerUnavailable(
+            "Vault speaks no TLS there: the address must begin with http://, or Vault needs a certificate",
+            reason="no-tls",
+        )
     known = next(ancestor for ancestor in type(error).__mro__ if ancestor in _MEANINGS)
     meaning, reason, text = _MEANINGS[known]
-    return meaning(text.format(words=words), reason=reason)
+    return meaning(text.format(words=words, kind=type(error).__name__), reason=reason)
 
 
 def _words(error: Exception) -> str:
-    text = ", ".join(error.errors or []) if isinstance(error, vault.VaultError) else str(error)
+    cause = _cause(error)
+    if isinstance(cause, vault.VaultError):
+        text = ", ".join(cause.errors or [])
+    elif isinstance(cause, OSError):
+        text = _words_of_system(cause)
+    else:
+        text = str(cause)
     return " ".join(text.split())[:_LONGEST_DETAIL] or type(error).__name__
+
+
+def _cause(error: Exception) -> Exception:
+    """Return what aiohttp reports, without the address and the words that it puts around it."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return error.certificate_error
+    return error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+
+
+def _words_of_system(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    # TLS and the resolver have numbers of their own, and asyncio's words for the system's have addresses.
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "").replace("_", " ").lower()
+    if error.errno is None or isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    return os.strerror(error.errno)

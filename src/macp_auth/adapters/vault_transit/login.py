@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,13 @@ import hvac
 from msgspec import Struct
 
 from macp_auth.adapters.vault_transit.connection import Connection, TokenNotAccepted, call
-from macp_auth.adapters.vault_transit.settings import AuthMethod, VaultSettings
+from macp_auth.adapters.vault_transit.settings import (
+    KUBERNETES_TOKEN_FILE,
+    AuthMethod,
+    VaultSettings,
+    is_sendable,
+    variable,
+)
 from macp_auth.domain.errors import SignerRefused, SignerUnavailable
 
 _LESS_THAN_A_SECOND = 0.5  # what is left of a token of which Vault says 0, as it says of one without end
@@ -58,10 +65,10 @@ class Login:
         """Return a new lease.
 
         Raises:
-            SignerRefused: the credential is not accepted.
+            SignerRefused: the credential is not accepted, or there is nothing to log in to.
             SignerUnavailable: no answer, or a file can't be read.
         """
-        try:
+        with _reading_an_answer():
             if self._settings.auth is AuthMethod.TOKEN:
                 return await self._look_up()
             auth = (await self._present_credential())["auth"]
@@ -69,10 +76,6 @@ class Login:
             return Lease(
                 client=client, seconds=auth["lease_duration"], renewable=auth["renewable"], revocable=True
             )
-        except (TypeError, KeyError):
-            raise SignerUnavailable(
-                "Vault's answer to the login can't be read", reason="bad-answer"
-            ) from None
 
     async def renew(self, lease: Lease) -> Lease:
         """Return ``lease``, for longer if Vault allows that.
@@ -81,13 +84,14 @@ class Login:
             SignerRefused: the token is not known any more.
             SignerUnavailable: no answer.
         """
-        auth = (await call(lease.client.auth.token.renew_self))["auth"]
-        return Lease(
-            client=lease.client,
-            seconds=auth["lease_duration"],
-            renewable=auth["renewable"],
-            revocable=lease.revocable,
-        )
+        with _reading_an_answer():
+            auth = (await call(lease.client.auth.token.renew_self))["auth"]
+            return Lease(
+                client=lease.client,
+                seconds=auth["lease_duration"],
+                renewable=auth["renewable"],
+                revocable=lease.revocable,
+            )
 
     async def give_back(self, lease: Lease) -> None:
         """Revoke the lease, if it is ours.
@@ -101,7 +105,7 @@ class Login:
     async def _look_up(self) -> Lease:
         settings = self._settings
         if settings.token_file is not None:
-            token = await _content(settings.token_file)
+            token = await _content(settings.token_file, variable("token_file"))
         else:
             assert settings.token is not None  # noqa: S101 - settings.check
             token = settings.token.reveal()
@@ -129,17 +133,17 @@ class Login:
                 case AuthMethod.APPROLE:
                     return await self._present_secret_id(auth.approle.login, mount)
                 case AuthMethod.KUBERNETES:
-                    jwt = await _content(settings.login_jwt_file)
+                    jwt = await self._jwt()
                     login = auth.kubernetes.login
                     return await call(login, settings.role, jwt, use_token=False, mount_point=mount)
                 case _:
-                    jwt = await _content(settings.login_jwt_file)
+                    jwt = await self._jwt()
                     login = auth.jwt.jwt_login
                     return await call(login, settings.role, jwt, use_token=False, path=mount)
         except SignerRefused as error:
             raise SignerRefused(
                 f"Vault refuses the login by {settings.auth} at auth/{mount}: {error}",
-                reason="credential-refused",
+                reason="not-found" if error.reason == "not-found" else "credential-refused",
             ) from None
 
     async def _present_secret_id(self, login: Callable[..., Any], mount: str) -> Any:
@@ -150,6 +154,8 @@ class Login:
         try:
             return await call(login, self._settings.role_id, secret_id, use_token=False, mount_point=mount)
         except SignerRefused as error:
+            if error.reason == "not-found":
+                raise  # there is no role to be locked
             again = f"this secret id is tried again in {_LOCKING_PAUSE / 60:.0f} minutes, another at once"
             refused = SignerRefused(f"{error}; {again}")
             self._refusal = _Refusal(secret_id, time.monotonic() + _LOCKING_PAUSE, refused)
@@ -157,28 +163,45 @@ class Login:
 
     async def _secret_id(self) -> str:
         if self._settings.secret_id_file is not None:
-            return await _content(self._settings.secret_id_file)
+            return await _content(self._settings.secret_id_file, variable("secret_id_file"))
         assert self._settings.secret_id is not None  # noqa: S101 - settings.check
         return self._settings.secret_id.reveal()
 
+    async def _jwt(self) -> str:
+        source = variable("jwt_file")
+        if self._settings.jwt_file is not None:
+            return await _content(self._settings.jwt_file, source)
+        return await _content(KUBERNETES_TOKEN_FILE, f"{source} (unset: {KUBERNETES_TOKEN_FILE})")
 
-async def _content(path: str | Path) -> str:
-    return await asyncio.to_thread(_read, path)  # a file system may make it wait
+
+@contextmanager
+def _reading_an_answer() -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, KeyError):
+        raise SignerUnavailable("Vault's answer to the login can't be read", reason="bad-answer") from None
 
 
-def _read(path: str | Path) -> str:
+async def _content(path: str, source: str) -> str:
+    """Return the credential in a file, which a message calls ``source``: its path may be one itself."""
+    return await asyncio.to_thread(_read, path, source)  # a file system may make it wait
+
+
+def _read(path: str, source: str) -> str:
     try:
         with Path(path).open() as file:
             content = file.read(_MAX_BYTES + 1).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SignerUnavailable(
-            f"{path} can't be read: {getattr(error, 'strerror', None) or 'it is not text'}",
-            reason="credential-unreadable",
-        ) from None
-    if not content:
-        raise SignerUnavailable(f"{path} is empty", reason="credential-unreadable")
-    if len(content) > _MAX_BYTES:
-        raise SignerUnavailable(
-            f"{path} can't be read: it is over {_MAX_BYTES} bytes", reason="credential-unreadable"
-        )
-    return content
+    except OSError as error:
+        fault = f"can't be read: {error.strerror}"
+    except UnicodeDecodeError:
+        fault = "can't be read: it is not text"
+    else:
+        if not content:
+            fault = "is empty"
+        elif len(content) > _MAX_BYTES:
+            fault = f"can't be read: it is over {_MAX_BYTES} bytes"
+        elif not is_sendable(content):
+            fault = "can't be read: it has control characters, or more than one line"
+        else:
+            return content
+    raise SignerUnavailable(f"{source} {fault}", reason="credential-unreadable")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
@@ -15,8 +16,10 @@ PREFIX = "MACP_AUTH_VAULT_"
 KUBERNETES_TOKEN_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - a path
 """Where Kubernetes mounts a pod's service account token."""
 
+_ADDRESS = "an address such as https://vault.example:8200, with a port from 1 to 65535"
+_FROM_VAULT = {"addr", "namespace", "cacert", "token"}  # of which Vault's own variables are read, too
 _Text = Annotated[str, Meta(min_length=1)]
-_MountPath = Annotated[str, Meta(pattern=r"^[\w.-]+(/[\w.-]+)*$")]
+_MountPath = Annotated[str, Meta(pattern=r"\A[\w.-]+(/[\w.-]+)*\Z")]
 _Milliseconds = Annotated[int, Meta(ge=50, le=2000)]  # a mint has 2 s, whatever happens
 
 
@@ -29,13 +32,22 @@ class AuthMethod(StrEnum):
     JWT = "jwt"
 
 
+_PRESENTED = {
+    AuthMethod.TOKEN: ["token"],
+    AuthMethod.APPROLE: ["role_id", "secret_id"],
+    AuthMethod.KUBERNETES: ["role"],
+    AuthMethod.JWT: ["role"],
+}
+"""What each method sends to Vault as it was set."""
+
+
 class VaultSettings(Struct, frozen=True, kw_only=True):
     """What may be set. Names that Vault's own command line reads are honoured."""
 
     key: Annotated[
         str,
         Meta(
-            pattern=r"^\w[\w.-]*$",
+            pattern=r"\A\w[\w.-]*\Z",
             description="The transit key that signs, by name.",
             extra={"expects": "the name of a transit key"},
         ),
@@ -43,9 +55,9 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
     addr: Annotated[
         str,
         Meta(
-            pattern=r"^https?://[^\s/@?#]+/?$",
+            pattern=r"\Ahttps?://[^\s/@?#]+/?\Z",
             description="Vault's address.",
-            extra={"expects": "an address such as https://vault.example:8200", "fallback": "VAULT_ADDR"},
+            extra={"expects": _ADDRESS, "fallback": "VAULT_ADDR"},
         ),
     ]
     mount: Annotated[
@@ -63,7 +75,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
         _Text | None,
         Meta(
             description="A PEM file of the authorities that may vouch for Vault. Unset: the public ones.",
-            extra={"expects": "the path of a PEM file", "fallback": "VAULT_CACERT"},
+            extra={"expects": "the path of a PEM file of certificates", "fallback": "VAULT_CACERT"},
         ),
     ] = None
     auth: Annotated[
@@ -91,7 +103,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
         _Text | None,
         Meta(
             description="For `token`: a file with the token, as Vault Agent writes one; read at each login.",
-            extra={"expects": "the path of a file with a Vault token"},
+            extra={"expects": "a path; the file with a Vault token may come later"},
         ),
     ] = None
     role: Annotated[
@@ -113,7 +125,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
         _Text | None,
         Meta(
             description="For `approle`: a file with the secret id, read at each login.",
-            extra={"expects": "the path of a file with a secret id"},
+            extra={"expects": "a path; the file with a secret id may come later"},
         ),
     ] = None
     jwt_file: Annotated[
@@ -121,7 +133,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
         Meta(
             description="For `jwt`, and for `kubernetes`, where it has a default: a file with the JWT, "
             "read at each login.",
-            extra={"expects": "the path of a file with a JWT"},
+            extra={"expects": "a path; the file with a JWT may come later"},
         ),
     ] = None
     timeout_ms: Annotated[
@@ -144,16 +156,27 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
         """Where the auth method is mounted."""
         return self.auth_mount or self.auth.value
 
-    @property
-    def login_jwt_file(self) -> Path:
-        """The file that ``kubernetes`` and ``jwt`` log in with."""
-        return Path(self.jwt_file or KUBERNETES_TOKEN_FILE)
-
-    def check(self) -> None:
-        """Check what no single setting can tell.
+    def authorities(self) -> ssl.SSLContext:
+        """Return what decides which certificate of Vault's is accepted.
 
         Raises:
-            SignerMisconfigured: what the auth method needs is not set, or set twice.
+            SignerMisconfigured: the file of the authorities can't be used.
+        """
+        try:
+            return ssl.create_default_context(cafile=self.cacert)
+        except ssl.SSLError:
+            text = f"{names('cacert')} must be the path of a PEM file of certificates"
+        except OSError as error:
+            text = f"{names('cacert')} can't be read: {error.strerror}"
+        raise SignerMisconfigured(text, reason="tls")
+
+    def check(self) -> None:
+        """Check what no single setting can tell, and what no pattern can.
+
+        Raises:
+            SignerMisconfigured: what the auth method needs is not set, or set twice; the address is none;
+                a text can't be sent; or the file of the authorities can't be used. The text names the
+                variable.
         """
         match self.auth:
             case AuthMethod.TOKEN:
@@ -166,19 +189,55 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
             case AuthMethod.JWT:
                 self._needs("role")
                 self._needs("jwt_file")
-        if self.cacert is not None and not Path(self.cacert).is_file():
-            raise SignerMisconfigured(f"{PREFIX}CACERT (or VAULT_CACERT) names no file")
+        if not _is_address(self.addr):
+            raise SignerMisconfigured(f"{names('addr')} must be {_ADDRESS}")
+        for field in ("namespace", *_PRESENTED[self.auth]):
+            self._must_be_sendable(field)
+        if self.cacert is not None:
+            self.authorities()
 
     def _needs(self, field: str) -> None:
         if getattr(self, field) is None:
-            raise SignerMisconfigured(f"{_variable(field)} must be set: {_variable('auth')} is {self.auth}")
+            raise SignerMisconfigured(f"{variable(field)} must be set: {variable('auth')} is {self.auth}")
 
     def _needs_one_of(self, field: str, file: str) -> None:
-        if getattr(self, field) is None and getattr(self, file) is None:
+        given = [name for name in (field, file) if getattr(self, name) is not None]
+        if not given:
             raise SignerMisconfigured(
-                f"{_variable(field)} or {_variable(file)} must be set: {_variable('auth')} is {self.auth}"
+                f"{variable(field)} or {variable(file)} must be set: {variable('auth')} is {self.auth}"
+            )
+        if len(given) > 1:
+            raise SignerMisconfigured(f"{names(field)} and {names(file)} are both set; unset one of them")
+
+    def _must_be_sendable(self, field: str) -> None:
+        value = getattr(self, field)
+        text = value.reveal() if isinstance(value, Secret) else value or ""
+        if not is_sendable(text):
+            raise SignerMisconfigured(
+                f"{names(field)} must have no white space around it, and no control character in it"
             )
 
 
-def _variable(field: str) -> str:
+def variable(field: str) -> str:
+    """Return the variable that gives ``field``."""
     return PREFIX + field.upper()
+
+
+def names(field: str) -> str:
+    """Return each variable that may have given ``field``, for a message."""
+    own = variable(field)
+    return f"{own} (or VAULT_{field.upper()})" if field in _FROM_VAULT else own
+
+
+def is_sendable(text: str) -> bool:
+    """Whether ``text`` may stand in an HTTP header, and nothing of it is there by mistake."""
+    return text.isprintable() and text == text.strip()
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        host = (parts.hostname or "").encode("idna")
+        return bool(host) and parts.port != 0 and text.isprintable()
+    except ValueError:  # of the port, of the brackets, and of a name that no resolver would be asked for
+        return False
