@@ -170,6 +170,14 @@ def test_tls_by_an_authority_that_is_not_known(
         assert faults({**env, "MACP_AUTH_VAULT_CACERT": str(certificates.ca)}) == []
 
 
+def test_tls_to_a_server_without_it(openbao: OpenBao, good: dict[str, str]) -> None:
+    """Its certificate is not blamed, for there is none; the mend is the address."""
+    address = openbao.url.replace("http://", "https://")
+    found = fault({**good, "VAULT_ADDR": address}, Check.ADDRESS, FAILURE)
+    assert "certificate is not accepted" not in found.text
+    assert faults(do(openbao, {**good, "VAULT_ADDR": address}, found.mend)) == []
+
+
 def test_plain_http_to_another_host(
     openbao: OpenBao, good: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +280,18 @@ def test_a_secret_id_that_is_wrong(openbao: OpenBao, key_name: str) -> None:
     found = fault(env, Check.LOGIN, FAILURE)
     assert found.mend == "vault write -f auth/machines/role/<name of the role>/secret-id"
     assert "s3cret" not in str(found)
+
+
+@pytest.mark.parametrize("method", ["token", "approle"])
+def test_a_namespace_that_is_not_there(
+    openbao: OpenBao, good: dict[str, str], key_name: str, method: str
+) -> None:
+    """No new credential would help: the mend names the variable."""
+    env = {"token": good, "approle": with_login(openbao, key_name, "approle", role_id="r", secret_id="s")}
+    found = fault({**env[method], "VAULT_NAMESPACE": "nowhere"}, Check.LOGIN, FAILURE)
+    assert "Vault has nothing there" in found.text
+    assert "MACP_AUTH_VAULT_NAMESPACE" in str(found.mend)
+    assert "vault token create" not in str(found.mend)
 
 
 def test_a_token_file_that_is_not_there(openbao: OpenBao, key_name: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from macp_auth.adapters.vault_transit.connection import Connection, call
 from macp_auth.adapters.vault_transit.doctor.checks import Blocked, Check
 from macp_auth.adapters.vault_transit.settings import VaultSettings
 from macp_auth.domain.diagnosis import Finding, failure, ok, warning
-from macp_auth.domain.errors import SignerRefused, SignerUnavailable
+from macp_auth.domain.errors import SignerMisconfigured, SignerRefused, SignerUnavailable
 
 _CLOCK_NOTICE_SECONDS = 1  # clocks that are synchronised differ by milliseconds
 
@@ -61,9 +61,10 @@ async def _health(settings: VaultSettings) -> _Health:
             uninit_code=200,
         )
         return msgspec.convert(answer, _Health)
-    except SignerUnavailable as error:
+    except (SignerUnavailable, SignerMisconfigured) as error:
         mends = {
             "tls": "MACP_AUTH_VAULT_CACERT=<the PEM file of the authority that vouches for Vault>",
+            "no-tls": _mend_without_tls(settings.addr),
             "standby": "MACP_AUTH_VAULT_ADDR=<the active node, or a load balancer that finds it>",
         }
         mend = mends.get(error.reason, f"{look} shows more; mend MACP_AUTH_VAULT_ADDR, or the network")
@@ -74,6 +75,13 @@ async def _health(settings: VaultSettings) -> _Health:
         raise Blocked(failure(Check.ADDRESS, "it is not Vault that answers there", mend)) from None
     finally:
         await connection.aclose()
+
+
+def _mend_without_tls(addr: str) -> str:
+    server = urlsplit(addr)
+    if _is_loopback(server.hostname or ""):
+        return f"MACP_AUTH_VAULT_ADDR=http://{server.netloc}"
+    return "give Vault's listener a certificate (tls_cert_file, tls_key_file)"
 
 
 def _address(addr: str) -> Finding:

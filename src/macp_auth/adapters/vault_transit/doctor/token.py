@@ -38,15 +38,23 @@ async def log_in(login: Login, settings: VaultSettings) -> Lease:
     try:
         return await login.log_in()
     except SignerError as error:
-        mount = settings.login_mount
-        mends = {
-            AuthMethod.TOKEN: _NEW_TOKEN,
-            AuthMethod.APPROLE: f"vault write -f auth/{mount}/role/<name of the role>/secret-id",
-        }
-        mend = mends.get(settings.auth, f"vault read auth/{mount}/role/{settings.role}")
-        if error.reason == "credential-unreadable":
-            mend = "let the user of the service read the file; see that what writes it has written it"
-        raise Blocked(failure(Check.LOGIN, str(error), mend)) from None
+        raise Blocked(failure(Check.LOGIN, str(error), _mend_of_login(error.reason, settings))) from None
+
+
+def _mend_of_login(reason: str, settings: VaultSettings) -> str:
+    if reason == "credential-unreadable":
+        return "let the user of the service read the file; see that what writes it has written it"
+    if reason == "not-found":
+        return (
+            "mend MACP_AUTH_VAULT_NAMESPACE, or MACP_AUTH_VAULT_AUTH_MOUNT; "
+            "`vault namespace list` and `vault auth list` show what there is"
+        )
+    mount = settings.login_mount
+    mends = {
+        AuthMethod.TOKEN: _NEW_TOKEN,
+        AuthMethod.APPROLE: f"vault write -f auth/{mount}/role/<name of the role>/secret-id",
+    }
+    return mends.get(settings.auth, f"vault read auth/{mount}/role/{settings.role}")
 
 
 async def examine_token(client: hvac.Client, settings: VaultSettings) -> AsyncIterator[Finding]:
