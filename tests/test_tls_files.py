@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import resource
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from structlog.testing import capture_logs
 
 from macp_auth.entrypoints.bootstrap import plan_service
 from macp_auth.entrypoints.settings import ConfigurationError, TLSFiles
@@ -17,6 +20,7 @@ from macp_auth.entrypoints.tls_reload import ReloadingContext
 from tests.support.tls import Authority, Pair, private_pem
 
 CERT, KEY, CA = "MACP_AUTH_TLS_CERT_FILE", "MACP_AUTH_TLS_KEY_FILE", "MACP_AUTH_TLS_CLIENT_CA_FILE"
+GONE = "No such file or directory"
 SECRET = "c2VjcmV0"
 
 
@@ -161,7 +165,7 @@ def served(context: ssl.SSLContext, authority: Authority) -> int:
 
 
 def test_files_are_read_only_when_they_have_changed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look costs three questions to the file system; a mode that is mended is a change too."""
+    """A look at good files costs three questions to the file system; a mode that is mended is a change."""
     readings = []
 
     def counted(files: TLSFiles) -> object:
@@ -176,7 +180,8 @@ def test_files_are_read_only_when_they_have_changed(place: Place, monkeypatch: p
     for mode in (0o644, 0o600):
         place.pair.key.chmod(mode)
         context.look()
-        context.look()
+    assert len(readings) == 3
+    context.look()
     assert len(readings) == 3
 
 
@@ -191,6 +196,54 @@ def test_a_context_whose_files_were_never_good_serves_nobody_until_they_are(plac
     place.pair.certificate.write_bytes(good)
     context.look()
     assert served(context, place.authority) == place.pair.serial
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Nothing can be opened (EMFILE) in this context; what is open stays, and the files don't change."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def complaints(look: Callable[[], None], times: int = 1) -> list[str]:
+    with capture_logs() as logs:
+        for _ in range(times):
+            look()
+    return [line["detail"] for line in logs if line["log_level"] == "error"]
+
+
+def test_files_that_could_not_be_read_for_a_moment_are_read_again(place: Place) -> None:
+    """The trouble was the process's own: no file changes when it is over. It is said once."""
+    context = ReloadingContext(place.files)
+    context.look()
+    place.pair.replace(place.authority.issue("renewed"))
+    with no_descriptor_left():
+        said = complaints(context.look, times=3)
+    assert said == [f"{CERT}: the file can't be read: Too many open files"]
+    context.look()
+    assert served(context, place.authority) == place.pair.serial
+
+
+def test_each_change_for_the_worse_is_said(place: Place) -> None:
+    """Once: another fault, the same one in other files, and the same one after files that were good."""
+    certificate, target = place.pair.certificate, place.directory / "target.pem"
+    certificate.rename(target)
+    certificate.symlink_to(target)
+    context = ReloadingContext(place.files)
+    good = target.read_bytes()
+    for _ in range(2):
+        target.write_text("broken")
+        assert complaints(context.look, times=2) == [f"{CERT} must name a PEM file of certificates"]
+    target.write_bytes(good)
+    for _ in range(2):
+        assert complaints(context.look) == []
+        certificate.unlink()
+        assert complaints(context.look, times=2) == [f"{CERT}: the file can't be read: {GONE}"]
+        certificate.symlink_to(target)
 
 
 def test_half_of_a_replacement_keeps_the_old_pair(place: Place) -> None:

@@ -39,6 +39,7 @@ class ReloadingContext(ssl.SSLContext):
     def __init__(self, files: TLSFiles) -> None:
         self._files = files
         self._seen: _Seen = ()
+        self._failure: tuple[_Seen, str] | None = None
         self._current: ssl.SSLContext | None = None
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
@@ -48,21 +49,33 @@ class ReloadingContext(ssl.SSLContext):
         return self._current.wrap_bio(*args, **kwargs)
 
     def look(self) -> None:
-        """Take up the files if they have changed; if they are no good, keep the last good ones and say so."""
+        """Take up the files if they have changed; if they are no good, keep the last good ones and say so.
+
+        Files that are no good are read again at each look: it may be this process that can't read them now.
+        """
         # Seen before they are read: what changes in between is taken up at the next look.
         seen = tuple(map(_version, (self._files.certificate, self._files.key, self._files.client_ca)))
         if seen == self._seen:
+            self._failure = None
             return
-        self._seen = seen
         try:
             loaded = load_tls(self._files)
-        except ConfigurationError as error:
-            _log.error(_UNUSABLE, detail=str(error))
-        except Exception:  # noqa: BLE001 - whatever it is, later files must be taken up
-            _log.exception(_UNUSABLE)
+        except Exception as error:  # noqa: BLE001 - whatever it is, later files must be taken up
+            self._say_once(seen, error)
         else:
+            self._seen, self._failure = seen, None
             self._current = loaded.context
             _log.info("TLS certificate", serial=loaded.serial, expires=loaded.expires.isoformat())
+
+    def _say_once(self, seen: _Seen, error: Exception) -> None:
+        failure = (seen, str(error))
+        if failure == self._failure:
+            return
+        self._failure = failure
+        if isinstance(error, ConfigurationError):
+            _log.error(_UNUSABLE, detail=str(error))
+        else:
+            _log.error(_UNUSABLE, exc_info=error)
 
     def look_for_ever(self) -> None:
         """Look again and again. For a thread: a network file system may hang."""
