@@ -22,6 +22,7 @@ FAST, NEVER = 0.02, 3600.0
 TIMING = Timing(publish_lead=100, retire_lag=50)
 APP = Litestar()
 FAILED = "KEYS CAN'T BE READ; the last good ones stay"
+FAILED_WITHOUT = "KEYS CAN'T BE READ; there are none yet"
 
 
 def version(kid: str, created_at: float | None = None) -> KeyVersion:
@@ -183,7 +184,7 @@ def test_the_end_does_not_wait(interval: float) -> None:
 
 @pytest.mark.parametrize("failure", [SignerUnavailable("down"), RuntimeError("a plugin's")], ids=repr)
 def test_a_start_without_keys_goes_on_trying(failure: Exception) -> None:
-    """There is nothing to sign with until the signer answers; then there is."""
+    """There is nothing to sign with until the signer answers, and the log claims no other; then there is."""
     signer = Scripted(version("a"))
     signer.failure = failure
 
@@ -196,7 +197,10 @@ def test_a_start_without_keys_goes_on_trying(failure: Exception) -> None:
         assert signs(ring, "a")()
 
     logs = refreshed(signer, FAST, during)
-    assert [log["event"] for log in logs if log["event"] != FAILED] == [
+    events = [log["event"] for log in logs]
+    assert FAILED not in events
+    assert events[0] == FAILED_WITHOUT
+    assert [event for event in events if event != FAILED_WITHOUT] == [
         "keys can be read again",
         "signing key",
     ]

@@ -19,7 +19,8 @@ from macp_auth.entrypoints.background import in_background
 _SHORTEST_PAUSE = 0.05  # seconds; also when a change is due this instant
 _WITHDRAWN_PAUSE = 1.0  # seconds; the least between two readings of which the second was asked for
 _FIRST_KEYS_PAUSE = 1.0  # seconds; without keys nothing works, so they are asked for more often
-_UNREADABLE = "KEYS CAN'T BE READ; the last good ones stay"
+_KEPT = "KEYS CAN'T BE READ; the last good ones stay"
+_NONE_YET = "KEYS CAN'T BE READ; there are none yet"
 _log = structlog.get_logger()
 
 
@@ -95,15 +96,16 @@ class KeyRefresher:
 
     async def _refresh(self) -> None:
         before = self._keys.in_force
+        failed = _NONE_YET if before is None else _KEPT
         try:
             await self._keys.refresh(self._now())
         except SignerError as error:
             self.failure = reason_of(error)
-            _log.error(_UNREADABLE, reason=type(error).__name__, detail=str(error))
+            _log.error(failed, reason=type(error).__name__, detail=str(error))
             self._keys.reschedule(self._now())
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; keys must stay fresh
             self.failure = reason_of(error)
-            _log.exception(_UNREADABLE)
+            _log.exception(failed)
             self._keys.reschedule(self._now())
         else:
             if self.failure is not None:
