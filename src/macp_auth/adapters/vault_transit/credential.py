@@ -9,15 +9,25 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import structlog
+from msgspec import Struct
 
 from macp_auth.adapters.vault_transit.login import Lease
-from macp_auth.domain.errors import SignerError, SignerRefused
+from macp_auth.domain.errors import SignerError, SignerRefused, reason_of
 from macp_auth.domain.statistics import Statistics
 
 _RENEW_AT = 0.6  # of a lease: what is left is time to try again when Vault is away
 _WORTH_KEEPING = 0.5  # of the first lease; one that renews to less comes near its maximum, and is replaced
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds between attempts
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds between attempts to renew
+_REFUSED_SECONDS = 1.0  # so long a refused login is not tried again, however many ask for a token meanwhile
 _log = structlog.get_logger()
+
+
+class _Refusal(Struct, frozen=True):
+    """Why the last login was refused, without a traceback, which would grow with each who is told."""
+
+    text: str
+    reason: str
+    until: float
 
 
 class Credential:
@@ -38,6 +48,7 @@ class Credential:
         self._expires = -math.inf
         self._first_seconds = 0.0
         self._worked: set[str] = set()
+        self._refusal: _Refusal | None = None
         self._one_at_a_time = asyncio.Lock()
         self._changed = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
@@ -96,8 +107,7 @@ class Credential:
         """Stop renewing. The lease stays."""
         if self._keeping is not None:
             self._keeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._keeping
+            await asyncio.wait([self._keeping])
 
     def _is_in_use(self, lease: Lease) -> bool:
         return self._lease is not None and lease.client is self._lease.client
@@ -107,7 +117,7 @@ class Credential:
             if self._lease is not None and (old is None or not self._is_in_use(old)):
                 return self._lease  # somebody else has, while this one waited
             asked = _now()
-            lease = await self._log_in()
+            lease = await self._log_in_unless_refused()
             self._logins += 1
             self._first_seconds, self._worked = lease.seconds, set()
             self._hold(lease, asked)
@@ -120,6 +130,15 @@ class Credential:
                 )
             return lease
 
+    async def _log_in_unless_refused(self) -> Lease:
+        if self._refusal is not None and _now() < self._refusal.until:
+            raise SignerRefused(self._refusal.text, reason=self._refusal.reason)
+        try:
+            return await self._log_in()
+        except SignerRefused as error:
+            self._refusal = _Refusal(str(error), error.reason, _now() + _REFUSED_SECONDS)
+            raise
+
     def _hold(self, lease: Lease, since: float) -> None:
         self._lease, self._since = lease, since
         self._expires = since + (lease.seconds or math.inf)
@@ -131,19 +150,20 @@ class Credential:
         while True:
             self._changed.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), self._until_renewal(pause))
+                async with asyncio.timeout(self._until_renewal(pause)):
+                    await self._changed.wait()
                 continue
             try:
                 await self._prolong()
                 pause = _SHORTEST_PAUSE
-            except SignerError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt must come
                 self._failures += 1
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 _log.warning(
                     "Vault token not renewed; trying again",
                     seconds_left=round(self.seconds_left),
-                    reason=error.reason,
-                    detail=str(error),
+                    reason=reason_of(error),
+                    detail=str(error) if isinstance(error, SignerError) else type(error).__name__,
                 )
 
     def _until_renewal(self, pause: float) -> float | None:
@@ -160,6 +180,8 @@ class Credential:
             with suppress(SignerRefused):
                 asked = _now()
                 renewed = await self._renew(lease)
+                if not self._is_in_use(lease):
+                    return  # it was replaced meanwhile
                 if renewed.seconds >= _WORTH_KEEPING * self._first_seconds:
                     self._hold(renewed, asked)
                     self._renewals += 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import TypeVar
 
 import hvac
+from msgspec import Struct
 from tenacity import AsyncRetrying, retry_if_exception, stop_before_delay, wait_random_exponential
 
 from macp_auth.adapters.vault_transit.batcher import Batcher, Limits, Outcome
@@ -30,6 +31,13 @@ _GIVE_BACK_SECONDS = 1.0
 T = TypeVar("T")
 
 
+class _Trouble(Struct, frozen=True):
+    """An error without its traceback, which would hold all that the call held."""
+
+    text: str
+    reason: str
+
+
 class VaultTransitSigner(Signer):
     """The versions of one transit key."""
 
@@ -41,14 +49,14 @@ class VaultTransitSigner(Signer):
         self._credential = Credential(self._login.log_in, self._login.renew)
         self._batcher = Batcher(self._sign_batch, LIMITS)
         self._versions: Mapping[str, int] = {}
-        self._trouble: SignerError | None = None
-        """What the last call failed of; None if it did not. It tells those whose turn did not come why."""
-        self._closed = False
+        self._trouble: dict[str, _Trouble] = {}
+        """What the last call of each kind failed of. It tells those whose turn did not come why."""
+        self._closing: asyncio.Future[None] | None = None
 
     async def key_versions(self) -> Sequence[KeyVersion]:
         """Return the versions that transit would verify with, oldest first."""
         self._check_open()
-        key = await self._in_time(self._ask("read", self._transit.read))
+        key = await self._in_time("read", self._ask("read", self._transit.read))
         self._versions = key.versions
         return key.published
 
@@ -58,7 +66,7 @@ class VaultTransitSigner(Signer):
             raise UnknownKid(kid)
         self._check_open()
         digest = hashlib.sha256(signing_input).digest()
-        return await self._in_time(self._batcher.submit(kid, digest))
+        return await self._in_time("sign", self._batcher.submit(kid, digest))
 
     def statistics(self) -> Statistics:
         """Return the numbers of the calls and of the token."""
@@ -66,16 +74,22 @@ class VaultTransitSigner(Signer):
 
     async def aclose(self) -> None:
         """Give the token back, if the service logged in for it, and close the connections."""
-        if self._closed:
-            return
-        self._closed = True
-        await self._batcher.aclose()
-        await self._credential.aclose()
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)  # who is cancelled while it waits leaves nothing half closed
+
+    async def _close(self) -> None:
+        async with AsyncExitStack() as stack:  # each of them, whatever became of those before
+            stack.push_async_callback(self._connection.aclose)
+            stack.push_async_callback(self._give_back)
+            stack.push_async_callback(self._credential.aclose)
+            stack.push_async_callback(self._batcher.aclose)
+
+    async def _give_back(self) -> None:
         if (lease := self._credential.held) is not None:
             with suppress(SignerError, TimeoutError):
                 async with asyncio.timeout(_GIVE_BACK_SECONDS):
                     await self._login.give_back(lease)
-        await self._connection.aclose()
 
     async def _sign_batch(self, kid: str, digests: Sequence[bytes]) -> Sequence[Outcome]:
         version = self._versions.get(kid)
@@ -84,18 +98,18 @@ class VaultTransitSigner(Signer):
         return await self._ask("sign", lambda client: self._transit.sign(client, version, digests))
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self._closing is not None:
             raise SignerUnavailable("the signer is closed", reason="stopping")
 
-    async def _in_time(self, answer: Awaitable[T]) -> T:
+    async def _in_time(self, operation: str, answer: Awaitable[T]) -> T:
         try:
             async with asyncio.timeout(self._seconds):
                 return await answer
         except TimeoutError:
             late = f"no signature or key within {self._seconds:g} s"
-            if self._trouble is None:
+            if (trouble := self._trouble.get(operation)) is None:
                 raise SignerUnavailable(f"Vault gave {late}", reason="timeout") from None
-            raise SignerUnavailable(f"{late}; {self._trouble}", reason=self._trouble.reason) from None
+            raise SignerUnavailable(f"{late}; {trouble.text}", reason=trouble.reason) from None
 
     async def _ask(self, operation: str, request: Callable[[hvac.Client], Awaitable[T]]) -> T:
         """Return the answer; again and again where that is safe and useful, until the time is over."""
@@ -116,9 +130,9 @@ class VaultTransitSigner(Signer):
         try:
             answer = await self._ask_with_lease(operation, request)
         except SignerError as error:
-            self._trouble = error
+            self._trouble[operation] = _Trouble(str(error), error.reason)
             raise
-        self._trouble = None
+        self._trouble.pop(operation, None)
         return answer
 
     async def _ask_with_lease(self, operation: str, request: Callable[[hvac.Client], Awaitable[T]]) -> T:

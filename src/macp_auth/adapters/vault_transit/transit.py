@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import hvac
+import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from msgspec import Struct
@@ -39,6 +40,25 @@ ALGORITHMS = {
 
 _KID_THUMBPRINT_CHARS = 16  # 96 bits: that no other key has them is as good as certain
 _NOT_THIS_VERSION = re.compile(r"no such key version|version for signing is|minimum|disallowed by policy")
+
+
+class _Kind(Struct):
+    type: str
+
+
+class _Version(Struct):
+    public_key: str
+    creation_time: str
+
+
+class _Key(Struct):
+    keys: Mapping[str, _Version]
+    min_encryption_version: int = 0
+
+
+class _Result(Struct):
+    signature: str = ""
+    error: str = ""
 
 
 class TransitKey(Struct, frozen=True):
@@ -92,14 +112,14 @@ class Transit:
         except SignerRefused as error:
             raise self._refusal(error, version) from None
         try:
-            results = answer["data"]["batch_results"]
+            results = msgspec.convert(answer["data"]["batch_results"], list[_Result])
             if len(results) != len(digests):
                 raise ValueError(f"{len(results)} results for {len(digests)} digests")
-            return [_outcome(result, version) for result in results]
         except (TypeError, KeyError, ValueError) as error:
             raise SignerUnavailable(
                 f"Vault's signatures can't be read: {error!r}", reason="bad-answer"
             ) from None
+        return [_outcome(result, version) for result in results]
 
     def _refusal(self, error: SignerRefused, version: int | None = None) -> SignerError:
         """Return what a refusal says of this key: that it is gone, or the version is."""
@@ -116,16 +136,17 @@ class Transit:
 
 def _read(answer: Any, name: str) -> TransitKey:
     try:
-        key = answer["data"]
-        algorithm = ALGORITHMS.get(key["type"])
+        kind = msgspec.convert(answer["data"], _Kind).type
+        algorithm = ALGORITHMS.get(kind)
         if algorithm is None:
             raise SignerMisconfigured(
-                f"the transit key {name!r} is of type {key['type']}, which the runtime can't verify; "
+                f"the transit key {name!r} is of type {kind}, which the runtime can't verify; "
                 f"make one of {', '.join(ALGORITHMS)}"
             )
+        key = msgspec.convert(answer["data"], _Key)
         published = {
-            int(number): _key_version(name, int(number), version, algorithm, key["min_encryption_version"])
-            for number, version in key["keys"].items()
+            int(number): _key_version(name, int(number), version, algorithm, key.min_encryption_version)
+            for number, version in key.keys.items()
         }
     except (TypeError, KeyError, ValueError, UnsupportedAlgorithm) as error:
         raise SignerUnavailable(f"Vault's key can't be read: {error!r}", reason="bad-answer") from None
@@ -137,26 +158,30 @@ def _read(answer: Any, name: str) -> TransitKey:
 
 
 def _key_version(
-    name: str, number: int, version: Mapping[str, Any], algorithm: Algorithm, first_to_sign: int
+    name: str, number: int, version: _Version, algorithm: Algorithm, first_to_sign: int
 ) -> KeyVersion:
-    key = load_pem_public_key(version["public_key"].encode())
-    assert isinstance(key, jose.PublicKey)  # noqa: S101 - by the transit key's type
+    key = load_pem_public_key(version.public_key.encode())
+    if not isinstance(key, jose.PublicKey):
+        raise TypeError(f"a {type(key).__name__} for a key of {algorithm}")
     public = jose.public_jwk(key)
     return KeyVersion(
         kid=f"{name}-v{number}-{thumbprint(public)[:_KID_THUMBPRINT_CHARS]}",
         algorithm=algorithm,
         public_jwk=public,
         can_sign=number >= first_to_sign,
-        created_at=datetime.fromisoformat(version["creation_time"]).timestamp(),
+        created_at=datetime.fromisoformat(version.creation_time).timestamp(),
     )
 
 
-def _outcome(result: Mapping[str, Any], version: int) -> Outcome:
-    if error := result.get("error"):
-        if _NOT_THIS_VERSION.search(error):
+def _outcome(result: _Result, version: int) -> Outcome:
+    if result.error:
+        if _NOT_THIS_VERSION.search(result.error):
             return UnknownKid(f"v{version}")
-        return SignerRefused(f"Vault: {error}")
-    prefix, encoded = f"vault:v{version}:", result["signature"]
-    if not encoded.startswith(prefix):
+        return SignerRefused(f"Vault: {result.error}")
+    prefix = f"vault:v{version}:"
+    if not result.signature.startswith(prefix):
         return SignerUnavailable(f"Vault signed with another version than {version}", reason="wrong-version")
-    return base64.urlsafe_b64decode(encoded.removeprefix(prefix) + "==")
+    try:
+        return base64.urlsafe_b64decode(result.signature.removeprefix(prefix) + "==")
+    except ValueError:
+        return SignerUnavailable("Vault's signature is no base64", reason="bad-answer")

@@ -18,7 +18,9 @@ from hvac.adapters import Adapter
 
 from macp_auth.domain.errors import SignerUnavailable
 
-_MULTIPLE_CHOICES, _BAD_REQUEST = 300, 400
+MAX_ANSWER_BYTES = 4 * 2**20
+"""A key with a thousand versions has less than one of them."""
+_MULTIPLE_CHOICES, _BAD_REQUEST, _TOO_MANY_REQUESTS, _SERVER_ERROR = 300, 400, 429, 500
 
 
 class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
@@ -66,7 +68,7 @@ class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
 
         Raises:
             SignerUnavailable: the answer is a redirect, which is not followed: a token must not be sent
-                to another host.
+                to another host; or it is too long; or it is an error that is not Vault's.
             hvac.exceptions.VaultError: the answer is an error.
             aiohttp.ClientError, TimeoutError: there is no answer.
         """
@@ -76,11 +78,17 @@ class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
             data=None if json is None else msgspec.json.encode(json),
             headers=self._headers,
             allow_redirects=False,
+            auto_decompress=False,  # none was asked for, and a little can become a lot
         ) as response:
-            content = await response.read()
+            content = await _read(response)
         answer = _decoded(content)
         if response.status >= _BAD_REQUEST:
-            errors = answer.get("errors") if isinstance(answer, dict) else None
+            errors = _errors(answer)
+            if errors is None and not _may_be_of_a_proxy(response.status):
+                raise SignerUnavailable(
+                    f"it is not Vault that answers: status {response.status} without Vault's words",
+                    reason="bad-answer",
+                )
             text = content.decode(errors="replace")
             utils.raise_for_error(method, url, response.status, text, errors, text, answer)
         if response.status >= _MULTIPLE_CHOICES:
@@ -92,8 +100,30 @@ class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
         return answer
 
 
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    content = b""
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            response.close()  # or the rest would be read, to have the connection again
+            raise SignerUnavailable(
+                f"Vault's answer has more than {MAX_ANSWER_BYTES} bytes", reason="bad-answer"
+            )
+    return content
+
+
 def _decoded(content: bytes) -> Any:
     try:
         return msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def _errors(answer: Any) -> list[str] | None:
+    errors = answer.get("errors") if isinstance(answer, dict) else None
+    return [str(error) for error in errors] if isinstance(errors, list) else None
+
+
+def _may_be_of_a_proxy(status: int) -> bool:
+    """Whether what stands in front of Vault says so in its own words, when Vault is away or busy."""
+    return status == _TOO_MANY_REQUESTS or status > _SERVER_ERROR
