@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.docs.pages import read
 from tests.support import jwks
 from tests.support.service import clean_environment
 
@@ -206,9 +207,38 @@ def test_list_of_the_configured_signer(keys: Command, file: Path) -> None:
     good(keys("rotate", "keys.json", "--kid", "a"))
     configured = {"MACP_AUTH_SIGNER": "jwk-file", "MACP_AUTH_SIGNING_KEYS_FILE": str(file)}
     assert states(keys, **configured) == {"a": "active"}
-    assert states(keys) == {"dev-key-1": "active"}
     wrong = refused(keys("list", MACP_AUTH_KEY_PUBLISH_LEAD_SECONDS="60"))
     assert "MACP_AUTH_KEY_PUBLISH_LEAD_SECONDS" in wrong
+
+
+@pytest.mark.parametrize("command", ["list", "timeline"])
+def test_an_ephemeral_key_is_none_of_a_service(keys: Command, command: str) -> None:
+    """Without any configuration a key is shown, and that it is made for that, where no machine reads."""
+    shown = keys(command)
+    assert shown.returncode == 0
+    assert "dev-key-1" in shown.stdout
+    assert "made for this command alone" in shown.stderr
+    assert shown.stderr.count("\n") == 1
+
+
+def test_a_file_that_is_not_there(keys: Command) -> None:
+    """The message says what makes it."""
+    for command in ("list", "timeline"):
+        assert "make it with: macp-auth keys rotate missing.json" in refused(keys(command, "missing.json"))
+
+
+def test_a_file_that_can_t_be_there(keys: Command) -> None:
+    """One line, with what the system says of it; the name is longer than any file's may be."""
+    for command in ("list", "rotate"):
+        run = keys(command, "x" * 300)
+        assert (run.returncode, run.stdout) == (1, "")
+        assert run.stderr == f"macp-auth: {'x' * 300}: File name too long\n"
+
+
+def test_rotating_without_a_file_says_where_keys_rotate(keys: Command) -> None:
+    """Other signers have none."""
+    assert "docs/rotation.md, 'Where keys rotate'" in refused(keys("rotate"))
+    assert "\n## Where keys rotate\n" in read("docs/rotation.md")
 
 
 def test_list_as_a_table(keys: Command) -> None:

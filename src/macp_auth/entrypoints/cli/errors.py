@@ -27,7 +27,7 @@ def told_plainly() -> Iterator[None]:
 
 @contextmanager
 def told_in_a_line() -> Iterator[None]:
-    """End the process as click's standalone mode does, but for its boxes, and for an output that is full."""
+    """End the process as click does, but without its boxes, and also when a file or the output fails."""
     try:
         yield
     except click.ClickException as error:
@@ -37,10 +37,16 @@ def told_in_a_line() -> Iterator[None]:
         click.echo("macp-auth: aborted", err=True)
         sys.exit(1)
     except OSError as error:
-        if error.errno not in _CANT_WRITE or error.filename is not None:
+        if error.filename is not None:
+            text = f"{error.filename}: {error.strerror}"
+        elif error.errno in _CANT_WRITE:
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+            )  # or what waits fails again at exit
+            text = f"the output can't be written: {error.strerror}"
+        else:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or what waits fails again at exit
-        click.echo(f"macp-auth: the output can't be written: {error.strerror}", err=True)
+        click.echo(f"macp-auth: {text}", err=True)
         sys.exit(1)
 
 

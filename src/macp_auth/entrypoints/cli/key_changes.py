@@ -11,18 +11,22 @@ import rich_click as click
 from macp_auth.entrypoints.cli.keys import ALGORITHM, FILE, new_key
 from macp_auth.entrypoints.cli.moments import moment
 
+_NO_FILE = (
+    "Missing argument 'FILE': the JWK Set of the signer jwk-file. The keys of another signer rotate where "
+    "they are kept: docs/rotation.md, 'Where keys rotate'"
+)
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=FILE, required=False)
 @click.option("--alg", type=ALGORITHM, help="The new key's algorithm.  [default: as the signing key]")
 @click.option("--kid", help="The new key's id.  [default: its RFC 7638 thumbprint]")
 @click.option(
     "--at", metavar="TIME", help="When it starts signing: +2h, or 2026-12-01T06:00Z.  [default: when safe]"
 )
 @_DRY_RUN
-def rotate(file: Path, alg: str | None, kid: str | None, at: str | None, dry_run: bool) -> None:  # noqa: FBT001
+def rotate(file: Path | None, alg: str | None, kid: str | None, at: str | None, dry_run: bool) -> None:  # noqa: FBT001
     """Add a key to FILE that starts signing after the publish lead; the old one goes after the retire lag.
 
     A service with MACP_AUTH_SIGNING_KEYS_FILE=FILE follows by itself. A request that would make verifiers
@@ -34,6 +38,8 @@ def rotate(file: Path, alg: str | None, kid: str | None, at: str | None, dry_run
     from macp_auth.entrypoints import change_report, inspection  # noqa: PLC0415
     from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
 
+    if file is None:
+        raise click.UsageError(_NO_FILE)
     now = time.time()
     starts = moment(at, "--at", now)
     with told_plainly():

@@ -16,6 +16,10 @@ if TYPE_CHECKING:  # these take a while to import, and `--help` should not wait
     from macp_auth.entrypoints.inspection import ConfiguredKeys
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+_EPHEMERAL = (
+    "the signer is ephemeral: this key was made for this command alone, and a service has another; name a "
+    "keys file, or set the service's variables"
+)
 ALGORITHM = click.Choice(["RS256", "ES256"])
 
 
@@ -83,12 +87,20 @@ def timeline(file: Path | None, svg: Path | None) -> None:
 
 def _configured(file: Path | None) -> ConfiguredKeys:
     from macp_auth.entrypoints import inspection  # noqa: PLC0415
+    from macp_auth.entrypoints.bootstrap import selected_signer  # noqa: PLC0415
     from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
 
     configure_logs(logging.WARNING)  # on standard error: the output may be read by a machine
-    if file is None:
-        return inspection.keys_of_service(os.environ)
-    return inspection.keys_of_file(file, os.environ)
+    if file is not None:
+        if not file.exists():
+            raise click.BadParameter(
+                f"{file} is not there; make it with: macp-auth keys rotate {file}", param_hint="FILE"
+            )
+        return inspection.keys_of_file(file, os.environ)
+    configured = inspection.keys_of_service(os.environ)
+    if selected_signer(os.environ) == "ephemeral":
+        click.echo(f"macp-auth: {_EPHEMERAL}", err=True)
+    return configured
 
 
 def new_key(alg: str, kid: str | None) -> tuple[PrivateKey, str]:
