@@ -16,7 +16,7 @@ from macp_auth.testing import CHECKS
 from tests.conformance.seeded_bugs import RS256, Backend
 from tests.conformance.subjects import seeded_environment
 from tests.docs.pages import ROOT
-from tests.support.service import clean_environment
+from tests.support.service import clean_environment, free_port
 
 
 def run(env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
@@ -67,6 +67,15 @@ def test_a_star_marks_the_selected_one(env: dict[str, str], selected: str) -> No
     assert re.findall(r"^\* (\S+)", run(env, "list").stdout, re.MULTILINE) == [selected]
 
 
+@pytest.mark.parametrize("args", [[], ["--json"]])
+def test_a_misspelt_selection_is_told(args: list[str]) -> None:
+    """After the names that there are; what the variable holds is not shown."""
+    listed = run({"MACP_AUTH_SIGNER": "vault-transti"}, "list", *args)
+    assert listed.returncode == 2
+    assert all(name in listed.stdout for name in BUILT_IN)
+    assert listed.stderr == "macp-auth: MACP_AUTH_SIGNER names none of these\n"
+
+
 def test_a_built_in_signer_passes() -> None:
     """Each check is told, in order, with its rule; what needs more than the environment is skipped."""
     checked = run({"MACP_AUTH_SIGNING_ALG": "ES256"}, "check", "ephemeral")
@@ -86,6 +95,20 @@ def test_a_faulty_plugin_fails(outside: dict[str, str], tmp_path: Path) -> None:
     assert results["raw-form"]["outcome"] == "failed"
     assert "PSS padding, which is PS256" in results["raw-form"]["text"]
     assert results["kids-are-unique"]["outcome"] == "passed"
+
+
+def test_a_backend_that_can_t_be_reached_is_told_once() -> None:
+    """The checks after the one that finds it out would each wait, and say the same."""
+    vault = {
+        "MACP_AUTH_VAULT_ADDR": f"http://127.0.0.1:{free_port()}",
+        "MACP_AUTH_VAULT_TOKEN": "t",
+        "MACP_AUTH_VAULT_KEY": "k",
+    }
+    checked = run(vault, "check", "vault-transit")
+    assert checked.returncode == 1
+    assert len(re.findall(r"^failed ", checked.stdout, re.MULTILINE)) == 1
+    assert re.search(r"\d+ passed, 1 failed, \d+ skipped$", checked.stdout.strip())
+    assert checked.stderr == "macp-auth: the backend can't be reached, so no other check was run\n"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import rich_click as click
@@ -43,13 +44,18 @@ def list_plugins(as_json: bool) -> None:  # noqa: FBT001 - a command line flag
         }
         for signer in known_signers()
     ]
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
+    click.echo(json.dumps(rows, indent=2) if as_json else _as_table(rows))
+    if not any(row["selected"] for row in rows):
+        click.echo("macp-auth: MACP_AUTH_SIGNER names none of these", err=True)
+        sys.exit(2)
+
+
+def _as_table(rows: Sequence[Mapping[str, object]]) -> str:
     width = max(len(str(row["name"])) for row in rows)
-    for row in rows:
-        mark = "*" if row["selected"] else " "
-        click.echo(f"{mark} {row['name']:<{width}}  {row['distribution']} {row['version']}")
+    return "\n".join(
+        f"{'*' if row['selected'] else ' '} {row['name']:<{width}}  {row['distribution']} {row['version']}"
+        for row in rows
+    )
 
 
 @plugins.command("check")
@@ -59,9 +65,10 @@ def check_plugin(name: str, as_json: bool) -> None:  # noqa: FBT001 - a command 
     """Run the conformance checks on the signer NAME, with the backend that the environment configures.
 
     It signs some hundreds of times, and changes nothing: what needs a rotation or an outage is skipped.
-    Exits 1 if a check failed.
+    Exits 1 if a check failed. The first that can't reach the backend is the last.
     """
     from macp_auth.adapters.plugins import available_signers, load_signer_plugin  # noqa: PLC0415
+    from macp_auth.domain.errors import SignerUnavailable  # noqa: PLC0415
     from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
     from macp_auth.testing import SignerSubject, run_checks  # noqa: PLC0415
 
@@ -75,6 +82,9 @@ def check_plugin(name: str, as_json: bool) -> None:  # noqa: FBT001 - a command 
         results.append(result)
         if not as_json:
             click.echo(_as_text(result))
+        if isinstance(result.error, SignerUnavailable):
+            click.echo("macp-auth: the backend can't be reached, so no other check was run", err=True)
+            break
     counts = {kind: sum(result.outcome == kind for result in results) for kind in _COLOURS}
     if as_json:
         click.echo(json.dumps([_as_object(result) for result in results], indent=2))
