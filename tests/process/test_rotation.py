@@ -119,7 +119,7 @@ def test_a_broken_file_then_a_revocation(start_service: Callable[..., Service], 
         return [event for event in service.events if event["event"] == BROKEN]
 
     wait_until(lambda: len(failures()) >= 3, within=3 * TAKEN_UP, what="each reading is logged")
-    assert all("keys.json is not valid JSON" in event["detail"] for event in failures())
+    assert all("MACP_AUTH_SIGNING_KEYS_FILE is not valid JSON" in event["detail"] for event in failures())
     assert time.time() < new["iat"] + LEAD, "the machine is too slow to tell"
 
     rotating.alive.clear()  # revoked with their key

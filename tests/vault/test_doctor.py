@@ -142,6 +142,7 @@ def test_a_server_that_is_stopped(own_openbao: OpenBao, key_name: str) -> None:
     found = fault(env, Check.ADDRESS, FAILURE)
     assert time.monotonic() - begun < 3
     assert own_openbao.url in found.text
+    assert "Connection refused" in found.text
     assert examined(env)[-1] == found
     own_openbao.start()
     assert faults(env) == []

@@ -21,8 +21,8 @@ from macp_auth.adapters.vault_transit.transport import AsyncAdapter
 from macp_auth.domain.errors import SignerError, SignerMisconfigured, SignerRefused, SignerUnavailable
 
 _LONGEST_DETAIL = 300  # characters of Vault's own words in a log line
-_PLAIN_TEXT = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}
-"""What OpenSSL calls an answer that is not TLS's, by its version."""
+_PLAIN_TEXT = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
+"""What OpenSSL calls an answer without TLS; which of them depends on its version."""
 
 
 class TokenNotAccepted(SignerRefused):

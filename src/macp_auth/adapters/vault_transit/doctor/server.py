@@ -68,7 +68,7 @@ async def _health(settings: VaultSettings) -> _Health:
             "standby": "MACP_AUTH_VAULT_ADDR=<the active node, or a load balancer that finds it>",
         }
         mend = mends.get(error.reason, f"{look} shows more; mend MACP_AUTH_VAULT_ADDR, or the network")
-        text = f"{settings.addr} can't be reached" if error.reason == "unreachable" else str(error)
+        text = f"{error} ({settings.addr})" if error.reason == "unreachable" else str(error)
         raise Blocked(failure(Check.ADDRESS, text, mend)) from None
     except (SignerRefused, msgspec.ValidationError):
         mend = f"{look} shows what does; mend MACP_AUTH_VAULT_ADDR"
