@@ -100,7 +100,7 @@ def test_settings_that_cannot_work(command: str, name: str, value: str) -> None:
         ["plan", "--custom", ":60:0"],
         ["simulate", "--verifier", "nobody"],
         ["simulate", "--verifiers", "0"],
-        ["simulate", "--revocations", "2"],
+        ["simulate", "--revocations"],
         ["simulate", "--lead", "-1"],
     ],
 )
@@ -140,7 +140,7 @@ def test_simulation_of_a_second_too_little(option: str, value: str, kid: str) ->
 
 def test_simulation_of_a_revocation() -> None:
     """The latest acceptance stands next to the bound, for verifiers that can fetch and for blocked ones."""
-    simulated = run("simulate", *FEW, "--revocations", "1")
+    simulated = run("simulate", *FEW, "--revoke")
     assert simulated.returncode == 0
     assert "accepted after revocation: " in simulated.stdout
     assert "macp-runtime: the latest 39" in simulated.stdout

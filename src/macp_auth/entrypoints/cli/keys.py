@@ -29,7 +29,7 @@ def keys() -> None:
 
 
 @keys.command()
-@click.option("--alg", type=ALGORITHM, default="RS256", show_default=True)
+@click.option("--alg", type=ALGORITHM, default="RS256", show_default=True, help="What the key signs with.")
 @click.option("--kid", help="The key id.  [default: the key's RFC 7638 thumbprint]")
 def generate(alg: str, kid: str | None) -> None:
     """Print a new private key as a JWK, for MACP_AUTH_SIGNING_KEY_JSON.

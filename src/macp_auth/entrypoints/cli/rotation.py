@@ -140,17 +140,30 @@ def _verdict(need: dict[str, Any]) -> str:
 
 
 @rotation.command()
-@click.option("--verifiers", "population", default=10_000, show_default=True, type=click.IntRange(1))
-@NAMES
-@click.option("--replicas", default=3, show_default=True, type=click.IntRange(1, 100))
-@click.option("--rotations", default=3, show_default=True, type=click.IntRange(1, 100))
 @click.option(
-    "--revocations",
-    default=0,
+    "--verifiers",
+    "population",
+    default=10_000,
     show_default=True,
-    type=click.IntRange(0, 1),
-    help="Whether the last key is withdrawn while it signs.",
+    type=click.IntRange(1),
+    help="How many verifiers there are, beside the worst cases.",
 )
+@NAMES
+@click.option(
+    "--replicas",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="How many replicas the service has; each reads the keys for itself.",
+)
+@click.option(
+    "--rotations",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="How often the key is rotated.",
+)
+@click.option("--revoke", is_flag=True, help="Withdraw the last key while it signs.")
 @click.option("--lead", type=_SECONDS, help="The publish lead in seconds.  [default: as configured]")
 @click.option("--lag", type=_SECONDS, help="The retire lag in seconds.  [default: as configured]")
 @click.option(
@@ -176,7 +189,7 @@ def simulate(  # noqa: PLR0913 - one parameter an option
     names: Sequence[str],
     replicas: int,
     rotations: int,
-    revocations: int,
+    revoke: bool,
     lead: int | None,
     lag: int | None,
     outages: int,
@@ -206,7 +219,7 @@ def simulate(  # noqa: PLR0913 - one parameter an option
         population=population,
         replicas=replicas,
         rotations=rotations,
-        revoke=bool(revocations),
+        revoke=revoke,
         clock_skew=policy.clock_skew if skew is None else skew,
         outages=outages,
         outage_rate=outage_rate,

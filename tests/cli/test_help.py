@@ -1,0 +1,25 @@
+"""``macp-auth --help``: what there is, and what it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from macp_auth.entrypoints.cli.root import root
+
+
+def commands(command: click.Command, path: str = "macp-auth") -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, below in command.commands.items():
+            yield from commands(below, f"{path} {name}")
+
+
+@pytest.mark.parametrize(("path", "command"), [pytest.param(*each, id=each[0]) for each in commands(root)])
+def test_each_command_and_option_says_what_it_is_for(path: str, command: click.Command) -> None:
+    """Nobody has to guess, or to look into the code."""
+    assert command.help, path
+    unexplained = [each.name for each in command.params if isinstance(each, click.Option) and not each.help]
+    assert unexplained == []
