@@ -74,6 +74,13 @@ def test_a_reader_who_follows_the_page_gets_what_it_shows(
                 assert_as_shown(shown, output)
 
 
+def test_a_start_is_shown_until_the_service_is_ready() -> None:
+    """A reader who compares the last lines sees that nothing is missing."""
+    starts = [block.text for block in blocks(read("docs/getting-started.md")) if "signing key" in block.text]
+    assert len(starts) == 3
+    assert [text.split()[-1] for text in starts] == ["ready"] * 3
+
+
 def _make_targets() -> set[str]:
     return set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
 
