@@ -35,37 +35,63 @@ class TokenNotAccepted(SignerRefused):
 
 
 class Connection:
-    """Connections to one Vault server, for one event loop. Opened when the first client is asked for."""
+    """Connections to one Vault server, for one event loop. Opened when the first is needed."""
 
     def __init__(self, settings: VaultSettings) -> None:
         self._settings = settings
-        self._opened: aiohttp.ClientSession | None = None
+        self._sessions: list[aiohttp.ClientSession] = []
+        self._seen: object = None
+        """The file of the authorities, as it was when the newest session was made."""
 
     def client(self, token: str = "") -> hvac.Client:
-        """Return a client that presents ``token``, or none, to log in with. Its methods are awaited.
-
-        Raises:
-            SignerMisconfigured: the certificates that Vault's is to be held against can't be used.
-        """
-        if self._opened is None:
-            self._opened = _session(self._settings)
+        """Return a client that presents ``token``, or none, to log in with. Its methods are awaited."""
         return hvac.Client(
             url=self._settings.addr,
             token=token,
             namespace=self._settings.namespace,
-            session=self._opened,
+            session=self._session,
             adapter=AsyncAdapter,
         )
 
+    def _session(self) -> aiohttp.ClientSession:
+        """Return the session for a request: another one once the file of the authorities has changed.
+
+        What is under way on the one before goes on, and its connections end when they are idle.
+
+        Raises:
+            SignerMisconfigured: the authorities can't be used, and none could before.
+        """
+        found = _look(self._settings.cacert)
+        if not self._sessions or found != self._seen:
+            try:
+                self._sessions.append(_open(self._settings))
+                self._seen = found
+            except SignerMisconfigured:  # it may be half-written
+                if not self._sessions:
+                    raise
+        return self._sessions[-1]
+
     async def aclose(self) -> None:
         """Close the connections."""
-        if self._opened is not None:
-            await self._opened.close()
+        for session in self._sessions:
+            await session.close()
 
 
-def _session(settings: VaultSettings) -> aiohttp.ClientSession:
+def _look(path: str | None) -> object:
+    """Return what is another when the file is."""
+    if path is None:
+        return None
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a third of the time of Path's, for each request
+    except OSError as error:
+        return error.errno
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _open(settings: VaultSettings) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=settings.authorities()),
+        # Behind a name that leads to the active node, a failover is to be seen within a second.
+        connector=aiohttp.TCPConnector(ssl=settings.authorities(), ttl_dns_cache=1),
         timeout=aiohttp.ClientTimeout(
             total=settings.timeout_ms / 1000, sock_connect=settings.connect_timeout_ms / 1000
         ),

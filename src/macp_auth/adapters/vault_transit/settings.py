@@ -162,12 +162,19 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
         Raises:
             SignerMisconfigured: the file of the authorities can't be used.
         """
+        # Not create_default_context(): that one writes TLS's secrets where SSLKEYLOGFILE says.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
-            return ssl.create_default_context(cafile=self.cacert)
+            if self.cacert is None:
+                context.load_default_certs()
+            else:
+                context.load_verify_locations(self.cacert)
         except ssl.SSLError:
             text = f"{names('cacert')} must be the path of a PEM file of certificates"
         except OSError as error:
             text = f"{names('cacert')} can't be read: {error.strerror}"
+        else:
+            return context
         raise SignerMisconfigured(text, reason="tls")
 
     def check(self) -> None:

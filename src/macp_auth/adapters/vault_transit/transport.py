@@ -7,7 +7,7 @@ and may read proxies and passwords from the environment. A thread for it costs t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -29,7 +29,7 @@ class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
     Args:
         base_uri: where Vault is.
         token: what to present; empty, nothing is.
-        session: the connections.
+        session: returns the connections to use now.
         namespace: Vault's, if not the root.
     """
 
@@ -38,7 +38,7 @@ class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
         *,
         base_uri: str,
         token: str,
-        session: aiohttp.ClientSession,
+        session: Callable[[], aiohttp.ClientSession],
         namespace: str | None,
         **_unused: object,
     ) -> None:
@@ -72,7 +72,7 @@ class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
             hvac.exceptions.VaultError: the answer is an error.
             aiohttp.ClientError, TimeoutError: there is no answer.
         """
-        async with self._session.request(
+        async with self._session().request(
             method,
             f"{self._base_uri}{url}?{urlencode(params)}" if params else f"{self._base_uri}{url}",
             data=None if json is None else msgspec.json.encode(json),
