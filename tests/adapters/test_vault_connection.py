@@ -1,78 +1,135 @@
-"""The way to Vault: whose certificates are accepted, and where its name leads, while the service runs."""
+"""What leaves the connection to Vault is an error of the domain, in words for whoever mends it."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
+import aiohttp
 import pytest
+from aiohttp.http_exceptions import BadStatusLine
 
 from macp_auth.adapters.vault_transit.connection import Connection, call
 from macp_auth.adapters.vault_transit.settings import VaultSettings
-from macp_auth.domain.errors import SignerUnavailable
+from macp_auth.domain.errors import SignerError, SignerMisconfigured, SignerUnavailable
 from tests.support.fake_server import FakeServer, Reply
-from tests.support.tls import Authority, Certificates
-
-ANSWER = Reply(200, {"data": {"ttl": 7}})
 
 
-async def ask(connection: Connection) -> int:
-    answer = await call(connection.client("t").auth.token.lookup_self)
-    seconds: int = answer["data"]["ttl"]
-    return seconds
+def refusal_of(addr: str, *, token: str = "") -> SignerError:
+    """What asking for a token's own data raises."""
+    made = VaultSettings(key="macp", addr=addr)
+
+    async def ask() -> None:
+        connection = Connection(made)
+        try:
+            await call(connection.client(token).auth.token.lookup_self)
+        finally:
+            await connection.aclose()
+
+    with pytest.raises(SignerError) as raised:
+        asyncio.run(ask())
+    return raised.value
 
 
-def test_authorities_that_change_are_taken_up(tmp_path: Path) -> None:
-    """Without a restart; a file that is half-written changes nothing."""
-    old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
-    pair = new.issue("vault")
-    trusted = tmp_path / "trusted.pem"
-    trusted.write_bytes(old.path.read_bytes())
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of loopback that nobody listens on, and nobody takes."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        yield reserved.getsockname()[1]
 
-    async def during(url: str) -> None:
-        connection = Connection(VaultSettings(key="k", addr=url, cacert=str(trusted)))
-        with pytest.raises(SignerUnavailable, match="MACP_AUTH_VAULT_CACERT") as refused:
-            await ask(connection)
-        assert refused.value.reason == "tls"
-        trusted.write_bytes(new.path.read_bytes())
-        assert await ask(connection) == 7
-        trusted.write_bytes(b"-----BEGIN CERT")
-        assert await ask(connection) == 7
+
+def test_a_refused_connection_has_the_system_s_words(closed_port: int) -> None:
+    """And neither the HTTP client's nor those of TLS, which is not spoken."""
+    refusal = refusal_of(f"http://127.0.0.1:{closed_port}")
+    assert str(refusal) == f"Vault can't be reached: {os.strerror(errno.ECONNREFUSED)}"
+    assert refusal.reason == "unreachable"
+
+
+def test_a_name_that_is_not_known_has_the_resolver_s_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its numbers are not those of the system's errors."""
+
+    def unknown(*_: Any, **__: Any) -> NoReturn:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert str(refusal_of("http://vault.invalid:8200")) == "Vault can't be reached: Name or service not known"
+
+
+def test_a_server_without_tls_is_not_blamed_for_its_certificate() -> None:
+    """It has none: the address is to be mended."""
+    with FakeServer(lambda _: Reply(200, {})) as server:
+        refusal = refusal_of(server.url.replace("http://", "https://"))
+    assert isinstance(refusal, SignerUnavailable)
+    assert refusal.reason == "no-tls"
+    assert "http://" in str(refusal)
+    assert "certificate is not accepted" not in str(refusal)
+
+
+@pytest.mark.parametrize("addr", ["http://vault..example:1", "http://127.0.0.1:99999", "http://[::1"])
+def test_an_address_that_is_none(addr: str) -> None:
+    """The start refuses it; what might pass there is still an error of ours."""
+    assert isinstance(refusal_of(addr), SignerMisconfigured)
+
+
+def test_a_token_that_can_not_be_sent() -> None:
+    """The same; and it is not shown."""
+    with FakeServer(lambda _: Reply(200, {})) as server:
+        refusal = refusal_of(server.url, token="s3cret\n")
+        assert server.requests == []
+    assert isinstance(refusal, SignerMisconfigured)
+    assert "s3cret" not in str(refusal)
+
+
+def test_connections_that_are_closed() -> None:
+    """Who asks while the service ends is told so."""
+    settings = VaultSettings(key="macp", addr="http://127.0.0.1:9")
+
+    async def ask() -> None:
+        connection = Connection(settings)
+        client = connection.client("t")
         await connection.aclose()
+        await call(client.auth.token.lookup_self)
 
-    with FakeServer(lambda _: ANSWER, Certificates(new.path, pair.certificate, pair.key)) as vault:
-        asyncio.run(during(vault.url.replace("127.0.0.1", "localhost")))
-
-
-def test_a_name_that_leads_elsewhere_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name of the active node does, after a failover, and the outage is to end within five seconds."""
-    lookups: list[Any] = []
-    real = socket.getaddrinfo
-
-    def lead(host: Any, *arguments: Any, **named: Any) -> Any:
-        if host != "active.vault.example":
-            return real(host, *arguments, **named)
-        lookups.append(host)
-        return real("127.0.0.1", *arguments, **named)
-
-    monkeypatch.setattr(socket, "getaddrinfo", lead)
-
-    async def during(port: int) -> None:
-        connection = Connection(VaultSettings(key="k", addr=f"http://active.vault.example:{port}"))
-        await ask(connection)
-        await asyncio.sleep(1.1)
-        await ask(connection)
-        await connection.aclose()
-
-    with FakeServer(lambda _: Reply(200, ANSWER.body, {"connection": "close"})) as vault:
-        asyncio.run(during(vault.port))
-    assert len(lookups) == 2
+    with pytest.raises(SignerUnavailable) as raised:
+        asyncio.run(ask())
+    assert raised.value.reason == "stopping"
 
 
-def test_no_secret_of_tls_is_logged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whatever the environment, meant for a browser, says."""
-    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "secrets"))
-    assert VaultSettings(key="k", addr="https://localhost").authorities().keylog_filename is None
-    assert not (tmp_path / "secrets").exists()
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EMFILE, "s3cret"), "unreachable"),
+        (OSError("no number"), "unreachable"),
+        (BadStatusLine("s3cret"), "bad-answer"),
+        (aiohttp.ClientPayloadError("cut off"), "unreachable"),
+        (AssertionError("s3cret"), "bad-answer"),
+    ],
+    ids=repr,
+)
+def test_whatever_the_client_raises_is_translated(error: Exception, reason: str) -> None:
+    """A text that we do not know is not shown: it might quote what was sent."""
+
+    async def fails() -> NoReturn:
+        raise error
+
+    with pytest.raises(SignerUnavailable) as raised:
+        asyncio.run(call(fails))
+    assert raised.value.reason == reason
+    assert "s3cret" not in str(raised.value)
+
+
+def test_an_error_of_ours_passes() -> None:
+    """It has its meaning already."""
+    ours = SignerUnavailable("a redirect", reason="standby")
+
+    async def fails() -> NoReturn:
+        raise ours
+
+    with pytest.raises(SignerUnavailable) as raised:
+        asyncio.run(call(fails))
+    assert raised.value is ours

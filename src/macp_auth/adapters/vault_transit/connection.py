@@ -42,6 +42,7 @@ class Connection:
         self._sessions: list[aiohttp.ClientSession] = []
         self._seen: object = None
         """The file of the authorities, as it was when the newest session was made."""
+        self._closed = False
 
     def client(self, token: str = "") -> hvac.Client:
         """Return a client that presents ``token``, or none, to log in with. Its methods are awaited."""
@@ -60,7 +61,10 @@ class Connection:
 
         Raises:
             SignerMisconfigured: the authorities can't be used, and none could before.
+            SignerUnavailable: the connections are closed.
         """
+        if self._closed:
+            raise SignerUnavailable("the connections to Vault are closed", reason="stopping")
         found = _look(self._settings.cacert)
         if not self._sessions or found != self._seen:
             try:
@@ -73,6 +77,7 @@ class Connection:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        self._closed = True
         for session in self._sessions:
             await session.close()
 
