@@ -77,6 +77,8 @@ ERRORS: list[tuple[int, Any, str]] = [
     (404, b"default backend - 404", "bad-answer"),
     (403, b"<html>who are you?</html>", "bad-answer"),
     (500, b"<html>", "bad-answer"),
+    (500, {"errors": ["local node not active but active cluster node not found"]}, "standby"),
+    (500, {"errors": ["1 error occurred"]}, "refused"),
     (200, b"<html>welcome</html>", "bad-answer"),
     (200, b"[" * 100_000, "bad-answer"),
     (200, b"null", "bad-answer"),

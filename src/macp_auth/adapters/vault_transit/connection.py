@@ -164,6 +164,8 @@ def translated(error: Exception) -> SignerError:
     words = _words(error)
     if isinstance(error, vault.VaultDown) and "sealed" in words.lower():
         return SignerUnavailable("Vault is sealed", reason="sealed")
+    if isinstance(error, vault.InternalServerError) and "node not active" in words:
+        return SignerUnavailable("Vault elects its active node", reason="standby")
     if isinstance(cause := _cause(error), ssl.SSLError) and cause.reason in _PLAIN_TEXT:
         return SignerUnavailable(
             "Vault speaks no TLS there: the address must begin with http://, or Vault needs a certificate",
