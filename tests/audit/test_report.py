@@ -162,6 +162,14 @@ def test_what_gzip_compressed_is_recognised_by_its_content(tmp_path: Path) -> No
     assert [identity["sender"] for identity in json.loads(done.stdout)["identities"]] == ["a", "b", "c"]
 
 
+def test_a_file_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
+    """No token is counted double, and standard input has only one end."""
+    (tmp_path / "audit.log").write_bytes(line(NOON))
+    done = run(*[str(tmp_path / "audit.log"), "-"] * 2, stdin=line(NOON, "b"))
+    assert done.exit_code == 0, done.output
+    assert "Identities: 2. Tokens: 2." in done.stdout
+
+
 def damaged(*, end: slice = slice(None), flipped: int | None = None) -> bytes:
     """A compressed log of two lines and then much else, cut to ``end``, with a byte turned over."""
     content = bytearray(gzip.compress(line(NOON) + b"".join(line(NOON, f"{at}") for at in range(999)))[end])

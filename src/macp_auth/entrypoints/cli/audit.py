@@ -48,14 +48,15 @@ def report_command(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Say which identities got tokens, how many, and until when these are good.
 
-    FILE is an audit log, also one compressed by gzip; "-" is standard input. A time is ISO 8601 with a
-    zone, as 2026-12-01T06:00Z, or -2h for two hours ago (s, m, h, d). Exits 1 if lines are missing from
-    the log or can't be read, or if a FILE has none: there may be more tokens than those shown.
+    FILE is an audit log, also one compressed by gzip; "-" is standard input. One that is named twice is
+    read once. A time is ISO 8601 with a zone, as 2026-12-01T06:00Z, or -2h for two hours ago (s, m, h,
+    d). Exits 1 if lines are missing from the log or can't be read, or if a FILE has none: there may be
+    more tokens than those shown.
     """
     from macp_auth.entrypoints.audit.report import Log, report  # noqa: PLC0415
 
     question = _question(kid, sender, since, until)
-    answer = report((Log(name, _lines(name)) for name in files), question)
+    answer = report((Log(name, _lines(name)) for name in dict.fromkeys(files)), question)
     _print_json(answer) if as_json else _print_table(answer)
     if answer.lost:
         click.echo(f"INCOMPLETE: lines that the service could not write: {answer.lost}", err=True)
@@ -81,7 +82,7 @@ def _past(option: str, text: str | None, now: float) -> float | None:
 
 
 def _lines(name: str) -> Iterator[bytes]:
-    with click.open_file(name, "rb") as stream, io.BufferedReader(stream) as buffered:  # type: ignore[type-var]  # click says only that it is some IO
+    with click.open_file(name, "rb") as stream, io.BufferedReader(stream) as buffered:  # type: ignore[type-var]  # it is some IO
         if buffered.peek(len(_GZIP)).startswith(_GZIP):
             yield from gzip.GzipFile(fileobj=buffered)
         else:
