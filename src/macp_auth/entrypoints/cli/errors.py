@@ -40,9 +40,8 @@ def told_in_a_line() -> Iterator[None]:
         if error.filename is not None:
             text = f"{error.filename}: {error.strerror}"
         elif error.errno in _CANT_WRITE:
-            os.dup2(
-                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-            )  # or what waits fails again at exit
+            # Or what still waits to be written would fail again at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             text = f"the output can't be written: {error.strerror}"
         else:
             raise
