@@ -190,8 +190,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             self._raise(400, "exactly one Host header is required")
         if hosts and not _HOST.fullmatch(hosts[0]):
             self._raise(400, "the Host header is malformed")
-        # The origin form has no fragment (RFC 9112, section 3.2.1); uvicorn would cut one off.
-        if not self.url.startswith(b"/") or b"#" in self.url or self.parser.get_method() == b"CONNECT":
+        if not self.url.startswith(b"/") or self.parser.get_method() == b"CONNECT":
             self._raise(404, "not found")
         if is_http_1_0:
             self.expect_100_continue = False  # it knows no interim answers (RFC 9110, section 10.1.1)
