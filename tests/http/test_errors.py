@@ -29,7 +29,8 @@ NEVER_IN_A_REQUEST = {ConfigurationError, UnsafeChange}
 
 def subclasses(error: type[MACPAuthError]) -> Iterator[type[MACPAuthError]]:
     for subclass in error.__subclasses__():
-        yield subclass
+        if subclass.__module__.startswith("macp_auth."):  # other tests have some of their own
+            yield subclass
         yield from subclasses(subclass)
 
 
