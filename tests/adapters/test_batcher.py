@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,20 +11,7 @@ import pytest
 from macp_auth.adapters.vault_transit.batcher import Batcher, Limits, Outcome
 from macp_auth.domain.errors import SignerUnavailable, UnknownKid
 from macp_auth.domain.statistics import Distribution
-
-
-def bounded(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Run an async test, for five seconds at most."""
-
-    async def in_time() -> None:
-        async with asyncio.timeout(5):
-            await test()
-
-    @wraps(test)
-    def run() -> None:
-        asyncio.run(in_time())
-
-    return run
+from tests.support.bounded import bounded
 
 
 class Backend:

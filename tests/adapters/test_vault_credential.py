@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from functools import wraps
-from typing import Any
 
 import hvac
 import pytest
@@ -13,20 +10,7 @@ import pytest
 from macp_auth.adapters.vault_transit.credential import Credential
 from macp_auth.adapters.vault_transit.login import Lease
 from macp_auth.domain.errors import SignerRefused
-
-
-def bounded(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Run an async test, for five seconds at most."""
-
-    async def in_time() -> None:
-        async with asyncio.timeout(5):
-            await test()
-
-    @wraps(test)
-    def run() -> None:
-        asyncio.run(in_time())
-
-    return run
+from tests.support.bounded import bounded
 
 
 def lease_for(seconds: float) -> Lease:
