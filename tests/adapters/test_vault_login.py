@@ -91,3 +91,35 @@ def test_an_answer_to_a_renewal_that_is_none(answer: bytes) -> None:
         with pytest.raises(SignerUnavailable) as raised:
             asyncio.run(renew())
     assert raised.value.reason == "bad-answer"
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        None,
+        {"lease_duration": 60},
+        {"client_token": 7, "lease_duration": 60},
+        {"client_token": "a\nb", "lease_duration": 60},
+        {"client_token": "t", "lease_duration": "1h"},
+        {"client_token": "t", "lease_duration": 60, "renewable": "yes"},
+    ],
+)
+def test_an_answer_to_a_login_that_is_none(auth: object) -> None:
+    """What can't be used is not kept until it is."""
+
+    async def log_in(url: str) -> None:
+        settings = VaultSettings(
+            key="k", addr=url, auth=AuthMethod.APPROLE, role_id="r", secret_id=Secret("s")
+        )
+        connection = Connection(settings)
+        try:
+            await Login(settings, connection).log_in()
+        finally:
+            await connection.aclose()
+
+    with (
+        FakeServer(lambda _: Reply(200, {"auth": auth})) as server,
+        pytest.raises(SignerUnavailable) as raised,
+    ):
+        asyncio.run(log_in(server.url))
+    assert raised.value.reason == "bad-answer"

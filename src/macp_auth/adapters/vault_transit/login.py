@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import hvac
+import msgspec
 from msgspec import Struct
 
 from macp_auth.adapters.vault_transit.connection import Connection, TokenNotAccepted, call
@@ -44,13 +45,30 @@ class Lease(Struct, frozen=True, kw_only=True):
         return bool(self.seconds) and not self.renewable and not self.revocable
 
 
+class _Auth(Struct):
+    """What a login, or a renewal, gives."""
+
+    client_token: str
+    lease_duration: float
+    renewable: bool = False
+
+
+class _Token(Struct):
+    """What Vault says of a token that looks itself up."""
+
+    ttl: float
+    expire_time: str | None = None
+    renewable: bool = False
+
+
 class _Refusal(Struct, frozen=True):
     """A secret id that Vault refused."""
 
     secret_id: str
     until: float
     """When it may be shown to Vault again, by the monotonic clock."""
-    error: SignerRefused
+    text: str
+    """Not the error: raised again and again, that would keep a traceback that grows."""
 
 
 class Login:
@@ -71,11 +89,11 @@ class Login:
         with _reading_an_answer():
             if self._settings.auth is AuthMethod.TOKEN:
                 return await self._look_up()
-            auth = (await self._present_credential())["auth"]
-            client = self._connection.client(auth["client_token"])
-            return Lease(
-                client=client, seconds=auth["lease_duration"], renewable=auth["renewable"], revocable=True
-            )
+            auth = msgspec.convert((await self._present_credential())["auth"], _Auth)
+        if not is_sendable(auth.client_token):
+            raise SignerUnavailable("Vault's answer to the login has no token", reason="bad-answer")
+        client = self._connection.client(auth.client_token)
+        return Lease(client=client, seconds=auth.lease_duration, renewable=auth.renewable, revocable=True)
 
     async def renew(self, lease: Lease) -> Lease:
         """Return ``lease``, for longer if Vault allows that.
@@ -85,13 +103,13 @@ class Login:
             SignerUnavailable: no answer.
         """
         with _reading_an_answer():
-            auth = (await call(lease.client.auth.token.renew_self))["auth"]
-            return Lease(
-                client=lease.client,
-                seconds=auth["lease_duration"],
-                renewable=auth["renewable"],
-                revocable=lease.revocable,
-            )
+            auth = msgspec.convert((await call(lease.client.auth.token.renew_self))["auth"], _Auth)
+        return Lease(
+            client=lease.client,
+            seconds=auth.lease_duration,
+            renewable=auth.renewable,
+            revocable=lease.revocable,
+        )
 
     async def give_back(self, lease: Lease) -> None:
         """Revoke the lease, if it is ours.
@@ -111,7 +129,7 @@ class Login:
             token = settings.token.reveal()
         client = self._connection.client(token)
         try:
-            data = (await call(client.auth.token.lookup_self))["data"]
+            found = msgspec.convert((await call(client.auth.token.lookup_self))["data"], _Token)
         except TokenNotAccepted:
             raise SignerRefused(
                 "Vault does not accept the token of MACP_AUTH_VAULT_TOKEN or MACP_AUTH_VAULT_TOKEN_FILE: "
@@ -120,10 +138,9 @@ class Login:
                 reason="credential-refused",
             ) from None
         # Nothing is said of renewing for the root token that a new Vault gives.
-        seconds = data["ttl"]
-        if not seconds and data.get("expire_time"):
-            seconds = _LESS_THAN_A_SECOND
-        return Lease(client=client, seconds=seconds, renewable=data.get("renewable", False), revocable=False)
+        ends_soon = not found.ttl and found.expire_time is not None
+        seconds = _LESS_THAN_A_SECOND if ends_soon else found.ttl
+        return Lease(client=client, seconds=seconds, renewable=found.renewable, revocable=False)
 
     async def _present_credential(self) -> Any:
         settings, auth = self._settings, self._connection.client().auth
@@ -150,16 +167,15 @@ class Login:
         """Log in by AppRole; a refused secret id is not shown again soon, or Vault locks the role."""
         secret_id, refusal = await self._secret_id(), self._refusal
         if refusal is not None and secret_id == refusal.secret_id and time.monotonic() < refusal.until:
-            raise refusal.error
+            raise SignerRefused(refusal.text)
         try:
             return await call(login, self._settings.role_id, secret_id, use_token=False, mount_point=mount)
         except SignerRefused as error:
             if error.reason == "not-found":
                 raise  # there is no role to be locked
             again = f"this secret id is tried again in {_LOCKING_PAUSE / 60:.0f} minutes, another at once"
-            refused = SignerRefused(f"{error}; {again}")
-            self._refusal = _Refusal(secret_id, time.monotonic() + _LOCKING_PAUSE, refused)
-            raise refused from None
+            self._refusal = _Refusal(secret_id, time.monotonic() + _LOCKING_PAUSE, f"{error}; {again}")
+            raise SignerRefused(self._refusal.text) from None
 
     async def _secret_id(self) -> str:
         if self._settings.secret_id_file is not None:
@@ -178,7 +194,7 @@ class Login:
 def _reading_an_answer() -> Iterator[None]:
     try:
         yield
-    except (TypeError, KeyError):
+    except (TypeError, KeyError, msgspec.ValidationError):
         raise SignerUnavailable("Vault's answer to the login can't be read", reason="bad-answer") from None
 
 
