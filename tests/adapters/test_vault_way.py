@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from macp_auth.adapters.vault_transit.connection import Connection, call
 from macp_auth.adapters.vault_transit.settings import VaultSettings
@@ -25,7 +26,7 @@ async def ask(connection: Connection) -> int:
 
 
 def test_authorities_that_change_are_taken_up(tmp_path: Path) -> None:
-    """Without a restart; a file that is half-written changes nothing."""
+    """Without a restart; a file that is half-written changes nothing, and is told of once."""
     old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
     pair = new.issue("vault")
     trusted = tmp_path / "trusted.pem"
@@ -39,7 +40,9 @@ def test_authorities_that_change_are_taken_up(tmp_path: Path) -> None:
         trusted.write_bytes(new.path.read_bytes())
         assert await ask(connection) == 7
         trusted.write_bytes(b"-----BEGIN CERT")
-        assert await ask(connection) == 7
+        with structlog.testing.capture_logs() as logs:
+            assert await ask(connection) == await ask(connection) == 7
+        assert ["VAULT'S AUTHORITIES CAN'T BE USED" in line["event"] for line in logs] == [True]
         await connection.aclose()
 
     with FakeServer(lambda _: ANSWER, Certificates(new.path, pair.certificate, pair.key)) as vault:

@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import hvac
+import structlog
 from hvac import exceptions as vault
 
 from macp_auth.adapters.vault_transit.settings import VaultSettings
@@ -23,6 +24,7 @@ from macp_auth.domain.errors import SignerError, SignerMisconfigured, SignerRefu
 _LONGEST_DETAIL = 300  # characters of Vault's own words in a log line
 _PLAIN_TEXT = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
 """What OpenSSL calls an answer without TLS; which of them depends on its version."""
+_log = structlog.get_logger()
 
 
 class TokenNotAccepted(SignerRefused):
@@ -42,6 +44,8 @@ class Connection:
         self._sessions: list[aiohttp.ClientSession] = []
         self._seen: object = None
         """The file of the authorities, as it was when the newest session was made."""
+        self._unusable: object = None
+        """The same, as it was when that was told last that it can't be used."""
         self._closed = False
 
     def client(self, token: str = "") -> hvac.Client:
@@ -70,9 +74,14 @@ class Connection:
             try:
                 self._sessions.append(_open(self._settings))
                 self._seen = found
-            except SignerMisconfigured:  # it may be half-written
+            except SignerMisconfigured as error:  # it may be half-written
                 if not self._sessions:
                     raise
+                if found != self._unusable:
+                    self._unusable = found
+                    _log.error(
+                        "VAULT'S AUTHORITIES CAN'T BE USED; the last good ones stay", detail=str(error)
+                    )
         return self._sessions[-1]
 
     async def aclose(self) -> None:
