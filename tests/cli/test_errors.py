@@ -40,6 +40,23 @@ def test_a_command_that_can_t_be_understood(args: list[str], told: str, command:
     assert refused.stderr == f"macp-auth: {told} See {command} --help\n"
 
 
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["audit", "report", "-x.log"], "'-x.log' does not exist"),
+        (["plugins", "check", "-x"], "there is no '-x'"),
+        (["keys", "timeline", "-x.json"], "-x.json is not there"),
+        (["verify", "-eyJ", "--jwks", "http://127.0.0.1:1/"], "can't fetch the keys"),
+        (["keys", "list", "-x", "--kid"], "No such option '--kid'."),
+    ],
+)
+def test_an_argument_that_begins_with_a_hyphen(args: list[str], text: str) -> None:
+    """It is a value, in every command that takes one; what begins with two is an option."""
+    refused = run(*args)
+    assert refused.returncode == 2
+    assert text in refused.stderr
+
+
 def test_a_group_alone_shows_its_commands() -> None:
     """And is not taken for a mistake in a line."""
     shown = run("keys")

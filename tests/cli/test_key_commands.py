@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from macp_auth.entrypoints.cli.keys import new_key
 from tests.docs.pages import read
 from tests.support import jwks
 from tests.support.service import clean_environment
@@ -100,6 +101,24 @@ def test_algorithm_migration(keys: Command, file: Path) -> None:
     good(keys("rotate", "keys.json", "--kid", "a", "--alg", "RS256"))
     good(keys("rotate", "keys.json", "--kid", "b", "--alg", "ES256"))
     assert [jwk["alg"] for jwk in content(file).values()] == ["RS256", "ES256"]
+
+
+@pytest.mark.parametrize("kid", ["-Ux3", "-h4c", "-"])
+def test_a_kid_that_begins_with_a_hyphen(keys: Command, kid: str) -> None:
+    """One thumbprint in 64 does, and an emergency must not wait for somebody who knows about ``--``."""
+    good(keys("rotate", "-keys.json", "--kid", kid))
+    good(keys("rotate", "-keys.json", "--kid", "b"))
+    assert kid in states(keys, "-keys.json")
+    good(keys("revoke", "-keys.json", kid, "--dry-run"))
+    good(keys("revoke", "--", "-keys.json", kid))
+    assert states(keys, "-keys.json") == {"b": "active"}
+
+
+def test_a_kid_of_ours_begins_with_no_hyphen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key whose thumbprint does is thrown away: other tools would take the kid for an option."""
+    thumbprints = iter(["-Ux3", "-h4c", "good"])
+    monkeypatch.setattr("macp_auth.domain.keys.thumbprint", lambda _: next(thumbprints))
+    assert new_key("ES256", None)[1] == "good"
 
 
 def test_dry_run_changes_nothing(keys: Command, file: Path) -> None:

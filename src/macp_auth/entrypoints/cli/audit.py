@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
 from macp_auth.entrypoints.cli.moments import moment
 
 if TYPE_CHECKING:  # these take a while to import, and `--help` should not wait
@@ -24,7 +25,7 @@ def audit() -> None:
     """Ask the audit log."""
 
 
-@audit.command("report")
+@audit.command("report", cls=HyphenatedArguments)
 @click.argument(
     "files",
     nargs=-1,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import rich_click as click
 
+from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
 from macp_auth.entrypoints.cli.keys import ALGORITHM, FILE, new_key
 from macp_auth.entrypoints.cli.moments import moment
 
@@ -18,7 +19,7 @@ _NO_FILE = (
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
 
 
-@click.command()
+@click.command(cls=HyphenatedArguments)
 @click.argument("file", type=FILE, required=False)
 @click.option("--alg", type=ALGORITHM, help="The new key's algorithm.  [default: as the signing key]")
 @click.option("--kid", help="The new key's id.  [default: its RFC 7638 thumbprint]")
@@ -62,7 +63,7 @@ def rotate(file: Path | None, alg: str | None, kid: str | None, at: str | None, 
     _say(report, dry_run)
 
 
-@click.command()
+@click.command(cls=HyphenatedArguments)
 @click.argument("file", type=FILE)
 @click.argument("kid")
 @_DRY_RUN

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
+
 if TYPE_CHECKING:  # these take a while to import, and `--help` should not wait
     from macp_auth.adapters.jose import PrivateKey
     from macp_auth.entrypoints.inspection import ConfiguredKeys
@@ -41,7 +43,7 @@ def generate(alg: str, kid: str | None) -> None:
     click.echo(json.dumps(new_jwk(*new_key(alg, kid))))
 
 
-@keys.command("list")
+@keys.command("list", cls=HyphenatedArguments)
 @click.argument("file", type=FILE, required=False)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def list_keys(file: Path | None, as_json: bool) -> None:  # noqa: FBT001 - a command line flag
@@ -60,7 +62,7 @@ def list_keys(file: Path | None, as_json: bool) -> None:  # noqa: FBT001 - a com
     click.echo(key_table.as_json(in_force) if as_json else key_table.as_text(in_force, now))
 
 
-@keys.command()
+@keys.command(cls=HyphenatedArguments)
 @click.argument("file", type=FILE, required=False)
 @click.option("--svg", type=FILE, help="Write the drawing to this file, as SVG.")
 def timeline(file: Path | None, svg: Path | None) -> None:
@@ -111,5 +113,8 @@ def new_key(alg: str, kid: str | None) -> tuple[PrivateKey, str]:
 
     if kid is not None and not is_kid(kid):
         raise click.BadParameter(f"must be 1 to {MAX_KID_CHARS} characters", param_hint="--kid")
-    key = jose.generate(Algorithm(alg))
-    return key, kid or thumbprint(jose.public_jwk(key.public_key()))
+    while True:
+        key = jose.generate(Algorithm(alg))
+        name = kid or thumbprint(jose.public_jwk(key.public_key()))
+        if kid or not name.startswith("-"):  # one in 64 does; tools take it for an option
+            return key, name

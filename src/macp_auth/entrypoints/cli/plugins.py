@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
+
 if TYPE_CHECKING:  # the kit takes a while to import, and `--help` should not wait
     from macp_auth.testing import Result
 
@@ -58,7 +60,7 @@ def _as_table(rows: Sequence[Mapping[str, object]]) -> str:
     )
 
 
-@plugins.command("check")
+@plugins.command("check", cls=HyphenatedArguments)
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def check_plugin(name: str, as_json: bool) -> None:  # noqa: FBT001 - a command line flag

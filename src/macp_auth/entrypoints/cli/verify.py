@@ -8,8 +8,10 @@ from pathlib import Path
 
 import rich_click as click
 
+from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
 
-@click.command()
+
+@click.command(cls=HyphenatedArguments)
 @click.argument("token")
 @click.option("--jwks", "jwks_url", required=True, metavar="URL", help="Where the keys are published.")
 @click.option(
