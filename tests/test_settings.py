@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
+from macp_auth.adapters.env_jwk import KEY_JSON
+from macp_auth.adapters.plugins import BUILT_IN, load_signer_plugin
 from macp_auth.entrypoints.bootstrap import plan_service
 from macp_auth.entrypoints.settings import (
     PREFIX,
     ConfigurationError,
     Settings,
     read_settings,
-    unknown_variables,
     variables,
 )
+from macp_auth.entrypoints.unread_variables import ECOSYSTEM, unread_variables
+from tests.support import jwks
 
 
 def read(**environ: str) -> Settings:
@@ -143,18 +148,97 @@ def test_plan_reaches_a_worker_whole() -> None:
     assert "Secret(...)" in repr(handed_over)
 
 
+def _unread(environ: dict[str, str]) -> dict[str, str]:
+    return {unread.name: unread.remedy for unread in plan_service(environ).unread_variables}
+
+
+SERVICE_LINKS = {  # as kubelet writes them for a Service macp-auth, and one macp-auth-metrics
+    "MACP_AUTH_SERVICE_HOST": "10.0.0.1",
+    "MACP_AUTH_SERVICE_PORT": "3200",
+    "MACP_AUTH_SERVICE_PORT_HTTP": "3200",
+    "MACP_AUTH_PORT": "tcp://10.0.0.1:3200",
+    "MACP_AUTH_PORT_3200_TCP": "tcp://10.0.0.1:3200",
+    "MACP_AUTH_PORT_3200_TCP_PROTO": "tcp",
+    "MACP_AUTH_PORT_3200_TCP_PORT": "3200",
+    "MACP_AUTH_PORT_3200_TCP_ADDR": "10.0.0.1",
+    "MACP_AUTH_JWKS_HTTP_PORT": "tcp://10.0.0.2:3200",
+    "MACP_AUTH_JWKS_HTTP_SERVICE_HOST": "10.0.0.2",
+}
+
+
 def test_misspelt_variables_are_noticed() -> None:
     """Names of our prefix that nothing reads, less those that Kubernetes makes for a Service."""
-    environ = {
-        "MACP_AUTH_ISUER": "x",
-        "MACP_AUTH_ISSUER": "x",
-        "PATH": "/bin",
-        "MACP_AUTH_SERVICE_HOST": "10.0.0.1",
-        "MACP_AUTH_SERVICE_PORT_HTTP": "3200",
-        "MACP_AUTH_PORT": "tcp://10.0.0.1:3200",
-        "MACP_AUTH_PORT_3200_TCP_ADDR": "10.0.0.1",
-    }
-    assert plan_service(environ).ignored_variables == ["MACP_AUTH_ISUER"]
-    unread = {"MACP_AUTH_SIGNER": "ephemeral", "MACP_AUTH_SIGNING_KEY_JSON": "x"}
-    assert plan_service(unread).ignored_variables == ["MACP_AUTH_SIGNING_KEY_JSON"]
-    assert unknown_variables(environ, ["MACP_AUTH_ISSUER", "MACP_AUTH_ISUER"]) == []
+    environ = {"MACP_AUTH_ISUER": "x", "MACP_AUTH_ISSUER": "x", "PATH": "/bin", **SERVICE_LINKS}
+    assert list(_unread(environ)) == ["MACP_AUTH_ISUER"]
+    of_another_signer = {"MACP_AUTH_SIGNER": "ephemeral", "MACP_AUTH_SIGNING_KEY_JSON": "x"}
+    assert list(_unread(of_another_signer)) == ["MACP_AUTH_SIGNING_KEY_JSON"]
+    assert unread_variables(environ, ["MACP_AUTH_ISSUER", "MACP_AUTH_ISUER"]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("MACP_AUTH_PORT", "the variable is PORT"),
+        ("MACP_AUTH_METRIC_PORT", "did you mean MACP_AUTH_METRICS_PORT?"),
+        ("MACP_AUTH_SERVICE_PORT", "unset MACP_AUTH_SERVICE_PORT"),
+        ("MACP_AUTH_SERVICE_HOST", "unset MACP_AUTH_SERVICE_HOST"),
+    ],
+)
+def test_a_name_as_of_a_service_link_with_another_value(name: str, remedy: str) -> None:
+    """Only a ``tcp://`` value makes it one: what looks like a port setting was meant to be one."""
+    assert remedy in _unread({name: "8080"})[name]
+
+
+def test_variables_of_other_macp_software_are_known() -> None:
+    """One environment file may serve the runtime, its minters and this service."""
+    plan = plan_service(dict.fromkeys(ECOSYSTEM - {"MACP_AUTH_ISSUER", "MACP_AUTH_AUDIENCE"}, "x"))
+    assert plan.unread_variables == []
+
+
+@pytest.mark.parametrize(
+    ("name", "service"), [("MACP_AUTH_METRICS_PORT", "'macp-auth-metrics'"), ("PORT", "'port'")]
+)
+def test_a_service_link_in_a_port_of_ours(name: str, service: str) -> None:
+    """Kubernetes sets it for a Service whose name makes our variable's."""
+    with pytest.raises(ConfigurationError, match=f"^{name} must be a port .*{service}.*enableServiceLinks"):
+        read(**{name: "tcp://10.0.0.1:9090"})
+
+
+_SIGNERS = [load_signer_plugin(name) for name in BUILT_IN]
+_SETTINGS_TYPES: list[tuple[type[Struct], str]] = [
+    (Settings, PREFIX),
+    *((signer.settings, signer.settings_prefix) for signer in _SIGNERS),
+]
+TEXT_VARIABLES = [
+    (variable.name, prefix, struct)
+    for struct, prefix in _SETTINGS_TYPES
+    for variable in variables(struct, prefix)
+    if not variable.multiline
+]
+
+
+@pytest.mark.parametrize(("name", "prefix", "struct"), TEXT_VARIABLES)
+def test_stray_characters_are_refused_and_named(name: str, prefix: str, struct: type[Struct]) -> None:
+    """In every variable, ours and the signers': what a Secret, an env file or a copied page leaves."""
+    for value, text in [
+        ("a\n", "ends with U+000A (a line feed)"),
+        ("a\r", "ends with U+000D (a carriage return)"),
+        (" a", "begins with U+0020 (a space)"),
+        ("a\u00a0", "ends with U+00A0 (no-break space)"),
+        ("\ufeffa", "begins with U+FEFF (zero width no-break space)"),
+        ('"a"', 'is in quotes (")'),
+        ("'a'", "is in quotes (')"),
+        ("a\nb", "contains U+000A (a line feed)"),
+        ("a\x1bb", "contains U+001B (a control character)"),
+        ("a\u200bb", "contains U+200B (zero width space)"),
+    ]:
+        others = {"MACP_AUTH_VAULT_ADDR": "https://vault.example", "MACP_AUTH_VAULT_KEY": "k", KEY_JSON: "{}"}
+        with pytest.raises(ConfigurationError) as refused:
+            read_settings(struct, prefix, {**others, name: value})
+        assert str(refused.value).startswith(f"{name} {text}"), value
+
+
+def test_white_space_around_json_means_nothing() -> None:
+    """A Secret made from a file ends with a line feed, and JSON allows it."""
+    plan = plan_service({"MACP_AUTH_SIGNING_KEY_JSON": f"\n {json.dumps(jwks.ec())}\n"})
+    assert plan.signer == "env-jwk"

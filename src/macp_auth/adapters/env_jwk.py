@@ -35,7 +35,10 @@ class EnvJWKSettings(Struct, frozen=True):
         Secret[str],
         Meta(
             description="A private JWK, or a JWK Set with at least one private key.",
-            extra={"expects": "a private JWK or a JWK Set (make one with: macp-auth keys generate)"},
+            extra={
+                "expects": "a private JWK or a JWK Set (make one with: macp-auth keys generate)",
+                "multiline": True,
+            },
         ),
     ]
     signing_kid: Annotated[

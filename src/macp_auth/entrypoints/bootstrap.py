@@ -42,12 +42,12 @@ from macp_auth.entrypoints.settings import (
     ConfigurationError,
     Settings,
     read_settings,
-    unknown_variables,
     variables,
 )
 from macp_auth.entrypoints.signer_settings import read_signer_settings
 from macp_auth.entrypoints.tls_files import load_tls
 from macp_auth.entrypoints.trusted_clock import TrustedClock
+from macp_auth.entrypoints.unread_variables import UnreadVariable, unread_variables
 
 if TYPE_CHECKING:
     from macp_auth.entrypoints.tracing import Tracing  # its packages are an extra
@@ -60,7 +60,7 @@ class ServicePlan(msgspec.Struct, frozen=True):
     signer: str
     signer_state: Any
     """What the signer plugin prepared; may hold key material, and says so by a quiet ``repr``."""
-    ignored_variables: list[str]
+    unread_variables: list[UnreadVariable]
     """Variables of our prefix that neither the service nor this signer reads."""
 
 
@@ -88,7 +88,7 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
         for struct, prefix in ((Settings, PREFIX), (plugin.settings, plugin.settings_prefix))
         for variable in variables(struct, prefix)
     ]
-    return ServicePlan(settings, name, state, unknown_variables(environ, known))
+    return ServicePlan(settings, name, state, unread_variables(environ, known))
 
 
 def selected_signer(environ: Mapping[str, str]) -> str:

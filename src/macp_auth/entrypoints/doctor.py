@@ -80,9 +80,9 @@ def examine(environ: Mapping[str, str], expected: Expected) -> Iterator[Finding]
 
 def _examine_settings(plan: ServicePlan, expected: Expected) -> Iterator[Finding]:
     settings = plan.settings
-    for name in plan.ignored_variables:
-        text = f"{name} is set, but nothing reads it: misspelt, or of another signer?"
-        yield warning(Check.VARIABLES, text, f"correct its name, or: unset {name}")
+    for variable in plan.unread_variables:
+        text = f"{variable.name} is set, but nothing reads it: misspelt, or of another signer?"
+        yield warning(Check.VARIABLES, text, variable.remedy)
     yield _exposure(settings)
     yield _claim(Check.ISSUER, "iss", settings.issuer, expected.issuer)
     yield _claim(Check.AUDIENCE, "aud", settings.audience, expected.audience)

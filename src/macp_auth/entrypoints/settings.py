@@ -9,7 +9,8 @@ in the wrong variable.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -26,6 +27,12 @@ _YEAR = 365 * 24 * 3600
 _MAX_KEPT = 3 * _YEAR  # seconds; all that the other settings can call for is less
 _DEFAULT_TTL = 300
 _MAX_PORT = 65535
+
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
+_QUOTES = "\"'`"
+_INVISIBLE = "\u200b\u2060\ufeff"  # zero-width space, word joiner, byte order mark: white space to the eye
+_UNPRINTABLE = {"Cc", "Zl", "Zp"}  # of Unicode's general categories: controls, and separators of lines
+_CONTROL_NAMES = {"\t": "a tab", "\n": "a line feed", "\r": "a carriage return", " ": "a space"}
 
 Text = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"\S")]
 SettingsT = TypeVar("SettingsT", bound=Struct)
@@ -337,6 +344,8 @@ class Variable(Struct, frozen=True):
     default: Any
     fallback: str | None
     """Another variable, read if this one is not set: a name that the backend's own tools use."""
+    multiline: bool
+    """Whether white space means nothing in it, as in JSON and PEM."""
 
 
 def variables(settings: type[Struct], prefix: str) -> list[Variable]:
@@ -356,6 +365,7 @@ def variables(settings: type[Struct], prefix: str) -> list[Variable]:
                 required=field.required,
                 default=None if field.required else field.default,
                 fallback=extra.get("fallback"),
+                multiline=extra.get("multiline", False),
             )
         )
     return found
@@ -378,19 +388,6 @@ def read_settings(settings: type[SettingsT], prefix: str, environ: Mapping[str, 
     return settings(**values)
 
 
-def unknown_variables(environ: Mapping[str, str], known: Iterable[str]) -> list[str]:
-    """Return the names in ``environ`` that look like ours and are not: most likely misspelt.
-
-    Kubernetes makes some for every Service in the namespace, and names them after it.
-    """
-    made_by_kubernetes = re.compile(r"_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_(TCP|UDP)\w*)$")
-    return sorted(
-        name
-        for name in environ.keys() - set(known)
-        if name.startswith(PREFIX) and not made_by_kubernetes.search(name)
-    )
-
-
 def _name_in(environ: Mapping[str, str], variable: Variable) -> str:
     """Return the name by which the environment gives the variable, or its own if it does not."""
     if variable.fallback is None or variable.name in environ or variable.fallback not in environ:
@@ -402,6 +399,8 @@ def _convert(text: str, name: str, variable: Variable) -> Any:
     if not text:
         mend = "give it a value" if variable.required else "unset it for the default"
         raise ConfigurationError(f"{name} is set but empty; {mend}. It must be {variable.expects}")
+    if not variable.multiline:
+        _check_characters(text, name)
     try:
         text.encode()
         value = msgspec.convert(text, variable.type, strict=False, dec_hook=decode_custom)
@@ -409,8 +408,47 @@ def _convert(text: str, name: str, variable: Variable) -> Any:
             raise ValueError("null, 1e3 and 3.0 mean something to msgspec, and nothing here")
     except (ValueError, re.error, RecursionError, OverflowError):
         # The cause holds the value; it must not be shown.
-        raise ConfigurationError(f"{name} must be {variable.expects}") from None
+        raise ConfigurationError(f"{name} must be {variable.expects}{_origin(text, name)}") from None
     return value
+
+
+def _check_characters(text: str, name: str) -> None:
+    """Refuse what a Secret, an env file or a copied page leaves in a value, and what nobody can see.
+
+    Raises:
+        ConfigurationError: white space at an end, quotes around it, or a character that is not printable.
+    """
+    for place, character in (("begins", text[0]), ("ends", text[-1])):
+        if character.isspace() or character in _INVISIBLE:
+            raise ConfigurationError(f"{name} {place} with {_named(character)}; remove it")
+    if len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
+        raise ConfigurationError(
+            f"{name} is in quotes ({text[0]}): outside of a shell they are part of the value; remove them"
+        )
+    for character in text:
+        if character in _INVISIBLE or unicodedata.category(character) in _UNPRINTABLE:
+            raise ConfigurationError(f"{name} contains {_named(character)}; remove it")
+
+
+def _named(character: str) -> str:
+    name = _CONTROL_NAMES.get(character) or unicodedata.name(character, "a control character").lower()
+    return f"U+{ord(character):04X} ({name})"
+
+
+def _origin(text: str, name: str) -> str:
+    """Say where a value is from that was not meant for us."""
+    if not is_service_link(text):
+        return ""
+    service = name.removesuffix("_PORT").replace("_", "-").lower()
+    return (
+        f"; it holds what Kubernetes sets for a Service, most likely one named {service!r}: "
+        "set enableServiceLinks to false in the pod, or give the Service another name"
+    )
+
+
+def is_service_link(text: str) -> bool:
+    """Whether ``text`` is what Kubernetes puts into the variable ``<SERVICE>_PORT`` of a pod."""
+    return _SERVICE_LINK.match(text) is not None
 
 
 def decode_custom(expected: type, value: Any) -> Any:

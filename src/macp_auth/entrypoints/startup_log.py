@@ -30,5 +30,9 @@ def log_startup(plan: ServicePlan) -> None:
             "EPHEMERAL KEY: lost when the service stops, so a restart breaks every token, and replicas never "
             "agree. For development only; otherwise set MACP_AUTH_SIGNING_KEY_JSON or MACP_AUTH_SIGNER"
         )
-    for name in plan.ignored_variables:
-        _log.warning("variable is set, but nothing reads it: misspelt, or of another signer?", variable=name)
+    for unread in plan.unread_variables:
+        _log.warning(
+            "variable is set, but nothing reads it: misspelt, or of another signer?",
+            variable=unread.name,
+            remedy=unread.remedy,
+        )
