@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 
 import pytest
@@ -91,3 +92,19 @@ def test_a_host_that_cannot_be_listened_on(host: str) -> None:
     assert run.returncode == 2
     assert "MACP_AUTH_HOST" in json.loads(run.stderr)["error"]
     assert host == "." or host not in run.stderr
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6: enable it on this machine")
+def test_all_addresses_are_those_of_both_families(start_service: Callable[..., Service]) -> None:
+    """``::`` takes IPv4, too, for tokens and for metrics; a caller's address is written as it is."""
+    metrics = free_port()
+    env = {"MACP_AUTH_HOST": "::", "MACP_AUTH_METRICS_PORT": str(metrics)}
+    service = start_service(env)
+    for host in ("127.0.0.1", "[::1]"):
+        service.url = f"http://{host}:{service.port}"
+        service.mint()
+        with urllib.request.urlopen(f"http://{host}:{metrics}/metrics", timeout=5) as response:
+            assert response.status == 200
+    service.__exit__()
+    callers = [json.loads(line)["caller"] for line in service.audit_path.read_text().splitlines()]
+    assert callers == ["127.0.0.1", "::1"]

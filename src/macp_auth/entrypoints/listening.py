@@ -11,6 +11,7 @@ import socket
 
 from macp_auth.entrypoints.settings import ConfigurationError, Settings
 
+_ALL_IPV6 = "::"
 _HOST, _METRICS_HOST = "MACP_AUTH_HOST (--host)", "MACP_AUTH_METRICS_HOST"
 
 
@@ -36,8 +37,11 @@ def listen_for_metrics(settings: Settings) -> socket.socket | None:
 
 def _listen(host: str, port: int, host_variable: str, port_variable: str) -> socket.socket:
     family, address = _resolved(host, port, host_variable)
+    both_families = address[0] == _ALL_IPV6 and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server(address, family=family, backlog=2048, reuse_port=False)
+        return socket.create_server(
+            address, family=family, backlog=2048, reuse_port=False, dualstack_ipv6=both_families
+        )
     except OSError as error:
         mends = {
             errno.EADDRINUSE: f"Stop what listens there, or set {port_variable} or {host_variable}",

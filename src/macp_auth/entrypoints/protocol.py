@@ -85,6 +85,10 @@ class StrictHTTPProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._gathering = GatheringTransport(transport, self.loop)
         super().connection_made(cast(asyncio.Transport, self._gathering))
+        if (
+            self.client is not None
+        ):  # on a socket of both families, IPv4 comes as IPv6 (RFC 4291, section 2.5.5.2)
+            self.client = self.client[0].removeprefix("::ffff:"), self.client[1]
         self.flow = _OneByOne(transport, self.pipeline)
         if (tls := transport.get_extra_info("ssl_object")) is not None:
             certificate = tls.getpeercert(binary_form=True)
