@@ -11,7 +11,16 @@ from macp_auth.domain.claims import Claims
 from macp_auth.domain.errors import InvalidScopes, MalformedJSON
 from macp_auth.domain.keyring import MintedToken
 from macp_auth.domain.minting import TokenRequest
-from macp_auth.entrypoints.audit.line import MAX_LINE_BYTES, audit_line, lost_line, timestamp
+from macp_auth.entrypoints.audit.line import (
+    MAX_LINE_BYTES,
+    LineTooLong,
+    audit_line,
+    check_line,
+    dropped_line,
+    summary_line,
+    timestamp,
+)
+from macp_auth.entrypoints.audit.waiting import MAX_NAMES, Tally
 from macp_auth.entrypoints.http.attempts import MintAttempt
 from macp_auth.entrypoints.request_context import RequestContext
 
@@ -58,7 +67,7 @@ def test_a_minted_token() -> None:
         "exp": 1_800_000_300,
         "kid": "k1",
         "token_sha256": "256d04db4e5e4ac308751ed0885b722b758630567c53a7125ed9fbd068e5c3f6",
-        "cut": [],
+        "truncated": [],
     }
 
 
@@ -79,7 +88,7 @@ def test_a_refusal_has_the_same_fields() -> None:
         "exp": None,
         "kid": None,
         "token_sha256": None,
-        "cut": [],
+        "truncated": [],
     }
 
 
@@ -92,26 +101,60 @@ def test_a_refusal_before_the_body_is_read() -> None:
     ]
 
 
-@pytest.mark.parametrize("letter", ["a", "é", "😀", '"', "\\", "\x00"])
+LETTERS = ["a", "é", "😀", '"', "\\", "\x00", "\x7f", "\u2028", "\U000e0001"]
+"""Of one byte to twelve each in a line."""
+
+
+@pytest.mark.parametrize("letter", LETTERS)
 def test_the_longest_texts_fit_whatever_they_are_made_of(letter: str) -> None:
-    """Sender, kid and scopes at their longest, of one byte to six each in JSON."""
-    line = written(attempt(minted(letter * 8000, {letter * 5000: letter}, letter * 256), id="r" * 128))
-    assert line["kid"] == letter * 256
-    assert line["sender"]
+    """Sender and scopes of a refused request at their longest, under the longest request id."""
+    asked = TokenRequest(sender=letter * 8000, scopes={letter * 5000: letter})
+    line = written(attempt(InvalidScopes("x"), asked, id="r" * 128))
     assert (letter * 8000).startswith(line["sender"])
-    assert line["scopes"] is None
-    assert line["cut"] == ["sender", "scopes"]
+    assert line["sender"]
+    assert line["scopes"] in (None, {})
+    assert line["truncated"] in (["sender", "scopes"], ["sender", "unknown_scopes"])
 
 
-def test_only_what_is_long_is_cut() -> None:
-    """A long sender leaves the scopes, long scopes the sender."""
-    long_sender = written(attempt(minted("s" * 257, {"x": 1})))
+@pytest.mark.parametrize("letter", LETTERS)
+@pytest.mark.parametrize("part", ["sender", "mode", "modes"])
+def test_what_matters_of_a_token_is_whole_or_the_token_is_refused(letter: str, part: str) -> None:
+    """At every length: either the check refuses, or the line has the sender and the known scopes."""
+    outcomes = set()
+    for length in (1, 100, 270, 290, 560, 580, 850, 900, 1024, 1700, 1800, 3300, 3400, 3500, 3600, 4096):
+        sender = letter * length if part == "sender" else "a"
+        modes = {"mode": [letter * length], "modes": [letter] * length}.get(part, [])
+        known = {"can_start_sessions": False, "allowed_modes": modes, "max_open_sessions": 2**64 - 1}
+        token = minted(sender, {"x" * 3000: "y", **known, "z": {}}, "k" * 43)
+        try:
+            check_line(token.claims, token.kid)
+        except LineTooLong:
+            outcomes.add("refused")
+            continue
+        line = written(attempt(token, id="r" * 128, scope={"client": ("c" * 62, 1)}))
+        assert (line["sender"], line["kid"]) == (sender, "k" * 43)
+        assert {name: line["scopes"][name] for name in known} == known
+        outcomes.add("whole")
+        assert line["truncated"] in ([], ["unknown_scopes"])
+        assert (line["truncated"] == []) == ("z" in line["scopes"])
+    assert outcomes == {"whole", "refused"}
+
+
+def test_half_a_character_is_left_to_the_check_that_names_it() -> None:
+    """It can be in no token, whose size is not the reason."""
+    check_line(minted(scopes={"allowed_modes": ["\ud800" * 1000]}).claims, "k1")
+
+
+def test_only_what_is_long_is_truncated() -> None:
+    """A long sender of a refused request leaves the scopes, long scopes the sender."""
+    asked = TokenRequest(sender="s" * 257, scopes={"x": 1})
+    long_sender = written(attempt(InvalidScopes("x"), asked))
     assert (long_sender["sender"], long_sender["scopes"]) == ("s" * 256, {"x": 1})
-    assert long_sender["cut"] == ["sender"]
-    long_scopes = written(attempt(minted("s" * 64, {"x": "y" * 5000})))
-    assert (long_scopes["sender"], long_scopes["scopes"]) == ("s" * 64, None)
-    assert long_scopes["cut"] == ["scopes"]
-    assert written(attempt(minted("s" * 256)))["cut"] == []
+    assert long_sender["truncated"] == ["sender"]
+    long_scopes = written(attempt(minted("s" * 900, {"x": "y" * 5000, "is_observer": True})))
+    assert (long_scopes["sender"], long_scopes["scopes"]) == ("s" * 900, {"is_observer": True})
+    assert long_scopes["truncated"] == ["unknown_scopes"]
+    assert written(attempt(minted("s" * 1024)))["truncated"] == []
 
 
 @pytest.mark.parametrize(
@@ -133,9 +176,30 @@ def test_hostile_requests_make_valid_lines(asked: TokenRequest) -> None:
     assert line["ttl"] is None
 
 
-def test_lost_lines_have_a_line() -> None:
-    """So that who reads the log knows that it has a gap."""
-    assert json.loads(lost_line(7, AT)) == {"time": "2027-01-15T08:00:00.250Z", "event": "lost", "lines": 7}
+def test_dropped_lines_have_a_line() -> None:
+    """So that who reads the log knows that it has a gap, and of when."""
+    assert json.loads(dropped_line(7, AT - 1, AT)) == {
+        "time": "2027-01-15T08:00:00.250Z",
+        "event": "dropped",
+        "since": "2027-01-15T07:59:59.250Z",
+        "lines": 7,
+    }
+
+
+def test_refusals_without_a_line_have_a_sum() -> None:
+    """By reason; the most and longest reasons that there can be fit."""
+    assert json.loads(summary_line({"invalid-json": 5}, AT - 10, AT)) == {
+        "time": "2027-01-15T08:00:00.250Z",
+        "event": "refused-summary",
+        "since": "2027-01-15T07:59:50.250Z",
+        "reasons": {"invalid-json": 5},
+    }
+    tally = Tally()
+    for number in range(1000):
+        tally.count(f"{number:099}", AT)
+    reasons = dict.fromkeys(tally.report(AT).counts, 10**9)
+    assert len(reasons) == MAX_NAMES + 1
+    assert len(summary_line(reasons, AT, AT)) <= MAX_LINE_BYTES
 
 
 def test_times_sort_as_text() -> None:

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from macp_auth.entrypoints.audit.line import AuditLine, lost_line, timestamp
+from macp_auth.entrypoints.audit.line import AuditLine, dropped_line, summary_line, timestamp
 from macp_auth.entrypoints.audit.report import Fault, Log, Question, Report, report
 from macp_auth.entrypoints.cli.root import root
 
@@ -34,7 +34,7 @@ def line(at: float, sender: str = "a", kid: str = "k1", ttl: int = 60, **of: Any
         exp=int(at) + ttl,
         kid=kid,
         token_sha256="0" * 64,
-        cut=of.get("cut", ()),
+        truncated=of.get("truncated", ()),
     )
     return msgspec.json.encode(recorded) + b"\n"
 
@@ -69,6 +69,7 @@ def test_only_minted_tokens_count() -> None:
     """Not refusals, and not the service's log, though it names keys too."""
     lines = [
         line(NOON, event="refused"),
+        summary_line({"invalid-json": 10_000}, NOON, NOON + 10),
         b'{"event":"signing key","kid":"k1","time":"x"}\n',
         b'{"event":{"minted":1}}\n',
         b"\n",
@@ -76,14 +77,15 @@ def test_only_minted_tokens_count() -> None:
     ]
     answer = asked(lines, kid="k1")
     assert [(found.sender, found.tokens) for found in answer.identities] == [("a", 1)]
-    assert (answer.lost, answer.faults) == (0, [])
+    assert (answer.dropped, answer.faults) == (0, [])
 
 
 def test_what_is_missing_is_said() -> None:
-    """Half lines, text, and gaps that the service recorded later than the time asked for begins."""
+    """Half lines, text, and gaps that may be within the time that is asked for."""
     lines = [
-        lost_line(3, NOON - 1),
-        lost_line(4, NOON + 9),
+        dropped_line(3, NOON - 9, NOON - 1),
+        dropped_line(4, NOON - 9, NOON + 9),
+        dropped_line(5, NOON + 1.5, NOON + 9),
         line(NOON),
         line(NOON)[:-40] + b"\n",
         b"[1]\n",
@@ -91,13 +93,13 @@ def test_what_is_missing_is_said() -> None:
         b"x",
     ]
     answer = asked(lines, since=NOON, until=NOON + 1)
-    assert answer.lost == 4
-    assert answer.faults == [Fault("audit.log", "lines that can't be read: 4; the first is line 4")]
+    assert answer.dropped == 4
+    assert answer.faults == [Fault("audit.log", "lines that can't be read: 4; the first is line 5")]
 
 
-def test_a_cut_sender_is_marked_and_found() -> None:
+def test_a_truncated_sender_is_marked_and_found() -> None:
     """It may stand for several identities."""
-    lines = [line(NOON, "s" * 64, cut=("sender", "scopes")), line(NOON, "s" * 64)]
+    lines = [line(NOON, "s" * 64, truncated=("sender", "scopes")), line(NOON, "s" * 64)]
     assert senders(lines) == [("s" * 64, 1), ("s" * 64 + "…", 1)]
     assert senders(lines, sender="s" * 300) == [("s" * 64 + "…", 1)]
 
@@ -126,7 +128,7 @@ def test_the_command_reads_files_compressed_ones_and_standard_input(tmp_path: Pa
 
 def test_the_command_fails_on_an_incomplete_log() -> None:
     """With the answer all the same."""
-    done = run("-", stdin=line(NOON) + lost_line(7, NOON) + b"{\n")
+    done = run("-", stdin=line(NOON) + dropped_line(7, NOON - 1, NOON) + b"{\n")
     assert done.exit_code == 1
     assert "a  1 token\n" in done.stdout
     assert done.stderr.splitlines() == [

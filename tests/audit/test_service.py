@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from macp_auth.entrypoints.audit.writer import LOST, RECOVERED, TROUBLE
+from macp_auth.entrypoints.audit.writer import DROPPED, RECOVERED, TROUBLE
 from tests.audit.pipes import read_lines
 from tests.support.processes import workers_of
 from tests.support.service import Service, clean_environment, free_port, wait_until
@@ -197,8 +197,8 @@ def test_a_full_disk_fails_no_mint_and_is_told_once(start_service: Start) -> Non
     assert len(events(service, TROUBLE)) == 1
     service.__exit__()
     assert service.process.returncode == 0
-    [lost] = events(service, LOST)
-    assert lost["lines"] == 40
+    [dropped] = events(service, DROPPED)
+    assert dropped["lines"] == 40
 
 
 def test_a_disk_that_was_full_gets_the_lines_that_waited(start_service: Start, tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_disk_that_was_full_gets_the_lines_that_waited(start_service: Start, t
     assert len(broken) == 1
     whole = [json.loads(line) for line in path.read_bytes().splitlines() if is_json(line)]
     assert [line["token_sha256"] for line in whole] == [fingerprint(token) for token in tokens]
-    assert events(service, RECOVERED)[0]["lost"] == 0
+    assert events(service, RECOVERED)[0]["dropped"] == 0
 
 
 def is_json(line: bytes) -> bool:

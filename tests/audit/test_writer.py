@@ -1,11 +1,14 @@
-"""The writer's bound: what does not fit in memory is counted, told, and recorded as a gap."""
+"""The writer's bounds: what does not fit in memory is counted, logged, and recorded as a gap or as a sum."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from macp_auth.entrypoints.audit import writer as writing
 from macp_auth.entrypoints.audit.destination import Destination
 from macp_auth.entrypoints.audit.line import audit_line
 from macp_auth.entrypoints.audit.log import AuditLog
+from macp_auth.entrypoints.audit.waiting import LINE_OVERHEAD, LineQueue, Tally
 from macp_auth.entrypoints.audit.writer import LineWriter
 from tests.audit.pipes import read_lines
 from tests.audit.test_line import attempt, minted
@@ -34,55 +38,131 @@ def pipe(tmp_path: Path) -> Iterator[int]:
     os.close(reader)
 
 
-def line_writer(path: Path, on_lost: Callable[[int], object]) -> LineWriter:
-    return LineWriter(Destination(str(path)), lambda lines: b"%d lost\n" % lines, on_lost)
+def line_writer(path: Path, on_dropped: Callable[[int], object] = lambda _: None) -> LineWriter:
+    return LineWriter(Destination(str(path)), on_dropped)
 
 
-def test_lines_beyond_the_bound_are_lost_counted_and_recorded(
+def bound_to(monkeypatch: pytest.MonkeyPatch, lines: int) -> None:
+    monkeypatch.setattr(writing, "MINTED_BYTES", lines * (len(LINE % 0) + LINE_OVERHEAD))
+    monkeypatch.setattr(writing, "REFUSED_BYTES", lines * (len(LINE % 0) + LINE_OVERHEAD))
+
+
+def test_lines_beyond_the_bound_are_dropped_counted_and_recorded(
     pipe: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The oldest are kept; after them comes a line that says how many are missing, then newer ones."""
-    monkeypatch.setattr(writing, "MAX_WAITING", BOUND)
-    lost: list[int] = []
-    writer = line_writer(tmp_path / "pipe", lost.append)
+    bound_to(monkeypatch, BOUND)
+    dropped: list[int] = []
+    writer = line_writer(tmp_path / "pipe", dropped.append)
     with capture_logs() as logs:
         writer.start()
         began = time.monotonic()
         for number in range(1000):
-            writer.put(LINE % number)
+            writer.put_minted(LINE % number)
         assert time.monotonic() - began < 1  # nothing was waited for
-        wait_until(lambda: len(logs) == 2, within=5, what="both troubles are told")
-        kept = 1000 - sum(lost)
+        assert writer.dropping
+        wait_until(lambda: len(logs) == 2, within=5, what="both troubles are logged")
+        kept = 1000 - sum(dropped)
         assert BOUND <= kept < 600
         received = read_lines(pipe, kept + 1)
-        wait_until(lambda: len(logs) == 3, within=5, what="the end of it is told")
-        writer.put(b"after\n")
+        wait_until(lambda: len(logs) == 3, within=5, what="the end of it is logged")
+        assert not writer.dropping
+        writer.put_minted(b"after\n")
         assert read_lines(pipe, 1) == [b"after\n"]
         writer.close()
     assert received[:-1] == [LINE % number for number in range(kept)]
-    assert received[-1] == b"%d lost\n" % sum(lost)
+    gap = json.loads(received[-1])
+    assert (gap["event"], gap["lines"]) == ("dropped", sum(dropped))
     assert [(log["event"], log["log_level"]) for log in logs] == [
         ("AUDIT LOG CAN'T BE WRITTEN; lines wait in memory", "error"),
-        ("AUDIT LINES ARE LOST", "error"),
+        ("AUDIT LINES ARE DROPPED", "error"),
         ("audit log can be written again", "info"),
     ]
 
 
+def test_refusals_take_no_room_from_tokens_and_are_written_after_them(
+    pipe: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those beyond their bound are summed up, and no line is called dropped."""
+    bound_to(monkeypatch, BOUND)
+    monkeypatch.setattr(writing, "SUMMARY_SECONDS", 0.1)
+    dropped: list[int] = []
+    writer = line_writer(tmp_path / "pipe", dropped.append)
+    writer.start()
+    for number in range(1000):
+        writer.put_refused(LINE % number, "invalid-json")
+    for _ in range(BOUND):
+        writer.put_minted(b"minted\n")
+    assert not dropped
+    received: list[bytes] = []
+
+    def complete() -> bool:
+        with suppress(AssertionError):
+            received.extend(read_lines(pipe, 1))
+        return b"refused-summary" in received[-1]
+
+    wait_until(complete, within=20, what="the sum is written")
+    writer.close()
+    summed = json.loads(received[-1])["reasons"]["invalid-json"]
+    assert 1000 - summed == len(received) - BOUND - 1
+    first, last = received.index(b"minted\n"), len(received) - received[::-1].index(b"minted\n")
+    assert received[first:last] == [b"minted\n"] * BOUND
+    assert first < 200  # what was in the pipe already
+
+
+def test_what_waits_is_bounded_in_bytes() -> None:
+    """Taken out and put back, the sums are right; what is put back is first, and is never refused."""
+    queue = LineQueue(10 * (100 + LINE_OVERHEAD))
+    assert [queue.put(b"x" * 100) for _ in range(11)] == [True] * 10 + [False]
+    taken = queue.take(4)
+    assert queue.put(b"y" * (4 * (100 + LINE_OVERHEAD) - LINE_OVERHEAD))
+    queue.put_back([b"first", *taken])
+    assert not queue.put(b"")
+    assert queue.take(2) == [b"first", b"x" * 100]
+    assert len(queue) == 10
+
+
 def test_the_end_does_not_wait_long_for_what_can_t_be_written(pipe: int, tmp_path: Path) -> None:  # noqa: ARG001 - it is not read
-    """A service that is told to stop stops, whoever does not read its lines; they are counted."""
-    lost: list[int] = []
-    writer = line_writer(tmp_path / "pipe", lost.append)
+    """A service that is told to stop stops, though nobody reads its lines; they are counted."""
+    dropped: list[int] = []
+    writer = line_writer(tmp_path / "pipe", dropped.append)
     with capture_logs() as logs:
         writer.start()
         for number in range(250):
-            writer.put(LINE % number)
+            writer.put_minted(LINE % number)
+        writer.sum_up("invalid-json")
         began = time.monotonic()
         writer.close()
-        assert time.monotonic() - began < 1.5
-        wait_until(lambda: logs, within=2, what="it is told")
-    assert logs[-1]["event"] == "AUDIT LINES ARE LOST"
-    assert 50 < logs[-1]["lines"] < 150
-    assert sum(lost) == logs[-1]["lines"]
+        assert time.monotonic() - began < 2
+        wait_until(
+            lambda: any(log["event"] == writing.DROPPED for log in logs), within=2, what="it is logged"
+        )
+    [log] = [log for log in logs if log["event"] == writing.DROPPED]
+    assert 50 < log["lines"] < 150
+    assert sum(dropped) == log["lines"]
+    assert log["refused"] == 1
+
+
+def test_a_tally_reports_each_count_once() -> None:
+    """While another thread counts; and since when."""
+    tally = Tally()
+    stop = threading.Event()
+    reports = []
+
+    def report() -> None:
+        while not stop.is_set():
+            reports.append(tally.report(0))
+
+    thread = threading.Thread(target=report)
+    thread.start()
+    for number in range(50_000):
+        tally.count(f"reason-{number % 7}", 5)
+    stop.set()
+    thread.join()
+    reports.append(tally.report(0))
+    assert sum(sum(report.counts.values()) for report in reports) == 50_000
+    assert tally.unreported == 0
+    assert {report.since for report in reports} <= {0, 5}
 
 
 def test_a_service_that_ends_has_written_all(tmp_path: Path) -> None:
@@ -90,7 +170,7 @@ def test_a_service_that_ends_has_written_all(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
 
     async def serve() -> None:
-        log = AuditLog(str(path), print)
+        log = AuditLog(str(path), lambda _: None)
         async with log.lifespan(Litestar()):
             for _ in range(100):
                 log.record(attempt(minted()))
@@ -101,11 +181,11 @@ def test_a_service_that_ends_has_written_all(tmp_path: Path) -> None:
 
 def test_a_line_is_written_soon_also_when_it_is_alone(pipe: int, tmp_path: Path) -> None:
     """Whoever follows the log sees it."""
-    writer = line_writer(tmp_path / "pipe", print)
+    writer = line_writer(tmp_path / "pipe")
     writer.start()
     for number in range(5):
         began = time.monotonic()
-        writer.put(LINE % number)
+        writer.put_minted(LINE % number)
         assert read_lines(pipe, 1) == [LINE % number]
         assert time.monotonic() - began < 3
         time.sleep(0.05)

@@ -11,15 +11,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from macp_auth.domain.errors import InvalidRequest
-from macp_auth.entrypoints.audit import writer
+from macp_auth.entrypoints.audit import log, waiting, writer
 from macp_auth.entrypoints.audit.line import (
+    DROPPED,
     MAX_LINE_BYTES,
     MAX_SENDER_CHARS,
+    REFUSED_SUMMARY,
     SHORT_SENDER_CHARS,
+    UNKNOWN_SCOPES,
     AuditLine,
+    DroppedLines,
+    RefusedSummary,
 )
 from macp_auth.entrypoints.http import errors
 from tests.docs.pages import blocks, plain, read, rows, section
@@ -39,7 +45,7 @@ def record(time: str, sender: str | None, *, kid: str | None = "key-2026-11", **
         "sender": sender,
         "kid": kid,
         "status": 200,
-        "cut": [],
+        "truncated": [],
     }
     return {**fields, **told, **of}
 
@@ -122,7 +128,15 @@ def test_jq_counts_refusals(terminal: Terminal) -> None:
 def test_the_table_has_the_fields_of_a_line() -> None:
     """All of them, in their order, and no other."""
     documented = [plain(row[0]) for row in rows(section(PAGE, "The fields"))]
-    assert documented == list(AuditLine.__struct_fields__)
+    other_events = [DROPPED, REFUSED_SUMMARY]
+    assert documented == [*AuditLine.__struct_fields__, *other_events]
+
+
+@pytest.mark.parametrize(("event", "line"), [(DROPPED, DroppedLines), (REFUSED_SUMMARY, RefusedSummary)])
+def test_the_fields_of_the_other_events_are_named(event: str, line: type[msgspec.Struct]) -> None:
+    """Beside the event itself."""
+    [fields] = [row[1] for row in rows(section(PAGE, "The fields")) if plain(row[0]) == event]
+    assert re.findall(r"`(\w+)`", fields) == [name for name in line.__struct_fields__ if name != "event"]
 
 
 def test_every_reason_of_a_refusal_is_named() -> None:
@@ -138,10 +152,14 @@ def test_every_reason_of_a_refusal_is_named() -> None:
         f"at most {MAX_LINE_BYTES} bytes",
         f"over {MAX_SENDER_CHARS} characters",
         f"cut to {SHORT_SENDER_CHARS} characters",
+        f'["{UNKNOWN_SCOPES}"]',
         f"up to {1000 * writer.GATHER_SECONDS:.0f} ms",
-        f"up to {writer.MAX_WAITING} lines",
+        f"{writer.MINTED_BYTES // 2**20} MiB, some",
+        f"lines of refusals | {writer.REFUSED_BYTES // 2**20} MiB",
+        f"{waiting.MAX_NAMES} reasons",
+        f"the first {log.WHOLE_REFUSALS} in {writer.SUMMARY_SECONDS:.0f} seconds",
         writer.TROUBLE,
-        writer.LOST,
+        writer.DROPPED,
         writer.RECOVERED,
     ],
 )

@@ -57,12 +57,12 @@ def told(**signer: float | Distribution) -> WorkerState:
     return msgspec.structs.replace(READY, signer=signer)
 
 
-def test_lost_audit_lines_are_counted(tmp_path: Path) -> None:
-    """Of all workers together, and 0 while none is lost."""
+def test_dropped_audit_lines_are_counted(tmp_path: Path) -> None:
+    """Of all workers together, and 0 while none is dropped."""
     for pid, lines in ((GONE, 3), (OTHER, 4), (OTHER + 1, 0)):
-        Meter(files_of(tmp_path, pid)[0]).count_lost_lines(lines)
-    lost = collected(Workers(tmp_path, lambda: [GONE, OTHER]))["macp_auth_audit_lines_lost_total"]
-    assert lost == {(): 7}
+        Meter(files_of(tmp_path, pid)[0]).count_dropped_lines(lines)
+    dropped = collected(Workers(tmp_path, lambda: [GONE, OTHER]))["macp_auth_audit_lines_dropped_total"]
+    assert dropped == {(): 7}
 
 
 def test_a_worker_that_writes_nothing_is_silent(tmp_path: Path) -> None:

@@ -23,23 +23,39 @@ class TokenRequest(Struct, frozen=True, kw_only=True):
     ttl_seconds: object = None
 
 
+ClaimsCheck = Callable[[Claims, str], None]
+"""Raises an InvalidRequest if no token may carry these claims, signed by the key with that kid."""
+
+
+def any_claims(_claims: Claims, _kid: str) -> None:
+    """Let all claims pass."""
+
+
 class Minter:
     """Mints tokens for one issuer and audience."""
 
-    def __init__(
-        self, *, issuer: str, audience: str, senders: SenderPolicy, ttl: TTLPolicy, keys: KeyRing
+    def __init__(  # noqa: PLR0913 - each is a part of the decision
+        self,
+        *,
+        issuer: str,
+        audience: str,
+        senders: SenderPolicy,
+        ttl: TTLPolicy,
+        keys: KeyRing,
+        check_claims: ClaimsCheck = any_claims,
     ) -> None:
         self._issuer = issuer
         self._audience = audience
         self._senders = senders
         self._ttl = ttl
         self._keys = keys
+        self._check_claims = check_claims
 
     async def mint(self, request: TokenRequest, now: Callable[[], Moment]) -> MintedToken:
         """Return a token minted at the time that ``now`` returns.
 
-        The order of the checks is part of the wire contract: sender, scopes, TTL, size. The clock is
-        asked when the request is good: one that is not must not be told to try again.
+        The order of the checks is part of the wire contract: sender, scopes, TTL, all claims together,
+        size. The clock is asked when the request is good: one that is not must not be told to try again.
 
         Raises:
             InvalidRequest: the request can't be granted.
@@ -62,4 +78,5 @@ class Minter:
             iat=issued_at,
             exp=issued_at + ttl,
         )
+        self._check_claims(claims, self._keys.keys.signing.version.kid)
         return await self._keys.sign(claims)

@@ -5,12 +5,7 @@ from __future__ import annotations
 import re
 
 from macp_auth.domain.errors import InvalidSender
-
-# What str.isprintable() lets through although nothing is drawn for it: the letters and marks of
-# Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt), and the blank Braille cell.
-_INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
-)
+from macp_auth.domain.visible import is_visible
 
 
 class SenderPolicy:
@@ -37,7 +32,7 @@ class SenderPolicy:
         """
         if not isinstance(sender, str) or not "".join(sender.split()).strip("\ufeff"):
             raise InvalidSender("sender is required")
-        if not sender.isprintable() or (not sender.isascii() and _INVISIBLE.search(sender)):
+        if not is_visible(sender):
             raise InvalidSender("sender must not contain control, formatting or other invisible characters")
         if sender[0] == " " or sender[-1] == " ":
             raise InvalidSender("sender must not begin or end with white space")

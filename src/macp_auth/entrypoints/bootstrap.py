@@ -21,10 +21,11 @@ from macp_auth.adapters.plugins import BUILT_IN, IN_PROCESS, load_signer_plugin
 from macp_auth.adapters.verifying import VerifyingSigner
 from macp_auth.domain.errors import SignerMisconfigured
 from macp_auth.domain.keyring import KeyRing
-from macp_auth.domain.minting import Minter
+from macp_auth.domain.minting import Minter, any_claims
 from macp_auth.domain.sender import SenderPolicy
 from macp_auth.domain.signer import Signer
 from macp_auth.entrypoints.audit.destination import OFF
+from macp_auth.entrypoints.audit.line import check_line
 from macp_auth.entrypoints.audit.log import AuditLog
 from macp_auth.entrypoints.heap import settled_heap
 from macp_auth.entrypoints.http.app import Lifespan, create_app
@@ -130,14 +131,15 @@ def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
     signer = open_signer(plan)
     observers: list[Observer] = []
     jwks_answered: Callable[[int], None] = _ignore
-    lines_lost: Callable[[int], None] = _ignore
+    lines_dropped: Callable[[int], None] = _ignore
     if metrics is not None:
         counts, state = files_of(metrics, os.getpid())
         meter = Meter(counts)
         signer = meter.timed(signer)
         observers.append(meter.count_mint)
         jwks_answered = meter.count_jwks
-        lines_lost = meter.count_lost_lines
+        lines_dropped = meter.count_dropped_lines
+    audit = None if settings.audit_log == OFF else AuditLog(settings.audit_log, lines_dropped)
     keys = KeyRing(signer, settings.rotation.timing)
     minter = Minter(
         issuer=settings.issuer,
@@ -145,15 +147,20 @@ def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
         senders=SenderPolicy(settings.sender_pattern),
         ttl=settings.ttl,
         keys=keys,
+        check_claims=any_claims if audit is None else check_line,
     )
     clock = TrustedClock(
         tolerated=settings.max_clock_step_seconds, accept_after=settings.clock_accept_after_seconds
     )
     refresher = KeyRefresher(keys, settings.key_refresh_seconds, source=plan.signer, now=clock.reckoned)
-    readiness = Readiness(keys, refresher, clock_trusted=clock.is_trusted)
+    readiness = Readiness(
+        keys,
+        refresher,
+        clock_trusted=clock.is_trusted,
+        audit_dropping=_never if audit is None else audit.is_dropping,
+    )
     lifespan: list[Lifespan] = [clock.lifespan, refresher.lifespan, readiness.lifespan]
-    if settings.audit_log != OFF:
-        audit = AuditLog(settings.audit_log, lines_lost)
+    if audit is not None:
         observers.append(audit.record)
         lifespan.insert(0, audit.lifespan)
     if metrics is not None:
@@ -184,3 +191,7 @@ def _load_tracing() -> type[Tracing]:
 
 def _ignore(_: int) -> None:
     """Count nothing."""
+
+
+def _never() -> bool:
+    return False

@@ -26,7 +26,8 @@ STALE_READINGS = 3
 """So many intervals without a good reading, and the keys are stale."""
 
 STARTING, TIMEOUT, NO_KEYS, STALE_KEYS = "starting", "timeout", "no-keys", "stale-keys"
-OWN_REASONS = (STARTING, TIMEOUT, NO_KEYS, STALE_KEYS, ClockStepped.reason)
+AUDIT_LINES_DROPPED = "audit-lines-dropped"
+OWN_REASONS = (STARTING, TIMEOUT, NO_KEYS, STALE_KEYS, AUDIT_LINES_DROPPED, ClockStepped.reason)
 """The reasons that are no signer's."""
 
 _log = structlog.get_logger()
@@ -50,22 +51,25 @@ class Readiness:
         keys: the ring that signs.
         refresher: what keeps it fresh.
         clock_trusted: whether it is known what time it is.
+        audit_dropping: whether tokens are minted that the audit log can't tell of.
         look_seconds: from one look to the next; half of it while this process is not ready.
         probe_seconds: the longest that a signature may take to count.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing to look at
         self,
         keys: KeyRing,
         refresher: KeyRefresher,
         *,
         clock_trusted: Callable[[], bool] = lambda: True,
+        audit_dropping: Callable[[], bool] = lambda: False,
         look_seconds: float = LOOK_SECONDS,
         probe_seconds: float = PROBE_SECONDS,
     ) -> None:
         self._keys = keys
         self._refresher = refresher
         self._clock_trusted = clock_trusted
+        self._audit_dropping = audit_dropping
         self._look_seconds = look_seconds
         self._probe_seconds = probe_seconds
         self._signed = 0
@@ -95,6 +99,8 @@ class Readiness:
         age = self._refresher.age
         if age > STALE_READINGS * self._refresher.interval:
             return _Trouble(STALE_KEYS, f"the signer's keys were last read {age:.0f} s ago")
+        if self._audit_dropping():
+            return _Trouble(AUDIT_LINES_DROPPED, "the audit log can't be written, and its memory is full")
         return None
 
     async def _probe(self) -> _Trouble | None:

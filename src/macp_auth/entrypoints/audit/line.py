@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from macp_auth.domain.claims import Claims
+from macp_auth.domain.errors import InvalidRequest
 from macp_auth.domain.keyring import MintedToken
 from macp_auth.domain.minting import TokenRequest
+from macp_auth.domain.scopes import KNOWN_SCOPES
+from macp_auth.domain.visible import escaped
 from macp_auth.entrypoints.http.attempts import MintAttempt
 
-MINTED, REFUSED, LOST = "minted", "refused", "lost"
+MINTED, REFUSED, REFUSED_SUMMARY, DROPPED = "minted", "refused", "refused-summary", "dropped"
 MAX_LINE_BYTES = 4096
 """Linux's PIPE_BUF (pipe(7)): so much goes into a pipe whole, whoever else writes to it."""
 MAX_SENDER_CHARS = 256
+"""Of a refused request; a token's is always whole."""
 SHORT_SENDER_CHARS = 64
-"""In a line that would be too long: with the longest kid, it fits."""
+"""In a line of a refused request that would still be too long."""
+SENDER, SCOPES, UNKNOWN_SCOPES = "sender", "scopes", "unknown_scopes"
+"""What ``truncated`` may name; the last means all scopes that the runtime does not read."""
 _EXACT = 2**53  # beyond it, readers of JSON differ (RFC 8259, section 6)
 _NOTHING = TokenRequest(scopes=None)
 _SHA256 = hashlib.sha256()  # making one takes OpenSSL 2.7 us longer than copying one, between two signatures
+
+
+class LineTooLong(InvalidRequest):
+    """The audit log could not say in one line what the token would grant, and to whom."""
+
+    reason = "audit-line-too-large"
 
 
 class AuditLine(Struct, frozen=True, kw_only=True, gc=False):  # it is gone before a collector could find it
@@ -40,32 +54,67 @@ class AuditLine(Struct, frozen=True, kw_only=True, gc=False):  # it is gone befo
     exp: int | None
     kid: str | None
     token_sha256: str | None
-    cut: tuple[str, ...]
+    truncated: tuple[str, ...]
 
 
-class LostLines(Struct, frozen=True, kw_only=True):
-    """What is recorded, when lines can be written again, of those that could not be."""
+class DroppedLines(Struct, frozen=True, kw_only=True):
+    """What is recorded, when lines can be written again, of the tokens whose lines could not be kept."""
 
     time: str
-    event: str = LOST
+    event: str = DROPPED
+    since: str
     lines: int
 
 
+class RefusedSummary(Struct, frozen=True, kw_only=True):
+    """What is recorded of the refused requests that have no line of their own."""
+
+    time: str
+    event: str = REFUSED_SUMMARY
+    since: str
+    reasons: Mapping[str, int]
+
+
 def audit_line(attempt: MintAttempt) -> bytes:
-    """Return the line of ``attempt``, of no more than :data:`MAX_LINE_BYTES`."""
+    """Return the line of ``attempt``, of no more than :data:`MAX_LINE_BYTES`.
+
+    That of a token has its sender and the scopes that the runtime reads whole, if :func:`check_line` let
+    it pass.
+    """
     line = _record(attempt)
-    try:
-        encoded = _encode(line)
-    except (ValueError, OverflowError, RecursionError):  # a refused request may hold what JSON can't
-        encoded = b""
-    if not encoded or len(encoded) >= MAX_LINE_BYTES:
-        encoded = _encode(_shortened(line))
+    encoded = _fitting(line) or _fitting(_without_unknown_scopes(line)) or _encoded(_shortened(line))
     return encoded + b"\n"
 
 
-def lost_line(lines: int, at: float) -> bytes:
-    """Return the line which says that so many are missing before it."""
-    return _encode(LostLines(time=timestamp(at), lines=lines)) + b"\n"
+def check_line(claims: Claims, kid: str) -> None:
+    """Check that a line can hold what matters of a token with ``claims``, signed by ``kid``.
+
+    Raises:
+        LineTooLong: it can't.
+    """
+    modes = claims.macp_scopes.get("allowed_modes") or ()
+    characters = len(claims.sub) + len(kid) + sum(map(len, modes)) + len(modes)
+    if _MAX_BYTES_PER_CHARACTER * characters <= _ROOM:
+        return
+    scopes = _known(claims.macp_scopes)
+    try:
+        size = len(_encoded(msgspec.structs.replace(_LONGEST, sender=claims.sub, scopes=scopes, kid=kid)))
+    except UnicodeEncodeError:
+        return  # half a character: no token can hold it either, and the error for that says so
+    if size >= MAX_LINE_BYTES:
+        raise LineTooLong(
+            f"sender and scopes would make an audit line of {size + 1} bytes; the limit is {MAX_LINE_BYTES}"
+        )
+
+
+def dropped_line(lines: int, since: float, at: float) -> bytes:
+    """Return the line which says that so many are missing, of tokens that were minted since then."""
+    return _encoded(DroppedLines(time=timestamp(at), since=timestamp(since), lines=lines)) + b"\n"
+
+
+def summary_line(reasons: Mapping[str, int], since: float, at: float) -> bytes:
+    """Return the line which says how many refused requests have no line, by reason."""
+    return _encoded(RefusedSummary(time=timestamp(at), since=timestamp(since), reasons=reasons)) + b"\n"
 
 
 def fingerprint(token: str) -> str:
@@ -94,7 +143,6 @@ def _record(attempt: MintAttempt) -> AuditLine:
 
 def _minted(attempt: MintAttempt, minted: MintedToken) -> AuditLine:
     claims = minted.claims
-    sender, cut = _bounded(claims.sub)
     return AuditLine(
         time=timestamp(attempt.at),
         event=MINTED,
@@ -102,18 +150,18 @@ def _minted(attempt: MintAttempt, minted: MintedToken) -> AuditLine:
         reason=None,
         request_id=attempt.context.id,
         caller=_caller(attempt),
-        sender=sender,
+        sender=claims.sub,
         scopes=claims.macp_scopes,
         ttl=claims.exp - claims.iat,
         exp=claims.exp,
         kid=minted.kid,
         token_sha256=fingerprint(minted.token),
-        cut=cut,
+        truncated=(),
     )
 
 
 def _refused(attempt: MintAttempt, asked: TokenRequest) -> AuditLine:
-    sender, cut = _bounded(asked.sender) if isinstance(asked.sender, str) else (None, ())
+    sender, truncated = _bounded(asked.sender) if isinstance(asked.sender, str) else (None, ())
     return AuditLine(
         time=timestamp(attempt.at),
         event=REFUSED,
@@ -127,7 +175,7 @@ def _refused(attempt: MintAttempt, asked: TokenRequest) -> AuditLine:
         exp=None,
         kid=None,
         token_sha256=None,
-        cut=cut,
+        truncated=truncated,
     )
 
 
@@ -137,7 +185,7 @@ def _caller(attempt: MintAttempt) -> str | None:
 
 
 def _bounded(sender: str) -> tuple[str, tuple[str, ...]]:
-    return (sender, ()) if len(sender) <= MAX_SENDER_CHARS else (sender[:MAX_SENDER_CHARS], ("sender",))
+    return (sender, ()) if len(sender) <= MAX_SENDER_CHARS else (sender[:MAX_SENDER_CHARS], (SENDER,))
 
 
 def _number(asked: object) -> float | None:
@@ -146,10 +194,55 @@ def _number(asked: object) -> float | None:
     return None
 
 
+def _known(scopes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: scopes[name] for name in KNOWN_SCOPES if name in scopes}
+
+
+def _without_unknown_scopes(line: AuditLine) -> AuditLine:
+    if not isinstance(line.scopes, dict):
+        return line
+    truncated = (*line.truncated, UNKNOWN_SCOPES)
+    return msgspec.structs.replace(line, scopes=_known(line.scopes), truncated=truncated)
+
+
 def _shortened(line: AuditLine) -> AuditLine:
     sender = line.sender and line.sender[:SHORT_SENDER_CHARS].encode(errors="replace").decode()
-    cut = ("scopes",) if sender == line.sender else ("sender", "scopes")
-    return msgspec.structs.replace(line, sender=sender, scopes=None, cut=cut)
+    truncated = (SCOPES,) if sender == line.sender else (SENDER, SCOPES)
+    return msgspec.structs.replace(line, sender=sender, scopes=None, truncated=truncated)
+
+
+def _fitting(line: AuditLine) -> bytes | None:
+    try:
+        encoded = _encoded(line)
+    except (ValueError, OverflowError, RecursionError):  # a refused request may hold what JSON can't
+        return None
+    return encoded if len(encoded) < MAX_LINE_BYTES else None
+
+
+def _encoded(line: Struct) -> bytes:
+    """Return ``line`` as JSON that moves no terminal, whoever sent the texts in it."""
+    encoded = _encode(line)
+    if encoded.isascii() and b"\x7f" not in encoded:  # msgspec escapes what comes before the space
+        return encoded
+    return escaped(encoded.decode()).encode()
 
 
 _encode = msgspec.json.Encoder().encode
+_LONGEST = AuditLine(
+    time=timestamp(0),
+    event=MINTED,
+    status=200,
+    reason=None,
+    request_id="r" * 128,
+    caller="c" * 64,  # an IPv6 address with the name of its interface has 62 (netinet/in.h, net/if.h)
+    sender="",
+    scopes=dict.fromkeys(KNOWN_SCOPES),
+    ttl=_EXACT,
+    exp=_EXACT,
+    kid="",
+    token_sha256="0" * 64,
+    truncated=(UNKNOWN_SCOPES,),
+)
+"""The longest line of a token, but for what differs without bound: its sender, its allowed modes, its kid."""
+_MAX_BYTES_PER_CHARACTER = 12  # two escapes; and a mode's quotes and comma are counted as one character
+_ROOM = MAX_LINE_BYTES - 32 - len(_encoded(_LONGEST))  # 32: a number of 20 digits in the place of null

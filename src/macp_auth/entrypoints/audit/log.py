@@ -8,10 +8,15 @@ from contextlib import asynccontextmanager
 
 from litestar import Litestar
 
+from macp_auth.domain.keyring import MintedToken
+from macp_auth.entrypoints.allowance import Allowance
 from macp_auth.entrypoints.audit.destination import Destination
-from macp_auth.entrypoints.audit.line import audit_line, lost_line
-from macp_auth.entrypoints.audit.writer import LineWriter
+from macp_auth.entrypoints.audit.line import audit_line
+from macp_auth.entrypoints.audit.writer import SUMMARY_SECONDS, LineWriter
 from macp_auth.entrypoints.http.attempts import MintAttempt
+
+WHOLE_REFUSALS = 100
+"""So many have a line of their own in :data:`SUMMARY_SECONDS`; the rest is summed up."""
 
 
 class AuditLog:
@@ -19,17 +24,25 @@ class AuditLog:
 
     Args:
         destination: where, as the setting names it.
-        on_lost: told of so many lines that could not be kept.
+        on_dropped: called with the number of lines of tokens that could not be kept.
     """
 
-    def __init__(self, destination: str, on_lost: Callable[[int], None]) -> None:
-        self._writer = LineWriter(
-            Destination(destination), lambda lines: lost_line(lines, time.time()), on_lost
-        )
+    def __init__(self, destination: str, on_dropped: Callable[[int], object]) -> None:
+        self._writer = LineWriter(Destination(destination), on_dropped)
+        self._whole_refusals = Allowance(WHOLE_REFUSALS, SUMMARY_SECONDS)
 
     def record(self, attempt: MintAttempt) -> None:
         """Record ``attempt``: an observer."""
-        self._writer.put(audit_line(attempt))
+        if isinstance(attempt.outcome, MintedToken):
+            self._writer.put_minted(audit_line(attempt))
+        elif self._whole_refusals.take(time.monotonic()):
+            self._writer.put_refused(audit_line(attempt), attempt.reason or "")
+        else:
+            self._writer.sum_up(attempt.reason or "")
+
+    def is_dropping(self) -> bool:
+        """Return whether tokens are minted that the log can't tell of."""
+        return self._writer.dropping
 
     @asynccontextmanager
     async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 from msgspec import Struct
 
-from macp_auth.entrypoints.audit.line import timestamp
+from macp_auth.entrypoints.audit.line import SENDER, timestamp
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -23,7 +23,7 @@ class Question(Struct, frozen=True, kw_only=True):
 
 
 class Identity(Struct, kw_only=True):
-    """The tokens of one sender. One that was cut in the log ends in an ellipsis, and may be several."""
+    """The tokens of one sender. One that was truncated ends in an ellipsis, and may be several."""
 
     sender: str
     tokens: int
@@ -54,8 +54,8 @@ class Report(Struct, frozen=True, kw_only=True):
 
     identities: list[Identity]
     """The one whose tokens live longest is first."""
-    lost: int
-    """Lines that the service could not write, since the beginning of the time asked for."""
+    dropped: int
+    """Lines of tokens that the service could not write, if it may have been in the time asked for."""
     faults: list[Fault]
 
 
@@ -68,7 +68,8 @@ class _Line(Struct):
     kid: object = None
     exp: object = None
     lines: object = None
-    cut: object = None
+    since: object = None
+    truncated: object = None
 
 
 def report(logs: Iterable[Log], question: Question) -> Report:
@@ -76,7 +77,7 @@ def report(logs: Iterable[Log], question: Question) -> Report:
     tally = _Tally(question)
     faults = [Fault(log.name, text) for log in logs for text in _read(log.lines, tally)]
     identities = sorted(tally.found.values(), key=lambda identity: (-identity.exp, identity.sender))
-    return Report(identities=identities, lost=tally.lost, faults=faults)
+    return Report(identities=identities, dropped=tally.dropped, faults=faults)
 
 
 def _read(lines: Iterable[bytes], tally: _Tally) -> Iterator[str]:
@@ -109,23 +110,23 @@ class _Tally:
         self._since = "" if question.since is None else timestamp(question.since)
         self._until = "~" if question.until is None else timestamp(question.until)  # after every digit
         self.found: dict[str, Identity] = {}
-        self.lost = 0
+        self.dropped = 0
 
     def takes(self, line: _Line) -> bool:
         """Count what ``line`` tells, and say whether it is one of an audit log."""
         match line:
             case _Line(event="minted", time=str(at), sender=str(sender), exp=int(exp)):
-                whole = not (isinstance(line.cut, list) and "sender" in line.cut)
+                whole = not (isinstance(line.truncated, list) and SENDER in line.truncated)
                 if (
                     self._since <= at <= self._until
                     and self._question.kid in (None, line.kid)
                     and (self._question.sender is None or _is_of(self._question.sender, sender, whole=whole))
                 ):
                     _count(self.found, sender if whole else sender + "…", at, exp)
-            case _Line(event="lost", time=str(at), lines=int(count)):
-                self.lost += count if at >= self._since else 0
-            case _Line(event="refused", time=str()):
-                pass
+            case _Line(event="dropped", time=str(at), since=str(since), lines=int(count)):
+                self.dropped += count if at >= self._since and since <= self._until else 0
+            case _Line(event="refused" | "refused-summary", time=str()):
+                pass  # no token was minted, so none is missing
             case _:
                 return False
         return True

@@ -59,11 +59,11 @@ def report_command(  # noqa: PLR0913 - one parameter an option
     question = _question(kid, sender, since, until)
     answer = report((Log(name, _lines(name)) for name in dict.fromkeys(files)), question)
     _print_json(answer) if as_json else _print_table(answer)
-    if answer.lost:
-        click.echo(f"INCOMPLETE: lines that the service could not write: {answer.lost}", err=True)
+    if answer.dropped:
+        click.echo(f"INCOMPLETE: lines that the service could not write: {answer.dropped}", err=True)
     for fault in answer.faults:
         click.echo(f"INCOMPLETE: {fault.file}: {fault.text}", err=True)
-    sys.exit(1 if answer.lost or answer.faults else 0)
+    sys.exit(1 if answer.dropped or answer.faults else 0)
 
 
 def _question(kid: str | None, sender: str | None, since: str | None, until: str | None) -> Question:

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from macp_auth import __version__
 from macp_auth.domain.statistics import Distribution
-from macp_auth.entrypoints.metrics.meter import AUDIT_LOST, JWKS, MINTS, SIGN, SIGN_BOUNDS, SIGN_SECONDS
+from macp_auth.entrypoints.metrics.meter import AUDIT_DROPPED, JWKS, MINTS, SIGN, SIGN_BOUNDS, SIGN_SECONDS
 from macp_auth.entrypoints.metrics.state import PublishedKey, WorkerState
 from macp_auth.entrypoints.metrics.workers import Counts, Workers
 
@@ -88,8 +88,9 @@ def _counted(counts: Counts, signer: str) -> Iterator[Metric]:
     yield _counter("mints", "Requests for a token, by outcome.", ["result", "reason"], mints)
     jwks = [([*name[1:]], number) for name, number in cells.items() if name[0] == JWKS]
     yield _counter("jwks_requests", "Answered requests for the keys.", ["status"], jwks)
-    lost: list[tuple[list[str], float]] = [([], cells.get((AUDIT_LOST,), 0))]
-    yield _counter("audit_lines_lost", "Lines of the audit log that could not be kept.", [], lost)
+    dropped: list[tuple[list[str], float]] = [([], cells.get((AUDIT_DROPPED,), 0))]
+    text = "Lines of minted tokens that the audit log could not keep."
+    yield _counter("audit_lines_dropped", text, [], dropped)
     within = [cells.get((SIGN, str(bound)), 0) for bound in (*SIGN_BOUNDS, "+Inf")]
     taken = Distribution(SIGN_BOUNDS, [int(number) for number in within], cells.get((SIGN_SECONDS,), 0))
     yield _histogram("sign_duration_seconds", "How long the signer took.", signer, taken)
