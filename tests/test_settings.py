@@ -66,7 +66,10 @@ def test_defaults_are_the_references() -> None:
             ("MACP_AUTH_DEFAULT_TTL_SECONDS", value)
             for value in ("0", "-1", "3601", "99999", "nan", "x", "null", "1e2")
         ),
-        *(("MACP_AUTH_SENDER_PATTERN", value) for value in ("(", "[a", "*", "(?P<a>x)(?P<a>y)")),
+        *(
+            ("MACP_AUTH_SENDER_PATTERN", value)
+            for value in ("(", "[a", "*", "a{1001}", "(?=agent)a.*", r"(agent)\1", "(ab?){300}")
+        ),
         *(("MACP_AUTH_JWKS_MAX_AGE_SECONDS", value) for value in ("-1", "86401", "soon")),
         *(
             (f"MACP_AUTH_KEY_{name}_SECONDS", value)

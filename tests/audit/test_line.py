@@ -94,7 +94,7 @@ def test_a_refusal_has_the_same_fields() -> None:
 
 def test_a_refusal_before_the_body_is_read() -> None:
     """Nothing is known but who came and why they were refused; a Unix socket's client has no address."""
-    line = written(attempt(MalformedJSON(), scope={"client": None}))
+    line = written(attempt(MalformedJSON("invalid JSON body"), scope={"client": None}))
     assert [line[name] for name in ("reason", "caller", "sender", "scopes", "ttl")] == [
         "invalid-json",
         *[None] * 4,

@@ -18,12 +18,14 @@ from macp_auth.domain.keyring import MAX_TOKEN_BYTES
 from macp_auth.domain.keys import Algorithm
 from macp_auth.domain.minting import TokenRequest
 from macp_auth.domain.scopes import KNOWN_SCOPES
+from macp_auth.domain.sender import MAX_SENDER_CHARS
 from macp_auth.entrypoints import event_loop, protocol, server
 from macp_auth.entrypoints.http import health, jwks, ready, tokens
 from macp_auth.entrypoints.http.body import MAX_BODY_BYTES
-from macp_auth.entrypoints.http.token_request import MAX_DEPTH
+from macp_auth.entrypoints.http.token_request import MAX_DEPTH, MAX_MARKS
 from macp_auth.entrypoints.readiness import LOOK_SECONDS, OWN_REASONS, PROBE_SECONDS, STALE_READINGS
 from tests.docs.pages import plain, read, rows, section
+from tests.support.costly import chunked
 from tests.support.service import Service
 from tests.support.wire import exchange, request_bytes
 
@@ -130,8 +132,11 @@ PROVOCATIONS = [
     _mint(scopes={"x": "\ud800"}),
     _mint(scopes={"x" * 9000: 1}),
     _mint(ttl_seconds=0),
-    _mint(scopes={"x": "y" * 9000}),
     _mint(scopes={"allowed_modes": ["m" * 4000]}),
+    _mint(sender="a" * 1025),
+    _mint(scopes={"x": "y" * 9000}),
+    _mint(scopes={"x": [1] * 8200}),
+    chunked(b" " * protocol.MAX_CHUNKS, 1),
     b"no HTTP\r\n\r\n",
     request_bytes("GET", "/healthz"),
     request_bytes("GET", "/", [("host", "a")]),
@@ -240,6 +245,9 @@ def test_times_of_readiness_are_documented() -> None:
     [
         ("body", MAX_BODY_BYTES),
         ("nesting of the body", MAX_DEPTH),
+        ("brackets, braces, commas, colons and quotes in the body", MAX_MARKS),
+        ("chunks, in chunked coding", protocol.MAX_CHUNKS),
+        ("sender", MAX_SENDER_CHARS),
         ("token", MAX_TOKEN_BYTES),
         ("request line and headers", protocol.MAX_HEADER_BYTES),
         ("number of headers", protocol.MAX_HEADERS),
@@ -258,4 +266,4 @@ def test_limits_are_documented(what: str, limit: float) -> None:
 
 def test_every_limit_in_the_table_is_checked() -> None:
     """No number stands in the table of limits that the test above does not compare."""
-    assert len(rows(section(API, "Limits"))) == 9
+    assert len(rows(section(API, "Limits"))) == 12

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from macp_auth.domain.errors import InvalidScopes, TokenTooLarge
 from macp_auth.domain.scopes import KNOWN_SCOPES, check_scopes
@@ -96,3 +98,37 @@ def test_many_unknown_names() -> None:
     """The search for near misses is bounded: what can't fit in a token is not searched."""
     with pytest.raises(TokenTooLarge):
         check_scopes({f"can_start_zessio{number}": 1 for number in range(5000)})
+
+
+def test_as_many_unknown_names_as_fit_in_a_token() -> None:
+    """The bound refuses none of them."""
+    scopes = {f"{number:03}": 1 for number in range(760)}
+    assert check_scopes(scopes) == scopes
+
+
+@given(st.text(st.sampled_from(sorted({*"".join(KNOWN_SCOPES), "A", "-", "z", "é"})), max_size=30))
+@example("isobsever")
+@example("can_manage_mode_registry_x")
+def test_the_measure_of_nearness(name: str) -> None:
+    """A near miss is one by the plain definition: twice the common subsequence by both lengths."""
+    folded = "".join(filter(str.isalnum, name)).casefold()
+    ratios = {}
+    for known in KNOWN_SCOPES:
+        target = known.replace("_", "")
+        ratios[known] = 2 * common_subsequence(folded, target) / (len(folded) + len(target))
+    if name in KNOWN_SCOPES or max(ratios.values()) < 0.87:
+        check_scopes({name: None})
+        return
+    with pytest.raises(InvalidScopes, match="did you mean"):
+        check_scopes({name: None})
+
+
+def common_subsequence(one: str, other: str) -> int:
+    """The length of the longest, by the table that every textbook has."""
+    row = [0] * (len(other) + 1)
+    for letter in one:
+        above = row
+        row = [0]
+        for column, candidate in enumerate(other, 1):
+            row.append(above[column - 1] + 1 if letter == candidate else max(above[column], row[-1]))
+    return row[-1]

@@ -102,7 +102,7 @@ def test_a_minted_token_is_told_once_before_it_is_sent() -> None:
         (b"{}", 400, "invalid-sender", True),
         (b'{"sender":"a","scopes":1}', 400, "invalid-scopes", True),
         (b'{"sender":"a","ttl_seconds":0}', 400, "invalid-ttl", True),
-        (b'{"sender":"%s"}' % (b"a" * 9000), 400, "token-too-large", True),
+        (b'{"sender":"a","scopes":{"x":"%s"}}' % (b"a" * 9000), 400, "token-too-large", True),
     ],
 )
 def test_a_refusal_is_told_once_with_its_reason(body: bytes, status: int, reason: str, decoded: bool) -> None:  # noqa: FBT001 - a row of the table

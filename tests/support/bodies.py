@@ -7,6 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from macp_auth.entrypoints.http.body import MAX_BODY_BYTES
+
 KNOWN = [
     "can_start_sessions",
     "can_manage_mode_registry",
@@ -134,6 +136,31 @@ bodies: st.SearchStrategy[bytes] = st.one_of(
     values.map(lambda value: _write(value).encode("utf-8", "surrogatepass")),
     st.binary(max_size=40),
 )
+
+
+@st.composite
+def _long(draw: st.DrawFn) -> bytes:
+    """One piece again and again, up to the limit of a body: what is quadratic anywhere shows here."""
+    opening, closing = draw(
+        st.sampled_from(
+            [
+                ('{"sender":"', '"}'),
+                ('{"sender":"a","scopes":{"x":[', "]}}"),
+                ('{"sender":"a","scopes":{', "}}"),
+                ('{"sender":"a","scopes":{"allowed_modes":[', "]}}"),
+                ('{"sender":"a","ttl_seconds":', "}"),
+                ('{"sender":"a","x":[', "]}"),
+                ("", ""),
+            ]
+        )
+    )
+    piece = draw(values.map(_write) | texts | st.sampled_from(['"', "\\", "[", "]", "{", '{"a":', "9", " "]))
+    size = draw(st.sampled_from([1_000, 6_000, 8_000, MAX_BODY_BYTES]))
+    unit = (piece + draw(st.sampled_from(["", ","]))).encode("utf-8", "surrogatepass") or b" "
+    return opening.encode() + unit * (size // len(unit)) + closing.encode()
+
+
+long_bodies: st.SearchStrategy[bytes] = _long()
 content_types = st.sampled_from(
     ["application/json"] * 8 + ["APPLICATION/json; charset=UTF-8", "text/plain", ""]
 )

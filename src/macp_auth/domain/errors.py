@@ -24,12 +24,9 @@ class InvalidRequest(MACPAuthError):
 
 
 class MalformedJSON(InvalidRequest):
-    """The body is not one JSON value in strict RFC 8259 syntax, or nests too deeply."""
+    """The body is not one JSON value in strict RFC 8259 syntax, nests too deeply, or holds too much."""
 
     reason = "invalid-json"
-
-    def __init__(self) -> None:
-        super().__init__("invalid JSON body")
 
 
 class InvalidSender(InvalidRequest):

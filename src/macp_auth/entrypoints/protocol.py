@@ -42,6 +42,8 @@ MAX_HEADERS = 100
 """Apache's LimitRequestFields."""
 MAX_REQUEST_BYTES = 1024 * 1024
 """All of a request, with what chunks and trailers add. The application's limit for a body is far lower."""
+MAX_CHUNKS = 2048
+"""Of a body in chunked coding. Each takes a microsecond, however little it holds."""
 DRAIN_IDLE_SECONDS = 1.0
 """How long a stopping server waits for the next request on an idle connection."""
 DRAIN_RECEIVE_SECONDS = 5.0
@@ -68,6 +70,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self._in_headers = False  # and its header section has not
         self._received_bytes = 0  # of the request being received; never too low
         self._header_bytes = 0  # of its header section; never too high
+        self._chunks = 0  # of its body, in chunked coding
         self._chunk = b""  # what is being parsed now
         self._chunk_begun = False  # and whether it holds bytes of an earlier request
         self._deadline: asyncio.TimerHandle | None = None
@@ -151,6 +154,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         if not self._receiving:
             self._disarm()  # what runs is for the silence before
         self._receiving = self._in_headers = True
+        self._chunks = 0
         self._received_bytes = len(self._chunk)
         self._header_bytes = 0 if self._chunk_begun else len(self._chunk)
         self._chunk_begun = True
@@ -164,6 +168,11 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self.headers = []  # trailers come next; they are not the request's headers (RFC 9110, section 6.5.1)
         if self._draining or not self.cycle.keep_alive:
             self._make_last()
+
+    def on_chunk_header(self) -> None:
+        self._chunks += 1
+        if self._chunks > MAX_CHUNKS:
+            self._raise(413, "the request has too many chunks")
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 import msgspec
 from msgspec import Meta, Struct
 
+from macp_auth.adapters.linear_pattern import LinearPattern
 from macp_auth.domain.errors import MACPAuthError
 from macp_auth.domain.policy import MACP_RUNTIME, RotationPolicy, Verifier
 from macp_auth.domain.secret import Secret
@@ -134,10 +135,13 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = None
     sender_pattern: Annotated[
-        re.Pattern[str] | None,
+        LinearPattern | None,
         Meta(
             description="A regular expression that the whole sender must match. Unset: any.",
-            extra={"expects": "a regular expression in Python's syntax"},
+            extra={
+                "expects": "a regular expression in RE2's syntax: no look-around or backreference, "
+                "and small counted repetitions"
+            },
         ),
     ] = None
     audit_log: Annotated[
@@ -456,6 +460,8 @@ def decode_custom(expected: type, value: Any) -> Any:
     origin = get_origin(expected) or expected
     if origin is Secret:
         return Secret(value)
+    if origin is LinearPattern:
+        return LinearPattern(value)
     if origin is re.Pattern:
         return re.compile(value)
     raise NotImplementedError(expected)

@@ -50,16 +50,18 @@ async def read_body(receive: Receive) -> bytes:
     Raises:
         HTTPRefusal: 413 as soon as it is too long; 400 if the client went away.
     """
-    body = b""
+    parts: list[bytes] = []  # to add each to those before would copy them again and again
+    size = 0
     while True:
         message = await receive()
         if message["type"] != "http.request":
             raise HTTPRefusal(400, "the request was cut off")
-        body += message["body"]
-        if len(body) > MAX_BODY_BYTES:
+        parts.append(message["body"])
+        size += len(message["body"])
+        if size > MAX_BODY_BYTES:
             raise _too_large()
         if not message["more_body"]:
-            return body
+            return b"".join(parts)
 
 
 def _is_json(content_type: bytes) -> bool:
