@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,11 @@ import jwt
 import pytest
 
 from macp_auth.entrypoints import verification
+from macp_auth.entrypoints.runtime_keys import PublishedKey, read_jwks
 from macp_auth.entrypoints.verification import Expected, judge
+from tests.interop.runtime.cases import Case, all_cases
 from tests.support import jwks
+from tests.support.fake_server import FakeServer, Reply
 from tests.support.service import Service, clean_environment, free_port
 from tests.support.tls import Pair, make_certificates
 from tests.support.tls_service import TLSService, tls_settings
@@ -41,8 +46,9 @@ def token(key: dict[str, Any] = KEY, header: dict[str, Any] | None = None, **cla
     )
 
 
-def published(*keys: dict[str, Any]) -> dict[str, jwt.PyJWK]:
-    return {key["kid"]: jwt.PyJWK({**jwks.public(key), "alg": "ES256"}) for key in keys}
+def published(*keys: dict[str, Any]) -> Sequence[PublishedKey]:
+    document = {"keys": [{**jwks.public(key), "alg": "ES256"} for key in keys]}
+    return read_jwks(json.dumps(document).encode()) if keys else []
 
 
 def verdict(text: str, *keys: dict[str, Any]) -> dict[str, str]:
@@ -63,13 +69,16 @@ def test_good(exp: float) -> None:
         (token(), [{**jwks.ec(copy=1), "kid": "k"}], {"signature": verification.WRONG_SIGNATURE}),
         (token()[:-8] + "AAAAAAAA", [KEY], {"signature": verification.WRONG_SIGNATURE}),
         (token(iss="other"), [KEY], {"iss": verification.WRONG_ISSUER}),
-        (token(aud=["macp-runtime"]), [KEY], {"aud": verification.WRONG_AUDIENCE}),
+        (token(aud=["other"]), [KEY], {"aud": verification.WRONG_AUDIENCE}),
+        (token(aud=None), [KEY], {"aud": verification.WRONG_AUDIENCE}),
         (token(exp=int(NOW) - 61), [KEY], {"exp": verification.EXPIRED}),
         (token(exp="soon"), [KEY], {"exp": verification.MALFORMED}),
         (token(exp=1e300), [KEY], {"exp": verification.MALFORMED}),
         (token(iat=int(NOW) + 61), [KEY], {"iat": verification.SKEW}),
         (token(iat=None), [KEY], {"iat": verification.MALFORMED}),
-        (token(sub=""), [KEY], {"sub": verification.MALFORMED}),
+        (token(sub=""), [KEY], {"sub": verification.SENDER}),
+        (token(sub="a\u200bb"), [KEY], {"sub": verification.SENDER}),
+        (token(sub=7), [KEY], {"sub": verification.MALFORMED}),
         ("not.a.jwt", [KEY], {"format": verification.MALFORMED}),
         ("\udcff.y.z", [KEY], {"format": verification.MALFORMED}),
         ("", [KEY], {"format": verification.MALFORMED}),
@@ -97,6 +106,44 @@ def test_foreign_algorithm() -> None:
     assert "signature" in verdict(forged, KEY)
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    {
+        "macp_scopes missing": verification.NO_SCOPES,
+        "macp_scopes []": verification.NO_SCOPES,
+        "max_open_sessions -1": verification.SCOPE_TYPE,
+        'can_start_sessions "x"': verification.SCOPE_TYPE,
+        'macp_scopes {"can_start_session":false}': verification.SCOPE_NAME,
+        "sub twice": verification.REPEATED,
+        "payload text: repeats inside": verification.REPEATED,
+        "exp @300@.5": verification.WHOLE_SECONDS,
+        "exp @3153600000@": verification.LIFETIME,
+        "exp @-60@": verification.EXPIRED,
+        "payload text: BOM": verification.MALFORMED,
+        "token: padded payload": verification.MALFORMED,
+        "header jwk null": "",
+        'other "\\\\ud800"': verification.UNREADABLE,
+        'header crit ["exp"]': verification.CRITICAL,
+        "header b64 false": verification.CRITICAL,
+        "too large for metadata": verification.TOO_LARGE,
+        "nbf @3600@": verification.NOT_YET,
+        "RSA 1024": verification.KEY_SIZE,
+        "RSA 2047": verification.KEY_SIZE,
+        "EC P-384 for ES256": verification.KEY_SIZE,
+        "EC, use enc": verification.KEY_PURPOSE,
+        "EC, private part": verification.PRIVATE_KEY,
+        "set: same kid, this first": verification.SAME_KID,
+        "header kid missing": verification.STALE_CACHE,
+        'aud ["macp-runtime"]': "",
+    }.items(),
+)
+def test_what_a_verifier_refuses_is_not_good(name: str, advice: str) -> None:
+    """The one check that fails, with its cause, also where only the MACP runtime is lenient."""
+    case = next(case for case in all_cases() if case.id == name)
+    findings = judge(case.token(int(NOW)), read_jwks(case.document().encode()), EXPECTED, NOW)
+    assert [finding.advice for finding in findings if not finding.good] == [advice] * bool(advice)
+
+
 COMMAND = [sys.executable, "-m", "macp_auth", "verify"]
 
 
@@ -115,7 +162,7 @@ def test_command_on_a_live_service(service: Service) -> None:
         assert run.returncode == 0, run.stderr
         assert "The token is good." in run.stdout
         assert "'agent://risk'" in run.stdout
-        assert run.stdout.count("ok   ") == 8
+        assert run.stdout.count("ok   ") == 9
 
 
 def test_command_on_a_token_of_another_service(
@@ -199,3 +246,52 @@ def test_command_on_what_is_no_text(service: Service, stdin: bytes) -> None:
     )  # fmt: skip
     assert (run.returncode, run.stderr) == (1, b"")
     assert verification.MALFORMED in run.stdout.decode()
+
+
+@pytest.fixture
+def published_case(request: pytest.FixtureRequest) -> Iterator[tuple[Case, str]]:
+    """A recorded case, and where a server of ours publishes its keys."""
+    case = next(case for case in all_cases() if case.id == request.param)
+    with FakeServer(lambda _: Reply(200, case.document().encode())) as server:
+        yield case, f"{server.url}/jwks"
+
+
+REFUSED = [
+    "macp_scopes missing",
+    "max_open_sessions -1",
+    "sub twice",
+    "exp @300@.5",
+    "payload text: BOM",
+    "RSA 1024",
+    "EC, use enc",
+    "nbf @3600@",
+]
+
+
+@pytest.mark.parametrize("published_case", REFUSED, indirect=True)
+def test_command_on_what_it_once_called_good(published_case: tuple[Case, str]) -> None:
+    """Exit 1, and the last line says so."""
+    case, url = published_case
+    run = command("-", "--jwks", url, stdin=case.token(int(time.time())))
+    assert run.returncode == 1, run.stdout
+    assert run.stdout.endswith("The token is not good.\n")
+    lenient = "The MACP runtime accepts it" in run.stdout
+    assert lenient == (case.id in {"macp_scopes missing", "exp @300@.5", "EC, use enc", "nbf @3600@"})
+
+
+@pytest.mark.parametrize("published_case", ["good"], indirect=True)
+def test_command_on_what_is_good(published_case: tuple[Case, str]) -> None:
+    """Exit 0: what makes the others bad is in them."""
+    case, url = published_case
+    assert command("-", "--jwks", url, stdin=case.token(int(time.time()))).returncode == 0
+
+
+def test_nothing_that_a_terminal_obeys_is_printed() -> None:
+    """C1 controls, overrides of direction and line separators are escaped, wherever they stand."""
+    hostile = "\x1b[2J\x9b31m\u202e\u2028\u200b"
+    text = token(
+        iss=hostile, aud=[hostile], sub=hostile, nbf=hostile, iat=hostile, exp=hostile,
+        macp_scopes={hostile: hostile, "allowed_modes": [hostile, 1]},
+    )  # fmt: skip
+    shown = "".join(finding.found for finding in judge(text, published(KEY), EXPECTED, NOW))
+    assert shown.isprintable()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import http.client
-import json
 import socket
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
-import jwt
+from macp_auth.entrypoints.runtime_keys import PublishedKey, read_jwks
 
 _FETCH_SECONDS = 5
 _PATH = "the path is /.well-known/jwks.json"
+_MAX_BYTES = 2**20
 _NO_JWKS = f"the answer is no JWK Set with a key; {_PATH}"
 _CAUSES: list[tuple[type[Exception], str]] = [
     (ConnectionRefusedError, "nothing listens there; start the service, or mend the host and the port"),
@@ -29,8 +29,8 @@ class JWKSUnreachable(Exception):
     """The JWK Set can't be fetched or read."""
 
 
-def fetch_jwks(url: str, authorities: Path | None = None) -> Mapping[str, jwt.PyJWK]:
-    """Return the published keys by their kid.
+def fetch_jwks(url: str, authorities: Path | None = None) -> Sequence[PublishedKey]:
+    """Return the published keys, as the MACP runtime reads them.
 
     ``authorities`` is a PEM file of those that vouch for the server; None for the system's.
 
@@ -46,16 +46,15 @@ def fetch_jwks(url: str, authorities: Path | None = None) -> Mapping[str, jwt.Py
         raise JWKSUnreachable(f"{authorities} must be a PEM file of certificates") from None
     try:
         with urllib.request.urlopen(url, timeout=_FETCH_SECONDS, context=trusted) as response:  # noqa: S310 - see above
-            document = json.load(response)
+            document = response.read(_MAX_BYTES)
     except (OSError, http.client.HTTPException) as error:
         raise JWKSUnreachable(f"{url}: {_why(error)}") from error
-    except (ValueError, RecursionError):
+    except ValueError:  # of the URL
         raise JWKSUnreachable(f"{url}: {_NO_JWKS}") from None
     try:
-        keys = jwt.PyJWKSet.from_dict(document).keys
-    except (jwt.PyJWTError, ValueError, AttributeError, TypeError) as error:
-        raise JWKSUnreachable(f"{url}: {_NO_JWKS}") from error
-    return {key.key_id: key for key in keys if isinstance(key.key_id, str)}
+        return read_jwks(document)
+    except ValueError:
+        raise JWKSUnreachable(f"{url}: {_NO_JWKS}") from None
 
 
 def _why(error: OSError | http.client.HTTPException) -> str:

@@ -1,0 +1,1 @@
+"""What the real MACP runtime says of tokens: how it was asked, and the cases."""
