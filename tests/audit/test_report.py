@@ -224,3 +224,13 @@ def test_the_command_refuses_what_it_can_t_understand(args: list[str], told: str
     done = run(*args)
     assert done.exit_code == 2
     assert told in " ".join(done.stderr.split())
+
+
+def test_no_character_of_a_log_moves_the_terminal_that_reads_it() -> None:
+    """A log may be of anybody's making: what it says is shown escaped, and a name stays in its line."""
+    hidden = "\x9b1A\x7f\u202e\u2028\nb  9 tokens"
+    shown = run("-", stdin=line(NOON, hidden)).stdout
+    assert shown.splitlines()[0] == "\\u009b1A\\u007f\\u202e\\u2028\\u000ab  9 tokens  1 token"
+    machine = run("-", "--json", stdin=line(NOON, hidden)).stdout
+    assert not set("\x9b\x7f\u202e\u2028") & set(machine)
+    assert json.loads(machine)["identities"][0]["sender"] == hidden

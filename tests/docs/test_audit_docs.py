@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from macp_auth.domain.errors import InvalidRequest
+from macp_auth.entrypoints import logs, standard_error
 from macp_auth.entrypoints.audit import log, waiting, writer
 from macp_auth.entrypoints.audit.line import (
     DROPPED,
@@ -158,6 +159,12 @@ def test_every_reason_of_a_refusal_is_named() -> None:
         f"lines of refusals | {writer.REFUSED_BYTES // 2**20} MiB",
         f"{waiting.MAX_NAMES} reasons",
         f"the first {log.WHOLE_REFUSALS} in {writer.SUMMARY_SECONDS:.0f} seconds",
+        f"{logs.LINES} in {logs.LINES_SECONDS} seconds",
+        f"{logs.MAX_TEXT_CHARS} characters",
+        f"{logs.MAX_LINE_BYTES} bytes",
+        f"standard error | {standard_error.MAX_WAITING} |",
+        f"for {standard_error.PATIENCE_SECONDS} s at most",
+        f"again for {standard_error.IMPATIENCE_SECONDS:.0f} s",
         writer.TROUBLE,
         writer.DROPPED,
         writer.RECOVERED,

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from macp_auth.domain.visible import escaped
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
 from macp_auth.entrypoints.cli.moments import moment
+from macp_auth.entrypoints.cli.output import echo
 
 if TYPE_CHECKING:  # these take a while to import, and `--help` should not wait
     from macp_auth.entrypoints.audit.report import Question, Report
@@ -60,9 +62,9 @@ def report_command(  # noqa: PLR0913 - one parameter an option
     answer = report((Log(name, _lines(name)) for name in dict.fromkeys(files)), question)
     _print_json(answer) if as_json else _print_table(answer)
     if answer.dropped:
-        click.echo(f"INCOMPLETE: lines that the service could not write: {answer.dropped}", err=True)
+        echo(f"INCOMPLETE: lines that the service could not write: {answer.dropped}", err=True)
     for fault in answer.faults:
-        click.echo(f"INCOMPLETE: {fault.file}: {fault.text}", err=True)
+        echo(f"INCOMPLETE: {fault.file}: {fault.text}", err=True)
     sys.exit(1 if answer.dropped or answer.faults else 0)
 
 
@@ -93,7 +95,7 @@ def _lines(name: str) -> Iterator[bytes]:
 def _print_json(answer: Report) -> None:
     import msgspec  # noqa: PLC0415
 
-    click.echo(msgspec.json.format(msgspec.json.encode(answer), indent=2))
+    echo(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode())
 
 
 def _print_table(answer: Report) -> None:
@@ -101,8 +103,8 @@ def _print_table(answer: Report) -> None:
 
     for identity in answer.identities:
         tokens = "1 token" if identity.tokens == 1 else f"{identity.tokens} tokens"
-        click.echo(f"{identity.sender}  {tokens}")
-        click.echo(f"    minted {identity.first} to {identity.last}")
-        click.echo(f"    good until {utc(identity.exp)}")
+        echo(f"{escaped(identity.sender)}  {tokens}")
+        echo(f"    minted {escaped(identity.first)} to {escaped(identity.last)}")
+        echo(f"    good until {utc(identity.exp)}")
     total = sum(identity.tokens for identity in answer.identities)
-    click.echo(f"Identities: {len(answer.identities)}. Tokens: {total}.")
+    echo(f"Identities: {len(answer.identities)}. Tokens: {total}.")

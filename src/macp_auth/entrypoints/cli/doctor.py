@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from macp_auth.entrypoints.cli.output import echo
 from macp_auth.entrypoints.cli.verifiers import CUSTOMS, NAMES, chosen_verifiers
 
 if TYPE_CHECKING:  # it takes a while to import, and `--help` should not wait
@@ -55,20 +56,20 @@ def doctor(  # noqa: PLR0913 - one parameter an option
     for finding in examination.examine(os.environ, expected):
         findings.append(finding)
         if not as_json:
-            click.echo(_as_text(finding))
+            mark, colour = MARKS[finding.status]
+            echo(_as_text(finding), mark=click.style(mark, fg=colour))
     failures, warnings = (
         sum(finding.status is status for finding in findings) for status in (Status.FAILURE, Status.WARNING)
     )
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(findings)).decode())
+        echo(msgspec.json.format(msgspec.json.encode(findings)).decode())
     else:
-        click.echo(f"\n{_count(failures, 'failure')}, {_count(warnings, 'warning')}")
+        echo(f"\n{_count(failures, 'failure')}, {_count(warnings, 'warning')}")
     sys.exit(1 if failures or (strict and warnings) else 0)
 
 
 def _as_text(finding: Finding) -> str:
-    mark, colour = MARKS[finding.status]
-    lines = [f"{click.style(mark, fg=colour)}  {finding.check:<17}  {finding.text}"]
+    lines = [f"  {finding.check:<17}  {finding.text}"]
     arrow = "-> "
     for line in (finding.mend or "").splitlines():
         lines.append(f"{_INDENT}{arrow}{line}")

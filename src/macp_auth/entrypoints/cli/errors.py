@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import rich_click as click
 
 from macp_auth.domain.errors import MACPAuthError
+from macp_auth.entrypoints.cli.output import echo
 
 _CANT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
@@ -21,7 +22,7 @@ def told_plainly() -> Iterator[None]:
     try:
         yield
     except MACPAuthError as error:
-        click.echo(f"macp-auth: {error}", err=True)
+        echo(f"macp-auth: {error}", err=True)
         sys.exit(2)
 
 
@@ -31,10 +32,10 @@ def told_in_a_line() -> Iterator[None]:
     try:
         yield
     except click.ClickException as error:
-        click.echo(f"macp-auth: {_text(error)}", err=True)
+        echo(f"macp-auth: {_text(error)}", err=True)
         sys.exit(error.exit_code)
     except click.Abort:
-        click.echo("macp-auth: aborted", err=True)
+        echo("macp-auth: aborted", err=True)
         sys.exit(1)
     except OSError as error:
         if error.filename is not None:
@@ -45,7 +46,7 @@ def told_in_a_line() -> Iterator[None]:
             text = f"the output can't be written: {error.strerror}"
         else:
             raise
-        click.echo(f"macp-auth: {text}", err=True)
+        echo(f"macp-auth: {text}", err=True)
         sys.exit(1)
 
 

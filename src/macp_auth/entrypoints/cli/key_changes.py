@@ -11,6 +11,7 @@ import rich_click as click
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
 from macp_auth.entrypoints.cli.keys import ALGORITHM, FILE, new_key
 from macp_auth.entrypoints.cli.moments import moment
+from macp_auth.entrypoints.cli.output import echo
 
 _NO_FILE = (
     "Missing argument 'FILE': the JWK Set of the signer jwk-file. The keys of another signer rotate where "
@@ -89,6 +90,6 @@ def revoke(file: Path, kid: str, dry_run: bool) -> None:  # noqa: FBT001
 
 
 def _say(report: str, dry_run: bool) -> None:  # noqa: FBT001
-    click.echo(report)
+    echo(report)
     if dry_run:
-        click.echo("dry run: nothing was written")
+        echo("dry run: nothing was written")

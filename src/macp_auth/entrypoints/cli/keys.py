@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
+from macp_auth.entrypoints.cli.output import echo
 
 if TYPE_CHECKING:  # these take a while to import, and `--help` should not wait
     from macp_auth.adapters.jose import PrivateKey
@@ -40,7 +41,7 @@ def generate(alg: str, kid: str | None) -> None:
     """
     from macp_auth.adapters.jwk_file_editor import new_jwk  # noqa: PLC0415 - cryptography takes a while
 
-    click.echo(json.dumps(new_jwk(*new_key(alg, kid))))
+    echo(json.dumps(new_jwk(*new_key(alg, kid))))
 
 
 @keys.command("list", cls=HyphenatedArguments)
@@ -59,7 +60,7 @@ def list_keys(file: Path | None, as_json: bool) -> None:  # noqa: FBT001 - a com
     with told_plainly():
         configured = _configured(file)
         in_force = schedule(configured.versions, configured.policy.timing, now)
-    click.echo(key_table.as_json(in_force) if as_json else key_table.as_text(in_force, now))
+    echo(key_table.as_json(in_force) if as_json else key_table.as_text(in_force, now))
 
 
 @keys.command(cls=HyphenatedArguments)
@@ -79,7 +80,7 @@ def timeline(file: Path | None, svg: Path | None) -> None:
         configured = _configured(file)
         spans = lifetimes(configured.versions, configured.policy.timing, now)
     if svg is None:
-        click.echo(drawing.as_text(spans, now))
+        echo(drawing.as_text(spans, now))
         return
     try:
         svg.write_text(drawing.as_svg(spans, now))
@@ -101,7 +102,7 @@ def _configured(file: Path | None) -> ConfiguredKeys:
         return inspection.keys_of_file(file, os.environ)
     configured = inspection.keys_of_service(os.environ)
     if selected_signer(os.environ) == "ephemeral":
-        click.echo(f"macp-auth: {_EPHEMERAL}", err=True)
+        echo(f"macp-auth: {_EPHEMERAL}", err=True)
     return configured
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
+from macp_auth.entrypoints.cli.output import echo
 
 if TYPE_CHECKING:  # the kit takes a while to import, and `--help` should not wait
     from macp_auth.testing import Result
@@ -46,9 +47,9 @@ def list_plugins(as_json: bool) -> None:  # noqa: FBT001 - a command line flag
         }
         for signer in known_signers()
     ]
-    click.echo(json.dumps(rows, indent=2) if as_json else _as_table(rows))
+    echo(json.dumps(rows, indent=2) if as_json else _as_table(rows))
     if not any(row["selected"] for row in rows):
-        click.echo("macp-auth: MACP_AUTH_SIGNER names none of these", err=True)
+        echo("macp-auth: MACP_AUTH_SIGNER names none of these", err=True)
         sys.exit(2)
 
 
@@ -83,22 +84,21 @@ def check_plugin(name: str, as_json: bool) -> None:  # noqa: FBT001 - a command 
     for result in run_checks(subject):
         results.append(result)
         if not as_json:
-            click.echo(_as_text(result))
+            echo(_as_text(result), mark=click.style(f"{result.outcome:<7}", fg=_COLOURS[result.outcome]))
         if isinstance(result.error, SignerUnavailable):
-            click.echo("macp-auth: the backend can't be reached, so no other check was run", err=True)
+            echo("macp-auth: the backend can't be reached, so no other check was run", err=True)
             break
     counts = {kind: sum(result.outcome == kind for result in results) for kind in _COLOURS}
     if as_json:
-        click.echo(json.dumps([_as_object(result) for result in results], indent=2))
+        echo(json.dumps([_as_object(result) for result in results], indent=2))
     else:
-        click.echo("\n" + ", ".join(f"{number} {kind}" for kind, number in counts.items()))
+        echo("\n" + ", ".join(f"{number} {kind}" for kind, number in counts.items()))
     sys.exit(1 if counts["failed"] else 0)
 
 
 def _as_text(result: Result) -> str:
-    mark = click.style(f"{result.outcome:<7}", fg=_COLOURS[result.outcome])
     told = f"\n{_INDENT}-> {result.text}" if result.text else ""
-    return f"{mark}  {result.check.name:<23}  {result.check.rule}{told}"
+    return f"  {result.check.name:<23}  {result.check.rule}{told}"
 
 
 def _as_object(result: Result) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from macp_auth.entrypoints.cli.output import echo
 from macp_auth.entrypoints.cli.verifiers import CUSTOMS, NAMES, chosen_verifiers
 
 if TYPE_CHECKING:  # these take a while to import, and `--help` should not wait
@@ -41,7 +42,7 @@ def plan(names: Sequence[str], customs: Sequence[str], as_json: bool) -> None:  
     chosen = chosen_verifiers(names, customs)
     policy = _configured()
     answer = _plan(policy, chosen)
-    click.echo(json.dumps(answer, indent=2) if as_json else _plan_as_text(answer))
+    echo(json.dumps(answer, indent=2) if as_json else _plan_as_text(answer))
     sys.exit(0 if all(verifier["satisfied"] for verifier in answer["verifiers"]) else 1)
 
 
@@ -227,7 +228,7 @@ def simulate(  # noqa: PLR0913 - one parameter an option
     chance = random.Random(seed)  # noqa: S311 - a simulation's chance, no secret
     world = simulation.make_world(scenario, chance)
     report = simulation.simulate(world, chance)
-    click.echo(_report_as_json(report) if as_json else _report_as_text(report, world))
+    echo(_report_as_json(report) if as_json else _report_as_text(report, world))
     sys.exit(1 if report.wrongly_rejected else 0)
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import rich_click as click
 
+from macp_auth.domain.visible import escaped
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
+from macp_auth.entrypoints.cli.output import echo
 
 
 @click.command(cls=HyphenatedArguments)
@@ -41,7 +43,7 @@ def verify(  # noqa: PLR0913 - one parameter an option
     try:
         keys = jwks_fetch.fetch_jwks(jwks_url, cacert)
     except jwks_fetch.JWKSUnreachable as error:
-        click.echo(f"macp-auth: can't fetch the keys: {error}", err=True)
+        echo(f"macp-auth: can't fetch the keys: {error}", err=True)
         sys.exit(2)
     text = token if token != "-" else sys.stdin.buffer.read().decode(errors="replace").strip()  # noqa: S105 - a hyphen is no password
     expected = verification.Expected(issuer=issuer, audience=audience, leeway=leeway)
@@ -49,11 +51,11 @@ def verify(  # noqa: PLR0913 - one parameter an option
 
     for finding in findings:
         mark = click.style("ok ", fg="green") if finding.good else click.style("BAD", fg="red", bold=True)
-        click.echo(f"{mark}  {finding.check:<9}  {finding.found}")
+        echo(f"  {finding.check:<9}  {escaped(finding.found)}", mark=mark)
         if finding.advice:
-            click.echo(f"     -> {finding.advice}")
+            echo(f"     -> {escaped(finding.advice)}")
     good = all(finding.good for finding in findings)
     if not good and verification.runtime_accepts(findings):
-        click.echo("The MACP runtime accepts it; other verifiers do not, or should not.")
-    click.echo("The token is good." if good else "The token is not good.")
+        echo("The MACP runtime accepts it; other verifiers do not, or should not.")
+    echo("The token is good." if good else "The token is not good.")
     sys.exit(0 if good else 1)
