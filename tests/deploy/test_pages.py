@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,24 @@ def test_relative_links_lead_to_files(page: Path) -> None:
     """Every relative link names a file that is there."""
     links = re.findall(r"\]\(([^)\s#]+)", without_blocks(page.read_text(encoding="utf-8")))
     assert [link for link in links if ":" not in link and not (page.parent / link).exists()] == []
+
+
+def _images() -> Iterator[tuple[str, str]]:
+    """Each image that a file in deploy/docker/ names, and the file."""
+    for path in sorted((ROOT / "deploy/docker").iterdir()):
+        names = re.findall(r"^(?:ARG BASE=|FROM )(\S+)|^ +image: (\S+)", path.read_text(), re.MULTILINE)
+        for name in filter(None, chain(*names)):
+            image = re.sub(r"\$\{\w+:-(.+)\}", r"\1", name)  # Compose's default for a variable
+            if image != "macp-auth" and not image.startswith("$"):
+                yield path.name, image
+
+
+def test_foreign_images_are_named_by_digest() -> None:
+    """Nobody can change what a build, or `docker compose up`, gets."""
+    images = list(_images())
+    assert {file for file, _ in images} == {"Dockerfile", "README.md", "compose.yaml"}
+    assert [each for each in images if not re.search(r":[\d.]+[\w-]*@sha256:[0-9a-f]{64}$", each[1])] == []
+    assert len({image for _, image in images if "/python:" in image}) == 1
 
 
 def test_the_install_command_works(tools: Tools) -> None:
