@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -25,6 +27,7 @@ _LONGEST_DETAIL = 300  # characters of Vault's own words in a log line
 _PLAIN_TEXT = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
 """What OpenSSL calls an answer without TLS; which of them depends on its version."""
 _log = structlog.get_logger()
+_Session = aiohttp.ClientSession
 
 
 class TokenNotAccepted(SignerRefused):
@@ -41,7 +44,9 @@ class Connection:
 
     def __init__(self, settings: VaultSettings) -> None:
         self._settings = settings
-        self._sessions: list[aiohttp.ClientSession] = []
+        self._current: _Session | None = None
+        self._calls: Counter[_Session] = Counter()
+        """How many calls are in flight, by the session that they are on."""
         self._seen: object = None
         """The file of the authorities, as it was when the newest session was made."""
         self._unusable: object = None
@@ -54,40 +59,60 @@ class Connection:
             url=self._settings.addr,
             token=token,
             namespace=self._settings.namespace,
-            session=self._session,
+            session=self._borrowed,
             adapter=AsyncAdapter,
         )
 
-    def _session(self) -> aiohttp.ClientSession:
-        """Return the session for a request: another one once the file of the authorities has changed.
-
-        What is under way on the one before goes on, and its connections end when they are idle.
+    @asynccontextmanager
+    async def _borrowed(self) -> AsyncIterator[_Session]:
+        """Lend the session for a request. The last request of a replaced one closes it.
 
         Raises:
             SignerMisconfigured: the authorities can't be used, and none could before.
             SignerUnavailable: the connections are closed.
         """
+        session = await self._session()
+        self._calls[session] += 1
+        try:
+            yield session
+        finally:
+            self._calls[session] -= 1
+            await self._close_unless_used(session)
+
+    async def _session(self) -> _Session:
+        """Return the current session: another one once the file of the authorities has changed."""
         if self._closed:
             raise SignerUnavailable("the connections to Vault are closed", reason="stopping")
         found = _look(self._settings.cacert)
-        if not self._sessions or found != self._seen:
-            try:
-                self._sessions.append(_open(self._settings))
-                self._seen = found
-            except SignerMisconfigured as error:  # it may be half-written
-                if not self._sessions:
-                    raise
-                if found != self._unusable:
-                    self._unusable = found
-                    _log.error(
-                        "VAULT'S AUTHORITIES CAN'T BE USED; the last good ones stay", detail=str(error)
-                    )
-        return self._sessions[-1]
+        if (old := self._current) is not None and found == self._seen:
+            return old
+        try:
+            self._current = _open(self._settings)
+        except SignerMisconfigured as error:  # it may be half-written
+            if old is None:
+                raise
+            if found != self._unusable:
+                self._unusable = found
+                _log.error("VAULT'S AUTHORITIES CAN'T BE USED; the last good ones stay", detail=str(error))
+            return old
+        self._seen = found
+        if old is not None:
+            await self._close_unless_used(old)
+        return self._current
+
+    async def _close_unless_used(self, session: _Session) -> None:
+        """Close a session that was replaced and has no call in flight: an older trust ends with its calls."""
+        if session is not self._current and not self._calls[session]:
+            del self._calls[session]
+            await session.close()
 
     async def aclose(self) -> None:
         """Close the connections."""
         self._closed = True
-        for session in self._sessions:
+        open_sessions = set(self._calls)
+        if self._current is not None:
+            open_sessions.add(self._current)
+        for session in open_sessions:
             await session.close()
 
 
@@ -102,8 +127,8 @@ def _look(path: str | None) -> object:
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _open(settings: VaultSettings) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
+def _open(settings: VaultSettings) -> _Session:
+    return _Session(
         # Behind a name that leads to the active node, a failover is to be seen within a second.
         connector=aiohttp.TCPConnector(ssl=settings.authorities(), ttl_dns_cache=1),
         timeout=aiohttp.ClientTimeout(

@@ -8,6 +8,7 @@ and may read proxies and passwords from the environment. A thread for it costs t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import urlencode
 
@@ -29,7 +30,7 @@ class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
     Args:
         base_uri: where Vault is.
         token: what to present; empty, nothing is.
-        session: returns the connections to use now.
+        session: lends the connections to use now, for one request.
         namespace: Vault's, if not the root.
     """
 
@@ -38,7 +39,7 @@ class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
         *,
         base_uri: str,
         token: str,
-        session: Callable[[], aiohttp.ClientSession],
+        session: Callable[[], AbstractAsyncContextManager[aiohttp.ClientSession]],
         namespace: str | None,
         **_unused: object,
     ) -> None:
@@ -72,14 +73,17 @@ class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
             hvac.exceptions.VaultError: the answer is an error.
             aiohttp.ClientError, TimeoutError: there is no answer.
         """
-        async with self._session().request(
-            method,
-            f"{self._base_uri}{url}?{urlencode(params)}" if params else f"{self._base_uri}{url}",
-            data=None if json is None else msgspec.json.encode(json),
-            headers=self._headers,
-            allow_redirects=False,
-            auto_decompress=False,  # none was asked for, and a little can become a lot
-        ) as response:
+        async with (
+            self._session() as session,
+            session.request(
+                method,
+                f"{self._base_uri}{url}?{urlencode(params)}" if params else f"{self._base_uri}{url}",
+                data=None if json is None else msgspec.json.encode(json),
+                headers=self._headers,
+                allow_redirects=False,
+                auto_decompress=False,  # none was asked for, and a little can become a lot
+            ) as response,
+        ):
             content = await _read(response)
         answer = _decoded(content)
         if response.status >= _BAD_REQUEST:
