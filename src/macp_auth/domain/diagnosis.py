@@ -5,6 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from macp_auth.domain.redaction import shown
+
+_MOST_LINES = 50
 
 
 class Status(StrEnum):
@@ -18,7 +23,10 @@ class Status(StrEnum):
 
 
 class Finding(Struct, frozen=True):
-    """One check that was made. Its texts are shown to whoever asks, and hold no secret."""
+    """One check that was made. Its texts are shown to whoever asks, and hold no secret.
+
+    What was found may quote a backend: it becomes one printable line of bounded length, without a credential.
+    """
 
     check: str
     """Which, in one word of lower case and hyphens. Several findings may be of one check."""
@@ -27,6 +35,13 @@ class Finding(Struct, frozen=True):
     """What was found, in one line."""
     mend: str | None = None
     """The command, setting or policy that mends it, in one or more lines; None if all is well."""
+
+    def __post_init__(self) -> None:
+        """Make what others have said fit to be shown."""
+        force_setattr(self, "check", shown(self.check))
+        force_setattr(self, "text", shown(self.text))
+        if self.mend is not None:
+            force_setattr(self, "mend", "\n".join(map(shown, self.mend.splitlines()[:_MOST_LINES])))
 
 
 def ok(check: str, text: str) -> Finding:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+from macp_auth.domain.redaction import shown
+
 _WORD = re.compile(r"[a-z]{1,24}(-[a-z]{1,24}){0,3}")
 
 
@@ -60,12 +62,15 @@ class ClockStepped(MACPAuthError):
 
 
 class SignerError(MACPAuthError):
-    """The signer can't give a signature now. The text is for the log, never for a caller."""
+    """The signer can't give a signature now. The text is for the log, never for a caller.
+
+    It may quote a backend: it becomes one printable line of bounded length, without a credential.
+    """
 
     default_reason: ClassVar[str] = "failed"
 
     def __init__(self, text: str, *, reason: str | None = None) -> None:
-        super().__init__(text)
+        super().__init__(shown(text))
         self.reason = reason or self.default_reason
         """Why, in one word of lower case and hyphens: for metrics, and for whoever probes readiness."""
 

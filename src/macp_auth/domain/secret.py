@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
+from macp_auth.domain.redaction import conceal
+
 T = TypeVar("T")
 
 
@@ -12,6 +14,9 @@ class Secret(Generic[T]):
 
     ``reveal()`` is the only way to the content, so that a reader can find every place that
     touches it. Pickling works: a worker process is handed its key through a pipe.
+
+    A text that was revealed is a credential that may be sent somewhere: from then on, it is taken out of
+    the errors of signers, which may quote a backend that repeats it.
     """
 
     __slots__ = ("_value",)
@@ -21,6 +26,8 @@ class Secret(Generic[T]):
 
     def reveal(self) -> T:
         """The content."""
+        if isinstance(self._value, str):
+            conceal(self._value)
         return self._value
 
     def __repr__(self) -> str:

@@ -13,8 +13,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from macp_auth.domain.errors import MACPAuthError
+from macp_auth.domain.redaction import shown
 from macp_auth.testing.checks import CHECKS
 from macp_auth.testing.outcome import Nonconformity, Skipped
 from macp_auth.testing.registry import Check
@@ -41,6 +43,10 @@ class Result(Struct, frozen=True):
     """The fault and its mend, or why the check was skipped."""
     error: BaseException | None = None
     """What led to a failure, for a debugger; a person reads ``text``."""
+
+    def __post_init__(self) -> None:
+        """Make what a signer or its backend has said fit to be shown."""
+        force_setattr(self, "text", shown(self.text))
 
 
 def run_checks(

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from macp_auth.domain.errors import SignerError
+from macp_auth.domain.errors import SignerError, reason_of
 from macp_auth.domain.keys import KeyVersion
+from macp_auth.domain.redaction import shown
 from macp_auth.domain.signer import Signer
 from macp_auth.domain.statistics import Statistics, sound_statistics
 
@@ -65,8 +66,10 @@ class TranslatingSigner(Signer):
             if self._opened is None:
                 self._opened = self._opening()
             return await call(self._opened)
-        except (SignerError, asyncio.CancelledError, GeneratorExit):
+        except (asyncio.CancelledError, GeneratorExit):
             raise
+        except SignerError as error:
+            raise _plain(error) from None
         # All else: the panic of a Rust extension is no Exception. SystemExit and KeyboardInterrupt are the
         # plugin's own, since signals reach the main thread only, and would end the loop of its thread.
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
@@ -75,6 +78,21 @@ class TranslatingSigner(Signer):
                 f"the signer plugin {self._name!r} raised {raised}; "
                 "only macp_auth's SignerErrors may leave a signer"
             ) from None  # its message may hold a secret, and a chained exception is logged with it
+
+
+def _plain(error: SignerError) -> SignerError:
+    """Return ``error`` as one of the domain's own classes: a plugin's may have a text that knows no bound."""
+    try:
+        text, reason = str(error), reason_of(error)
+    except Exception:  # noqa: BLE001 - a class of the plugin's may define both
+        text, reason = type(error).__name__, None
+    parents = (each for each in type(error).__mro__ if issubclass(each, SignerError))
+    known = next(each for each in parents if each.__module__ == SignerError.__module__)
+    if type(error) is known and text == shown(text):
+        return error
+    plain = known.__new__(known)
+    SignerError.__init__(plain, text, reason=reason)
+    return plain
 
 
 def place_of(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from hvac import exceptions as vault
 from macp_auth.adapters.vault_transit.settings import VaultSettings
 from macp_auth.adapters.vault_transit.transport import AsyncAdapter
 from macp_auth.domain.errors import SignerError, SignerMisconfigured, SignerRefused, SignerUnavailable
+from macp_auth.domain.redaction import conceal
 
 _LONGEST_DETAIL = 300  # characters of Vault's own words in a log line
 _PLAIN_TEXT = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
@@ -55,6 +56,7 @@ class Connection:
 
     def client(self, token: str = "") -> hvac.Client:
         """Return a client that presents ``token``, or none, to log in with. Its methods are awaited."""
+        conceal(token)
         return hvac.Client(
             url=self._settings.addr,
             token=token,

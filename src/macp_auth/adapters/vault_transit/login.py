@@ -22,6 +22,7 @@ from macp_auth.adapters.vault_transit.settings import (
     variable,
 )
 from macp_auth.domain.errors import SignerRefused, SignerUnavailable
+from macp_auth.domain.redaction import conceal
 
 _LESS_THAN_A_SECOND = 0.5  # what is left of a token of which Vault says 0, as it says of one without end
 _LOCKING_PAUSE = 300.0  # seconds; by OpenBao's defaults, five bad secret ids in 15 minutes lock a role
@@ -144,6 +145,7 @@ class Login:
 
     async def _present_credential(self) -> Any:
         settings, auth = self._settings, self._connection.client().auth
+        conceal(settings.role_id or "")  # no secret by itself; but half of what a login needs
         mount = settings.login_mount
         try:
             match settings.auth:
@@ -219,5 +221,6 @@ def _read(path: str, source: str) -> str:
         elif not is_sendable(content):
             fault = "can't be read: it has control characters, or more than one line"
         else:
+            conceal(content)
             return content
     raise SignerUnavailable(f"{source} {fault}", reason="credential-unreadable")

@@ -1,0 +1,126 @@
+"""What others say, made fit to be shown: a backend's words, or a plugin's.
+
+A backend, or a proxy before it, may repeat in an error the credential that it was sent. What it says
+may be long, and may hold characters that a terminal obeys. :func:`shown` is the one way from such a
+text to a log, a finding or an error: each error of a signer and each finding goes through it by itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+import re
+import threading
+from collections.abc import Iterator
+from functools import lru_cache
+
+LONGEST = 500
+"""Characters of a text that are shown."""
+REDACTED = "[redacted]"
+_SHORTEST = 9
+"""A word that repeats so many characters of a credential, one after another, is not shown. What has
+fewer is no credential: it would be guessed, and is most likely a word of its own, such as ``root``."""
+_PIECE = _SHORTEST - 1  # every second piece of a text is looked up: of 9 characters, one is among them
+_MOST = 32  # credentials that are kept; a service has two or three, and those before them
+_MOST_PIECES = 4096  # of a credential; a JWT of Kubernetes's has 1,000 to 2,000
+_WORD = re.compile(r"""[^\s"'<>(){}\[\],]+""")
+_ESCAPE = re.compile(r"\\u([0-9a-f]{4})|(?:\\x|%)([0-9a-f]{2})", re.IGNORECASE)
+_BASE64 = re.compile(r"[\w+/-]+", re.ASCII)
+_HEXADECIMAL = re.compile(r"(?:[0-9a-f]{2}){8,}", re.IGNORECASE)
+
+
+class _Credentials:
+    """The credentials of this process that were sent somewhere, or may be."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._texts: dict[str, None] = {}  # in their order
+        self._pieces: frozenset[str] | None = frozenset()
+
+    def add(self, text: str) -> None:
+        text = text.strip().casefold()
+        if len(text) < _SHORTEST or not _WORD.fullmatch(text):
+            return
+        with self._lock:
+            if text in self._texts:
+                return
+            if len(self._texts) == _MOST:
+                del self._texts[next(iter(self._texts))]
+            self._texts[text] = None
+            self._pieces = None  # made when they are needed: that is, with luck, never
+        _redacted.cache_clear()
+
+    def repeated_by(self, word: str) -> bool:
+        pieces = self._pieces
+        if pieces is None:
+            with self._lock:
+                pieces = self._pieces = frozenset(piece for text in self._texts for piece in _pieces(text))
+        if not pieces:
+            return False
+        return any(
+            view[at : at + _PIECE] in pieces
+            for view in map(str.casefold, _readings(word))
+            for at in range(0, len(view) - _PIECE + 1, 2)
+        )
+
+
+_credentials = _Credentials()
+
+
+def conceal(credential: str) -> None:
+    """Take ``credential`` out of every text that is shown from now on, in this process.
+
+    A document, such as a JWK, is no credential: what is public of it must still be shown.
+    """
+    _credentials.add(credential)
+
+
+def shown(text: str, longest: int = LONGEST) -> str:
+    """Return ``text`` in one line of at most ``longest`` printable characters, without a credential."""
+    words = text[: 2 * longest]  # what comes after them would only take time
+    plain = _redacted(words)
+    if not plain.isprintable():
+        plain = "".join(each if each.isprintable() else _escaped(each) for each in plain)
+    return plain if len(plain) <= longest and len(text) == len(words) else f"{plain[: longest - 3]}..."
+
+
+@lru_cache(maxsize=128)
+def _redacted(text: str) -> str:
+    """Take out each word that repeats a credential. A backend that fails says the same again and again."""
+    return _WORD.sub(lambda word: REDACTED if _credentials.repeated_by(word[0]) else word[0], text)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    step = 1 + len(text) // _MOST_PIECES
+    return (text[at : at + _PIECE] for at in range(0, len(text) - _PIECE + 1, step))
+
+
+def _readings(word: str) -> Iterator[str]:
+    """Say what ``word`` is, and what it may be when it is decoded."""
+    if len(word) < _SHORTEST:
+        return
+    plain = {word, html.unescape(word), _ESCAPE.sub(_character, word)}
+    yield from plain
+    for each in plain:
+        for digits in _HEXADECIMAL.findall(each):
+            yield bytes.fromhex(digits).decode("latin-1")
+        for run in _BASE64.findall(each):
+            for start in range(min(4, len(run))):  # the word may be a part of one, from anywhere
+                yield _from_base64(run[start:])
+
+
+def _character(escape: re.Match[str]) -> str:
+    return chr(int(escape[1] or escape[2], 16))
+
+
+def _from_base64(text: str) -> str:
+    whole = text[: len(text) // 4 * 4].replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(whole).decode("latin-1")
+    except binascii.Error:
+        return ""
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
