@@ -45,8 +45,9 @@ fmt: install ## format, and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-fuzz: install ## generated bodies for as long as asked: make fuzz SECONDS=600
+fuzz: install ## generated bodies for as long as asked, then raw connections: make fuzz SECONDS=600 CONNECTIONS=100000
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
+	$(BIN)/python -m tests.raw_fuzz --connections $(or $(CONNECTIONS),20000)
 
 rotation-drill: install ## 100,000 tokens over many rotations, judged by real verifiers: some minutes
 	$(BIN)/python -m tests.drill $(DRILL_ARGS)

@@ -143,6 +143,7 @@ PROVOCATIONS = [
     request_bytes("GET", "/tokens", [("host", "a")]),
     request_bytes("GET", "/healthz", [("host", "a b")]),
     request_bytes("GET", "/healthz", [("host", "a"), ("expect", "b")]),
+    request_bytes("GET", "/healthz", [("host", "a"), ("origin", "b"), ("origin", "b")]),
     _post(b" " * (MAX_BODY_BYTES + 1)),
     _post(b"{}", ("content-type", "text/plain")),
     _post(b"{}", ("content-type", "application/json"), ("content-encoding", "gzip")),

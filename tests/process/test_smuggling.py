@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 
 import psutil
@@ -20,6 +21,7 @@ from tests.support.processes import (
 from tests.support.service import Service
 from tests.support.wire import exchange, read_answer, request_bytes
 
+StartService = Callable[..., Service]
 MINT = mint_bytes()
 HEALTH = request_bytes("GET", "/healthz", [("Host", "localhost")])
 LAST_HEALTH = request_bytes("GET", "/healthz", [("Host", "localhost"), ("Connection", "close")])
@@ -94,6 +96,36 @@ REFUSED = {
     "TLS": (400, bytes.fromhex("16030100c8010000c40303") + bytes(range(190))),
     "HTTP/2": (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     "HTTP/0.9": (400, b"GET /healthz\r\n\r\n"),
+    "no version": (400, MINT.replace(b" HTTP/1.1", b"")),
+    "no version, and no header": (400, b"POST /tokens\r\n\r\n"),
+    "HTTP/0.9 in words": (400, MINT.replace(b"HTTP/1.1", b"HTTP/0.9")),
+    "HTTP/2.0 in words": (400, MINT.replace(b"HTTP/1.1", b"HTTP/2.0")),
+    "RTSP/1.0": (400, MINT.replace(b"HTTP/1.1", b"RTSP/1.0")),
+    "RTSP/1.1": (400, MINT.replace(b"HTTP/1.1", b"RTSP/1.1")),
+    "SOURCE with ICE/1.0": (400, MINT.replace(b"HTTP/1.1", b"ICE/1.0").replace(b"POST", b"SOURCE")),
+    "RTSP/1.1 that asks for an upgrade": (
+        400,
+        with_length("Connection: upgrade", "Upgrade: h2c").replace(b"HTTP/1.1", b"RTSP/1.1"),
+    ),
+    "two spaces before the target": (400, MINT.replace(b"POST ", b"POST  ")),
+    "two spaces before the version": (400, MINT.replace(b" HTTP/1.1", b"  HTTP/1.1")),
+    "gzip, then chunked": (400, mint_with("Transfer-Encoding: gzip, chunked", body=CHUNKED_BODY)),
+    "gzip, then chunked, in two lines": (
+        400,
+        mint_with("Transfer-Encoding: gzip", "Transfer-Encoding: chunked", body=CHUNKED_BODY),
+    ),
+    "identity, then chunked": (400, mint_with("Transfer-Encoding: identity, chunked", body=CHUNKED_BODY)),
+    "an empty item, then chunked": (400, mint_with("Transfer-Encoding: ,chunked", body=CHUNKED_BODY)),
+    "Transfer-Encoding in HTTP/1.0": (
+        400,
+        mint_with("Transfer-Encoding: chunked", body=CHUNKED_BODY).replace(b"HTTP/1.1", b"HTTP/1.0"),
+    ),
+    "two Content-Type": (400, with_length("Content-Type: application/json")),
+    "two Content-Type that differ": (400, with_length("Content-Type: text/plain")),
+    "two Content-Encoding": (400, with_length("Content-Encoding: identity", "Content-Encoding: identity")),
+    "two Expect": (400, with_length("Expect: 100-continue", "Expect: 100-continue")),
+    "two Origin": (400, with_length("Origin: null", "Origin: null")),
+    "two Authorization": (400, with_length("Authorization: Basic YQ==", "Authorization: Basic Yg==")),
     "HTTP/1.2": (400, MINT.replace(b"HTTP/1.1", b"HTTP/1.2")),
     "no HTTP": (400, b"SSH-2.0-OpenSSH_9.2\r\n"),
     "an unknown method": (400, MINT.replace(b"POST", b"FETCH")),
@@ -214,6 +246,25 @@ def test_http_1_0_gets_no_interim_answer(service: Service) -> None:
     """It would take 100 Continue for the answer itself (RFC 9110, section 10.1.1)."""
     raw = with_length("Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
     assert [answer.status for answer in send_and_read_to_end(service.port, raw).answers()] == [200]
+
+
+def test_a_request_in_many_small_parts_is_served(service: Service) -> None:
+    """Its lines, and the empty one at the end, come in any split; another follows at once."""
+    raw = CHUNKED_MINT + MINT + LAST_HEALTH
+    with connection(service.port) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(0, len(raw), 3):
+            sock.sendall(raw[at : at + 3])
+        assert read_to_end(sock).statuses == [200] * 3
+
+
+def test_an_interim_answer_to_what_is_refused_already_is_no_fault(start_service: StartService) -> None:
+    """The body that would have been waited for is in the same packet, and malformed."""
+    raw = mint_with("Expect: 100-continue", "Transfer-Encoding: chunked", body=b"zz\r\n")
+    service = start_service()
+    assert_refused(send_and_read_to_end(service.port, raw), 400)
+    service.mint()
+    assert "Traceback" not in service.log
 
 
 def _has_answer(sock: socket.socket) -> bool:

@@ -17,7 +17,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Self
 
-BOOT_SECONDS = 20  # a bound for a loaded machine; the start-up figure is the benchmark's
+BOOT_SECONDS = 60  # a bound for a machine with much else to do; the start-up figure is the benchmark's
 
 
 def _ports_of_this_process() -> Iterator[int]:

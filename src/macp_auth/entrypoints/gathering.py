@@ -12,18 +12,21 @@ from typing import Any
 class GatheringTransport:
     """Passes a transport on, but gathers what is written in one turn of the event loop."""
 
-    __slots__ = ("_gathered", "_loop", "_transport")
+    __slots__ = ("_ended", "_gathered", "_loop", "_transport")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
         self._gathered: list[bytes] = []
+        self._ended = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Write ``data`` with all else of this turn."""
+        """Write ``data`` with all else of this turn. After the end it is dropped."""
+        if self._ended:
+            return
         if not self._gathered:
             self._loop.call_soon(self.flush)
         self._gathered.append(data)
@@ -38,9 +41,11 @@ class GatheringTransport:
     def close(self) -> None:
         """Write what was gathered, and close when it is sent."""
         self.flush()
+        self._ended = True
         self._transport.close()
 
     def write_eof(self) -> None:
         """Write what was gathered, and end this side."""
         self.flush()
+        self._ended = True
         self._transport.write_eof()

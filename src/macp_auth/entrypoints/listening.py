@@ -11,6 +11,12 @@ import socket
 
 from macp_auth.entrypoints.settings import ConfigurationError, Settings
 
+SOCKET_BUFFER_BYTES = 16 * 1024
+"""How much the kernel keeps of a connection, each way: requests before they are read, and answers.
+
+By default it is megabytes. This is also how much is read at once, with TLS or without.
+"""
+
 _ALL_IPV6 = "::"
 _HOST, _METRICS_HOST = "MACP_AUTH_HOST (--host)", "MACP_AUTH_METRICS_HOST"
 
@@ -39,7 +45,7 @@ def _listen(host: str, port: int, host_variable: str, port_variable: str) -> soc
     family, address = _resolved(host, port, host_variable)
     both_families = address[0] == _ALL_IPV6 and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server(
+        listener = socket.create_server(
             address, family=family, backlog=2048, reuse_port=False, dualstack_ipv6=both_families
         )
     except OSError as error:
@@ -51,6 +57,9 @@ def _listen(host: str, port: int, host_variable: str, port_variable: str) -> soc
             f"can't listen on port {port} of {host_variable}: {os.strerror(error.errno or 0)}. "
             + mends.get(error.errno or 0, _another_address(host_variable))
         ) from error
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):  # a connection inherits them
+        listener.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
+    return listener
 
 
 def check_addresses(settings: Settings) -> None:

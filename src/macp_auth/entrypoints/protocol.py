@@ -5,9 +5,12 @@ bare LF, obsolete folding and repeated lengths. This adds, connection by connect
 
 * a request that does not arrive whole within :data:`RECEIVE_SECONDS` is cut, with a 408 where one
   can still be understood; so is a new connection that says nothing;
-* header section and count limits (431), exactly one Host (RFC 9112, section 3.2), and only the
-  origin form of the request target;
-* a client that does not read its answers is cut, and no more of its requests are read meanwhile;
+* header section and count limits (431), exactly one Host (RFC 9112, section 3.2), only the origin
+  form of the request target, only HTTP/1.1 and HTTP/1.0, and no transfer coding but chunked;
+* one request at a time: the parser gets a connection's bytes in pieces that hold no byte of a second
+  request, and the next one when the last is answered. What waits is at most one read, and no more
+  is read meanwhile. uvicorn would parse all of a read at once, and queue thousands of requests;
+* a client that does not read its answers is cut, and no more of its requests are served meanwhile;
 * JSON for every refusal, also of bytes that are no HTTP;
 * when the server stops, a keep-alive connection is not closed under a request on its way: what
   arrives is answered with ``Connection: close``, and only silence is closed;
@@ -21,16 +24,15 @@ import asyncio
 import http
 import re
 import ssl
-import sys
-from collections.abc import Collection
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import httptools
 import msgspec
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from macp_auth.entrypoints.gathering import GatheringTransport
+from macp_auth.entrypoints.turns import Turns
 
 RECEIVE_SECONDS = 10.0
 """From a request's first byte (or the connection's start) to its last."""
@@ -44,6 +46,12 @@ MAX_REQUEST_BYTES = 1024 * 1024
 """All of a request, with what chunks and trailers add. The application's limit for a body is far lower."""
 MAX_CHUNKS = 2048
 """Of a body in chunked coding. Each takes a microsecond, however little it holds."""
+PARSE_BYTES = 2 * 1024
+"""How much of one connection is parsed in a turn of the event loop. Most requests are shorter."""
+READ_BUFFER_BYTES = 16 * 1024
+"""How much of a TLS connection is read before it can be decrypted and parsed; the length of a record."""
+WRITE_BUFFER_BYTES = 16 * 1024
+"""How many bytes of answers may wait for a client to read them before it is served no further."""
 DRAIN_IDLE_SECONDS = 1.0
 """How long a stopping server waits for the next request on an idle connection."""
 DRAIN_RECEIVE_SECONDS = 5.0
@@ -52,8 +60,20 @@ LINGER_SECONDS = 2.0
 """How long a refused client may take to read its answer and go."""
 
 
-_STOPPING = "macp_auth.stopping"  # a key of the state that uvicorn gives to every connection
+# Keys of the state that uvicorn gives to every connection.
+_STOPPING = "macp_auth.stopping"
+_TURNS = "macp_auth.turns"
 _HOST = re.compile(rb"[\w.~!$&'()*+,;=%\[\]:-]*")  # RFC 3986, section 3.2: reg-name, IP-literal and port
+# The parser also takes RTSP, HTTP/0.9, HTTP/2.0, no version at all, and more than one space between.
+_REQUEST_LINE = re.compile(rb"[\r\n]*[A-Z-]+ [^ \r\n]+ HTTP/1\.([01])\r\n")
+# Of these, two readers could each believe another one. The parser refuses a second Content-Length.
+_SINGLE = frozenset(
+    (
+        *(b"authorization", b"content-encoding", b"content-type", b"expect", b"host", b"origin"),
+        *(b"sec-fetch-site", b"transfer-encoding"),
+    )
+)
+_EMPTY_LINE = b"\r\n\r\n"  # ends a header section, and a chunked body with its trailers
 
 
 class _Refused(Exception):
@@ -65,17 +85,20 @@ class StrictHTTPProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._running: RequestResponseCycle | None = None
         self._receiving = False  # a request has begun and not ended
         self._in_headers = False  # and its header section has not
-        self._received_bytes = 0  # of the request being received; never too low
-        self._header_bytes = 0  # of its header section; never too high
+        self._ended = False  # a request has ended in what is being parsed
+        self._received_bytes = 0  # of the request being received
         self._chunks = 0  # of its body, in chunked coding
-        self._chunk = b""  # what is being parsed now
-        self._chunk_begun = False  # and whether it holds bytes of an earlier request
+        self._head = b""  # its header section, as far as it is here
+        self._body_left = 0  # of a body of known length
+        self._tail = b""  # the last bytes that were parsed, where an empty line may have begun
+        self._piece = b""  # what is being parsed now
+        self._read = b""  # what was read, as long as some of it is not parsed
+        self._parsed = 0  # and how much of it is
+        self._waits_for_turn = False
         self._deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
-        self._parse_again = False
         self._refusal = (400, "malformed HTTP request")
         self._refused = False
         self._draining = False
@@ -88,12 +111,16 @@ class StrictHTTPProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._gathering = GatheringTransport(transport, self.loop)
         super().connection_made(cast(asyncio.Transport, self._gathering))
-        if (
-            self.client is not None
-        ):  # on a socket of both families, IPv4 comes as IPv6 (RFC 4291, section 2.5.5.2)
+        if self.client is not None:
+            # On a socket of both families, IPv4 comes as IPv6 (RFC 4291, section 2.5.5.2).
             self.client = self.client[0].removeprefix("::ffff:"), self.client[1]
-        self.flow = _OneByOne(transport, self.pipeline)
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self.flow = self._flow = _HoldingFlow(transport)
+        if (turns := self.app_state.get(_TURNS)) is None:
+            turns = self.app_state[_TURNS] = Turns(self.loop)
+        self._turns: Turns = turns
         if (tls := transport.get_extra_info("ssl_object")) is not None:
+            transport.set_read_buffer_limits(high=READ_BUFFER_BYTES)  # type: ignore[attr-defined]  # asyncio's too
             certificate = tls.getpeercert(binary_form=True)
             self._tls = {
                 "client_cert_chain": [] if certificate is None else [ssl.DER_cert_to_PEM_cert(certificate)]
@@ -107,7 +134,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self._disarm()
         self._disarm_write()
         self._unset_keepalive_if_required()
-        self._abandon_cycles()
+        self._abandon_cycle()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
@@ -128,26 +155,95 @@ class StrictHTTPProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused or self._lingering:
             return
-        self._chunk = data
-        self._chunk_begun = self._receiving
-        self._received_bytes += len(data)
-        self._header_bytes += len(data)
-        self._parse_again = True
-        while self._parse_again:
-            self._parse_again = False
-            super().data_received(self._chunk)
-        if self._refused or self._lingering or self.transport.is_closing():
+        self._unset_keepalive_if_required()
+        if self._read:  # reading is paused, but TLS may have had this already
+            self._read, self._parsed = self._read[self._parsed :] + data, 0
             return
-        if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
+        self._read = data
+        if self._receiving or self._idle():
+            self._parse()
+        else:
+            self._flow.hold()
+
+    # --- parsing ----------------------------------------------------------------------------------
+
+    def _parse(self) -> None:
+        """Parse what was read: to the end of a request, and no more than one turn's part of it."""
+        data, at = self._read, self._parsed
+        end = min(len(data), at + PARSE_BYTES)
+        self._ended = False
+        while at < end and not self._ended:
+            after = self._end_of_piece(data, at, end)
+            piece = data[at:after]
+            at = self._parsed = after
+            self._received_bytes += len(piece)
+            if self._in_headers:
+                self._head += piece
+            self._feed(piece)
+            if self._refused or self._lingering or self.transport.is_closing():
+                self._forget_read()
+                return
+        if at < len(data):
+            self._flow.hold()
+            if self._receiving or self._idle():
+                self._await_turn()
+        else:
+            self._forget_read()
+        if self._in_headers and self._received_bytes > MAX_HEADER_BYTES:
             self._refuse_in_turn(431, "request headers are too large")
         elif self._receiving and self._received_bytes > MAX_REQUEST_BYTES:
             self._refuse_in_turn(413, "the request is too large")
-        elif (self._receiving or self._idle()) and self._deadline is None:
+        elif (self._receiving or (self._idle() and not self._read)) and self._deadline is None:
             self._arm(DRAIN_RECEIVE_SECONDS if self._draining else RECEIVE_SECONDS)
+
+    def _end_of_piece(self, data: bytes, at: int, end: int) -> int:
+        """Return where the next piece ends: with the request, or with its header section, or before."""
+        if self._body_left:
+            after = min(end, at + self._body_left)
+            self._body_left -= after - at
+            return after
+        if self._tail:
+            seam = (self._tail + data[at : at + len(_EMPTY_LINE) - 1]).find(_EMPTY_LINE)
+            if seam >= 0:
+                after = at + seam + len(_EMPTY_LINE) - len(self._tail)
+                self._tail = b""
+                return after
+        found = data.find(_EMPTY_LINE, at, end)
+        if found >= 0:
+            self._tail = b""
+            return found + len(_EMPTY_LINE)
+        self._tail = (self._tail + data[max(at, end - len(_EMPTY_LINE) + 1) : end])[1 - len(_EMPTY_LINE) :]
+        return end
+
+    def _feed(self, piece: bytes) -> None:
+        self._piece = piece
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserError:
+            self._refuse_in_turn(*self._refusal)
+        except httptools.HttpParserUpgrade:
+            self._parse_without_upgrade()
+
+    def _await_turn(self) -> None:
+        if not self._waits_for_turn:
+            self._waits_for_turn = True
+            self._turns.wait(self._parse_on)
+
+    def _parse_on(self) -> None:
+        self._waits_for_turn = False
+        if self._read and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self._parse()
+
+    def _forget_read(self) -> None:
+        self._read, self._parsed = b"", 0
+        self._flow.release()
 
     # --- the parser's callbacks -----------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        if not self._idle():  # never, by _end_of_piece; but what follows unseen must not be served
+            self._raise(*self._refusal)
         super().on_message_begin()
         if self._tls is not None:
             self.scope["extensions"] = {"tls": self._tls}
@@ -155,9 +251,8 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             self._disarm()  # what runs is for the silence before
         self._receiving = self._in_headers = True
         self._chunks = 0
-        self._received_bytes = len(self._chunk)
-        self._header_bytes = 0 if self._chunk_begun else len(self._chunk)
-        self._chunk_begun = True
+        self._head = self._piece
+        self._received_bytes = len(self._piece)
 
     def on_headers_complete(self) -> None:
         self._check_headers()
@@ -165,6 +260,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             return  # the parser stops here, and _unsupported_upgrade_warning goes on
         super().on_headers_complete()
         self._in_headers = False
+        self._head = b""
         self.headers = []  # trailers come next; they are not the request's headers (RFC 9110, section 6.5.1)
         if self._draining or not self.cycle.keep_alive:
             self._make_last()
@@ -178,6 +274,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._receiving = False
+        self._ended = True
         self._disarm()
         super().on_message_complete()
         if self._idle():  # it was answered before it was read whole, so no answer will start the idle time
@@ -187,40 +284,54 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._refused:
             self._refuse_in_turn(*self._refusal)
+        elif self._read:
+            self._await_turn()
 
     def _check_headers(self) -> None:
-        headers = self.headers
-        if len(headers) > MAX_HEADERS:
+        """Check what two readers of this request could read differently, and what no request may have."""
+        if len(self.headers) > MAX_HEADERS:
             self._raise(431, "too many request headers")
-        # The sum is taken only where it could matter: a short request can't have long headers.
         if self._received_bytes > MAX_HEADER_BYTES:
-            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
-            if size > MAX_HEADER_BYTES:
-                self._raise(431, "request headers are too large")
-        is_http_1_0 = self.parser.get_http_version() == "1.0"
-        hosts = [value for name, value in headers if name == b"host"]
-        if len(hosts) > 1 or not (hosts or is_http_1_0):
+            self._raise(431, "request headers are too large")
+        if (line := _REQUEST_LINE.match(self._head)) is None:
+            self._raise(*self._refusal)
+        is_http_1_0 = line[1] == b"0"
+        headers = dict(self.headers)
+        if len(headers) < len(self.headers):
+            self._check_repeated()
+        host = headers.get(b"host")
+        if host is None and not is_http_1_0:
             self._raise(400, "exactly one Host header is required")
-        if hosts and not _HOST.fullmatch(hosts[0]):
+        if host is not None and not _HOST.fullmatch(host):
             self._raise(400, "the Host header is malformed")
         if not self.url.startswith(b"/") or self.parser.get_method() == b"CONNECT":
             self._raise(404, "not found")
+        self._check_body_headers(headers, is_http_1_0=is_http_1_0)
+
+    def _check_body_headers(self, headers: dict[bytes, bytes], *, is_http_1_0: bool) -> None:
+        coding = headers.get(b"transfer-encoding")
+        if coding is not None and (is_http_1_0 or coding.strip().lower() != b"chunked"):
+            self._raise(*self._refusal)
         if is_http_1_0:
             self.expect_100_continue = False  # it knows no interim answers (RFC 9110, section 10.1.1)
-        elif not self.expect_100_continue and any(name == b"expect" for name, _ in headers):
+        elif b"expect" in headers and not self.expect_100_continue:
             self._raise(417, "only 100-continue can be expected")
+        self._body_left = int(headers.get(b"content-length", 0))  # the parser has checked that it is digits
 
-    def _unsupported_upgrade_warning(self) -> None:
-        # uvicorn calls this while it handles the parser's exception, which says where the headers end.
-        stopped = sys.exception()
-        assert isinstance(stopped, httptools.HttpParserUpgrade)  # noqa: S101 - the only caller
-        self._parse_without_upgrade(self._chunk[stopped.args[0] :])
+    def _check_repeated(self) -> None:
+        seen = set()
+        for name, _ in self.headers:
+            if name in seen and name in _SINGLE:
+                if name == b"host":
+                    self._raise(400, "exactly one Host header is required")
+                self._raise(400, f"the header {name.decode()} is repeated")
+            seen.add(name)
 
-    def _parse_without_upgrade(self, rest: bytes) -> None:
+    def _parse_without_upgrade(self) -> None:
         """Serve a request for an upgrade as if it had not asked (RFC 9110, section 7.8).
 
         ``curl --http2`` asks with every request, its body too. llhttp takes what follows the headers
-        for another protocol, so the request is parsed again, without the header that asks.
+        for another protocol, so they are parsed again, without the header that asks.
         """
         kept = [header for header in self.headers if header[0] != b"upgrade"]
         if len(kept) == len(self.headers):  # what else made it an upgrade would make it one again, for ever
@@ -231,18 +342,13 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         lines += [b"%s: %s" % header for header in kept]
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
-        self._chunk = b"\r\n".join([*lines, b"", rest])
-        self._parse_again = True
+        self._feed(b"\r\n".join([*lines, b"", b""]))
 
-    def _raise(self, status: int, message: str) -> None:
+    def _raise(self, status: int, message: str) -> NoReturn:
         self._refusal = (status, message)
         raise _Refused
 
     # --- refusals and limits ----------------------------------------------------------------------
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words; ours say what is wrong
-        """Answer what the parser, or one of its callbacks, refused."""
-        self._refuse_in_turn(*self._refusal)
 
     def _refuse_in_turn(self, status: int, message: str) -> None:
         """Refuse, and read no more; but first let the requests before it be answered."""
@@ -280,7 +386,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         """Whether the next bytes that the client reads would be the answer to what it is sending."""
         if self._in_headers or not self._receiving:  # else what was wrong came after a whole request
             return self._idle()
-        return not self.pipeline and not self.cycle.response_started
+        return not self.cycle.response_started
 
     def _idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
@@ -319,7 +425,8 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             self._arm(DRAIN_RECEIVE_SECONDS)
         elif self._idle():
             self._unset_keepalive_if_required()
-            self._arm(DRAIN_IDLE_SECONDS)
+            if not self._read:
+                self._arm(DRAIN_IDLE_SECONDS)
 
     def _make_last(self) -> None:
         """Close, gently, when the newest request has been answered."""
@@ -328,7 +435,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
 
     def close_gently(self) -> None:
         """Close, once the client has had the chance to read what was sent."""
-        if self._receiving:
+        if self._receiving or self._read:
             self._linger()
         else:
             self.transport.close()
@@ -336,7 +443,8 @@ class StrictHTTPProtocol(HttpToolsProtocol):
     def _linger(self) -> None:
         """Stop writing, ignore what still comes, and close when the client does or time is up."""
         self._lingering = True
-        self._abandon_cycles()
+        self._abandon_cycle()
+        self._forget_read()
         self.flow.resume_reading()  # unread bytes would turn the close into a reset
         self._unset_keepalive_if_required()
         if self._tls is not None:
@@ -346,28 +454,33 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             self.transport.write_eof()
         self._arm(LINGER_SECONDS)
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)
-
-    def _abandon_cycles(self) -> None:
-        """Let no cycle write any more: not the one that runs, not a later one that is being received."""
-        for cycle in (self._running, self.cycle):
-            if cycle is not None:
-                cycle.disconnected = True
-                cycle.message_event.set()
-        self.pipeline.clear()
+    def _abandon_cycle(self) -> None:
+        """Let the request that is served, if there is one, write no more."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.waiting_for_100_continue = False
+            self.cycle.message_event.set()
 
 
-class _OneByOne(FlowControl):
-    """Reads no more while requests are queued: uvicorn reads on after each answer, and the queue grows."""
+class _HoldingFlow(FlowControl):
+    """Reads no more while what was read waits to be parsed, although uvicorn reads on after each answer."""
 
-    def __init__(self, transport: asyncio.Transport, queue: Collection[object]) -> None:
+    def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__(transport)
-        self._queue = queue
+        self._held = False
+
+    def hold(self) -> None:
+        self._held = True
+        self.pause_reading()
+
+    def release(self) -> None:
+        if self._held:
+            self._held = False
+            if not self._transport.is_closing():
+                self.resume_reading()
 
     def resume_reading(self) -> None:
-        if not self._queue:
+        if not self._held:
             super().resume_reading()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -31,7 +31,7 @@ def metrics_app(collector: Collector) -> ASGIApp:
 
     async def metrics(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI's signature
         accepted = b",".join(value for name, value in scope["headers"] if name == b"accept")
-        encode, content_type = choose_encoder(accepted.decode("latin-1"))
+        encode, content_type = _format_for(accepted.decode("latin-1"))
         body = encode(registry)
         headers = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -39,6 +39,14 @@ def metrics_app(collector: Collector) -> ASGIApp:
 
     answering = answering_errors(metrics)
     return ExactRoutes({PATH: Route(answering, ["GET", "HEAD"])}, lifespan=answering)
+
+
+def _format_for(accepted: str) -> tuple[Callable[[Collector], bytes], str]:
+    """Return how to write the format that is asked for, and its type; the usual one for what is no format."""
+    try:
+        return choose_encoder(accepted)
+    except Exception:  # noqa: BLE001 - it raises several kinds for a version that is none
+        return choose_encoder("")
 
 
 @contextmanager
