@@ -143,7 +143,10 @@ def test_the_fields_of_the_other_events_are_named(event: str, line: type[msgspec
 def test_every_reason_of_a_refusal_is_named() -> None:
     """Those that the code has, and no other; a signer's are on the API page."""
     [sentence] = re.findall(r"The words of `reason` are (.*?), and for a signer", PAGE, re.DOTALL)
-    coded = {error.reason for error in InvalidRequest.__subclasses__()} | set(errors.REASONS.values())
+    coded = {error.reason for error in InvalidRequest.__subclasses__()} | {
+        *errors.REASONS.values(),
+        errors.BROWSER,
+    }
     assert set(re.findall(r"`([a-z-]+)`", sentence)) == coded | {errors.reason_word(KeyError())}
 
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from macp_auth.domain.errors import InvalidRequest
-from macp_auth.entrypoints.http.errors import REASONS
+from macp_auth.entrypoints.http.errors import BROWSER, REASONS
 from tests.docs.pages import ROOT, blocks, plain, read, rows, section, slug, without_blocks
 from tests.metrics.prometheus import RULES
 from tests.support.metrics import Scrape, metrics_env, scrape
@@ -188,4 +188,4 @@ def test_the_page_s_outcomes_are_the_code_s() -> None:
             yield from reasons(each)
 
     [refused] = [row for row in rows(section(PAGE, "Outcomes")) if row[0] == "`refused`"]
-    assert set(plain(refused[1]).split(", ")) == {*reasons(InvalidRequest), *REASONS.values()}
+    assert set(plain(refused[1]).split(", ")) == {*reasons(InvalidRequest), *REASONS.values(), BROWSER}

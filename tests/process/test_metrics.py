@@ -20,6 +20,7 @@ from macp_auth.entrypoints.metrics.directory import shared_directory
 from tests.process.test_workers import stopped
 from tests.support.metrics import Scrape, metrics_directories, metrics_env, scrape
 from tests.support.processes import connection, mint_bytes, workers_of
+from tests.support.raw_fuzzing import fuzz, tracebacks
 from tests.support.service import Service, clean_environment, free_port, wait_until
 from tests.support.wire import exchange, read_answer, request_bytes
 
@@ -303,3 +304,34 @@ def test_a_port_that_is_none_is_refused() -> None:
     )  # fmt: skip
     assert ended.returncode == 2
     assert "MACP_AUTH_METRICS_PORT must be a port from 1 to 65535" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "text/plain; version=x",
+        "text/plain;version=\xb2",
+        "application/openmetrics-text;version=x",
+        "application/openmetrics-text;version=1.0.0;escaping=x, text/plain;version=",
+        "text/plain;version=" + "9" * 5000,
+        ";=,;;",
+    ],
+)
+def test_an_accept_header_that_names_no_format_gets_one(start_service: StartService, accept: str) -> None:
+    """It is a wish; and no request of this port makes a traceback."""
+    env = metrics_env()
+    service = start_service(env)
+    port = int(env["MACP_AUTH_METRICS_PORT"])
+    head = b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: " + accept.encode("latin-1") + b"\r\n\r\n"
+    answer = exchange(port, head, method="GET")
+    assert answer.status == 200
+    assert b"macp_auth_workers" in answer.body
+    assert "Traceback" not in service.log
+
+
+def test_raw_requests_to_the_metrics_make_no_fault(start_service: StartService) -> None:
+    env = metrics_env()
+    service = start_service(env)
+    outcome = fuzz(int(env["MACP_AUTH_METRICS_PORT"]), 11, 300, path=b"/metrics")
+    assert outcome.faults == []
+    assert tracebacks(service.log) == 0

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from tests.support.processes import Ending
-from tests.support.raw_requests import Script, script
+from tests.support.raw_requests import PATH, Script, script
 
 AT_ONCE = 24
 ANSWER_SECONDS = 30.0
@@ -30,18 +30,18 @@ class Outcome(Struct):
     """What should not be: a hang, a 5xx, an answer that is cut or is no JSON."""
 
 
-def fuzz(port: int, seed: int, connections: int) -> Outcome:
-    """Play ``connections`` clients, the same for the same seed."""
-    return asyncio.run(_fuzz(port, seed, connections))
+def fuzz(port: int, seed: int, connections: int, path: bytes = PATH) -> Outcome:
+    """Play ``connections`` clients, the same for the same seed, of which most ask for ``path``."""
+    return asyncio.run(_fuzz(port, seed, connections, path))
 
 
-async def _fuzz(port: int, seed: int, connections: int) -> Outcome:
+async def _fuzz(port: int, seed: int, connections: int, path: bytes) -> Outcome:
     outcome = Outcome(Counter(), [])
     numbers = iter(range(connections))
 
     async def play_on() -> None:
         for number in numbers:
-            played = script(random.Random(f"{seed}-{number}"))  # noqa: S311 - to be had again
+            played = script(random.Random(f"{seed}-{number}"), path)  # noqa: S311 - to be had again
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     received = await _play(port, played)
@@ -89,7 +89,7 @@ def _judge(outcome: Outcome, number: int, played: Script, received: bytes) -> No
         return
     try:
         for answer in Ending(plain, clean=True, at=0).answers():
-            if answer.body:
+            if answer.body and answer.headers["content-type"] == "application/json":
                 json.loads(answer.body)
     except (AssertionError, ValueError) as error:
         outcome.faults.append(f"connection {number}: {error} after {_shown(played.parts)}")

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+PATH = b"/tokens"
 BODY = b'{"sender":"agent://risk"}'
 _METHODS = [
     *[b"POST"] * 30,
     *[b"GET"] * 10,
     *(b"HEAD", b"OPTIONS", b"PUT", b"CONNECT", b"PRI", b"SOURCE", b"M-SEARCH", b"post"),
 ]
-_PATHS = [
-    *[b"/tokens"] * 40,
+_OTHER_PATHS = [
     *(b"/healthz", b"/readyz", b"/.well-known/jwks.json", b"/", b"*", b"//", b"/tokens?x", b"/tokens#x"),
     *(b"/%74okens", b"http://a/tokens", b"a:1", b"/" + b"a" * 9000, b"/\xff", b"", b"/%", b"/?%zz", b"/:a@"),
 ]
@@ -57,16 +57,16 @@ class Script(Struct, frozen=True):
     """``half-close``, ``close`` or ``reset``."""
 
 
-def script(rng: random.Random) -> Script:
-    """Return a client of some kind."""
-    raw = b"".join(_request(rng) for _ in range(rng.choice([1, 1, 1, 2, 3, 8])))
+def script(rng: random.Random, path: bytes = PATH) -> Script:
+    """Return a client of some kind, who mostly asks for ``path``."""
+    raw = b"".join(_request(rng, path) for _ in range(rng.choice([1, 1, 1, 2, 3, 8])))
     for _ in range(rng.choice([0, 0, 0, 1, 1, 3])):
         raw = _spoiled(rng, raw)
     return Script(_split(rng, raw), rng.choice(["half-close"] * 6 + ["close", "reset"]))
 
 
-def _request(rng: random.Random) -> bytes:
-    path = rng.choice(_PATHS)
+def _request(rng: random.Random, path: bytes) -> bytes:
+    path = rng.choice(_OTHER_PATHS) if rng.random() < 0.3 else path
     line = rng.choice([b" "] * 50 + [b"  ", b"\t"]).join([rng.choice(_METHODS), path, rng.choice(_VERSIONS)])
     headers = [b"Host: localhost", b"Content-Type: application/json"]
     body = BODY

@@ -30,10 +30,12 @@ from macp_auth.entrypoints.audit.log import AuditLog
 from macp_auth.entrypoints.heap import settled_heap
 from macp_auth.entrypoints.http.app import Lifespan, create_app
 from macp_auth.entrypoints.http.attempts import Observer
+from macp_auth.entrypoints.http.browsers import OwnHosts, refuse_browsers
 from macp_auth.entrypoints.http.client_certificates import require_client_certificate
 from macp_auth.entrypoints.http.jwks import jwks_route
-from macp_auth.entrypoints.http.tokens import CallerCheck, anybody, token_app
+from macp_auth.entrypoints.http.tokens import CallerCheck, token_app
 from macp_auth.entrypoints.key_refresh import KeyRefresher
+from macp_auth.entrypoints.listening import is_loopback
 from macp_auth.entrypoints.metrics.meter import Meter
 from macp_auth.entrypoints.metrics.reporter import Reporter, Watched
 from macp_auth.entrypoints.metrics.workers import files_of
@@ -115,9 +117,13 @@ def open_signer(plan: ServicePlan) -> Signer:
     return host(opening, plan.signer)
 
 
-def _caller_check(settings: Settings) -> CallerCheck:
-    needs_certificate = settings.tls is not None and settings.tls.client_ca is not None
-    return require_client_certificate if needs_certificate else anybody
+def _caller_checks(settings: Settings) -> list[CallerCheck]:
+    checks: list[CallerCheck] = [refuse_browsers]
+    if is_loopback(settings.host):
+        checks.append(OwnHosts(settings.host))
+    if settings.tls is not None and settings.tls.client_ca is not None:
+        checks.append(require_client_certificate)
+    return checks
 
 
 def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
@@ -170,7 +176,7 @@ def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
         lifespan.insert(0, tracing.lifespan)
     lifespan.append(settled_heap)
     app = create_app(
-        token_app(minter, observers, now=clock.now, check_caller=_caller_check(settings)),
+        token_app(minter, observers, now=clock.now, caller_checks=_caller_checks(settings)),
         jwks_route(keys, settings.jwks_max_age_seconds, jwks_answered),
         readiness,
         lifespan,

@@ -6,7 +6,6 @@ The signer is tried as the service uses it. One that can examine itself does so 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import queue
 import threading
 import time
@@ -24,7 +23,7 @@ from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.policy import VERIFIERS, RotationPolicy, Verifier
 from macp_auth.entrypoints.audit.destination import check_place
 from macp_auth.entrypoints.bootstrap import ServicePlan, open_signer, plan_service
-from macp_auth.entrypoints.listening import check_addresses
+from macp_auth.entrypoints.listening import check_addresses, is_loopback
 from macp_auth.entrypoints.settings import ConfigurationError, Settings
 
 SECONDS = 10.0
@@ -93,7 +92,7 @@ def _examine_settings(plan: ServicePlan, expected: Expected) -> Iterator[Finding
 
 def _exposure(settings: Settings) -> Finding:
     where = f"the service listens on {settings.host} port {settings.port}"
-    if _is_loopback(settings.host):
+    if is_loopback(settings.host):
         return ok(Check.EXPOSURE, f"{where}, for this machine only")
     if settings.tls_client_ca_file is not None:
         return ok(Check.EXPOSURE, f"{where}, and a token needs a client certificate")
@@ -104,13 +103,6 @@ def _exposure(settings: Settings) -> Finding:
         f"{where}: whoever can reach it can get a token for any sender",
         "set MACP_AUTH_SENDER_PATTERN or MACP_AUTH_TLS_CLIENT_CA_FILE (SECURITY.md)",
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _claim(check: Check, claim: str, value: str, expected: str | None) -> Finding:

@@ -6,6 +6,7 @@ With SO_REUSEPORT, two services could share a port in silence, each with keys of
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 
@@ -60,6 +61,14 @@ def _listen(host: str, port: int, host_variable: str, port_variable: str) -> soc
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):  # a connection inherits them
         listener.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
     return listener
+
+
+def is_loopback(host: str) -> bool:
+    """Whether listening on ``host`` is listening on loopback only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def check_addresses(settings: Settings) -> None:

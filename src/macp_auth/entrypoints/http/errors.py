@@ -17,6 +17,8 @@ INTERNAL_ERROR = 500
 _RETRY_AFTER_SECONDS = "1"
 REASONS = {400: "cut-off", 403: "no-client-certificate", 413: "too-large", 415: "unsupported-media-type"}
 """Why a request is refused before it is read, by the status."""
+BROWSER = "browser"
+"""Why a request of a browser is refused; its status is that of a caller without a certificate."""
 _log = structlog.get_logger()
 
 
@@ -27,6 +29,13 @@ class HTTPRefusal(MACPAuthError):
         super().__init__(message)
         self.status = status
         self.headers = dict(headers or {})
+
+
+class BrowserRefusal(HTTPRefusal):
+    """A request that a browser sent, or that may come from a page in one."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(403, message)
 
 
 def status_of(error: Exception) -> int:
@@ -50,6 +59,8 @@ def reason_word(error: Exception) -> str:
     Only a signer of another package may bring words of its own.
     """
     match error:
+        case BrowserRefusal():
+            return BROWSER
         case HTTPRefusal():
             return REASONS.get(error.status, "refused")
         case InvalidRequest() | ClockStepped():

@@ -33,16 +33,12 @@ CallerCheck = Callable[[Scope], None]
 """Raises a refusal if this request may get no token, whatever it asks for."""
 
 
-def anybody(_: Scope) -> None:
-    """Let every caller pass."""
-
-
 def token_app(
     minter: Minter,
     observers: Sequence[Observer],
     *,
     now: Callable[[], Moment],
-    check_caller: CallerCheck = anybody,
+    caller_checks: Sequence[CallerCheck] = (),
 ) -> ASGIApp:
     """Return the application that mints, and tells ``observers`` of each attempt before it is answered.
 
@@ -50,14 +46,15 @@ def token_app(
         minter: what mints.
         observers: who is told.
         now: says what time it is, or raises ClockStepped.
-        check_caller: who may mint.
+        caller_checks: who may mint.
     """
 
     async def mint_token(scope: Scope, receive: Receive, send: Send) -> None:
         began = time.monotonic()
         request: TokenRequest | None = None
         try:
-            check_caller(scope)
+            for check_caller in caller_checks:
+                check_caller(scope)
             check_headers(scope["headers"])
             request = decode_token_request(await read_body(receive))
             minted = await minter.mint(request, now)

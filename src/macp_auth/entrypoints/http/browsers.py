@@ -1,0 +1,57 @@
+"""Browsers are no callers: a page on a developer's machine must get no token.
+
+A browser says ``Origin`` with every POST, and ``Sec-Fetch-Site`` where it trusts the address. Node's
+``fetch`` says neither (it does say ``Sec-Fetch-Mode``).
+
+DNS rebinding is a foreign name that leads to 127.0.0.1. The browser then names the service's own port in
+``Host``, since it connected to it. A proxy that hands on its caller's ``Host`` names another port, or none:
+so a foreign name is refused only with our port, and only where the service listens on loopback.
+"""
+
+from __future__ import annotations
+
+import re
+
+from litestar.types import Scope
+
+from macp_auth.entrypoints.http.errors import BrowserRefusal
+
+_BROWSER_HEADERS = frozenset({b"origin", b"sec-fetch-site"})
+_OWN_NAMES = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
+_HOST_AND_PORT = re.compile(rb"(\[[^\]]*\]|[^:]*)(?::([0-9]{0,5}))?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def refuse_browsers(scope: Scope) -> None:
+    """Let a request pass only if no browser says that it sent it.
+
+    Raises:
+        BrowserRefusal: one does.
+    """
+    for name, _ in scope["headers"]:
+        if name in _BROWSER_HEADERS:
+            raise BrowserRefusal("browsers get no tokens: a request with Origin or Sec-Fetch-Site is refused")
+
+
+class OwnHosts:
+    """Refuses a foreign name in ``Host`` with the service's own port: on loopback, that is DNS rebinding."""
+
+    def __init__(self, listening_on: str) -> None:
+        self._own = {*_OWN_NAMES, listening_on.lower().encode()}
+
+    def __call__(self, scope: Scope) -> None:
+        """Let a request pass only if its Host is ours, or has another port.
+
+        Raises:
+            BrowserRefusal: it is not.
+        """
+        server = scope["server"]
+        for name, value in scope["headers"]:
+            # The protocol has checked that there is one at most, and that it has only what a Host may have.
+            if name == b"host" and server is not None and (parts := _HOST_AND_PORT.fullmatch(value)):
+                port = int(parts[2]) if parts[2] else _DEFAULT_PORTS.get(scope["scheme"])
+                if port == server[1] and parts[1].lower() not in self._own:
+                    raise BrowserRefusal(
+                        "Host names another host with the port of this service; use localhost"
+                    )
+                return
