@@ -22,6 +22,7 @@ from macp_auth.domain.sender import MAX_SENDER_CHARS
 from macp_auth.entrypoints import event_loop, protocol, server
 from macp_auth.entrypoints.http import health, jwks, ready, tokens
 from macp_auth.entrypoints.http.body import MAX_BODY_BYTES
+from macp_auth.entrypoints.http.errors import HTTPRefusal
 from macp_auth.entrypoints.http.token_request import MAX_DEPTH, MAX_MARKS
 from macp_auth.entrypoints.readiness import LOOK_SECONDS, OWN_REASONS, PROBE_SECONDS, STALE_READINGS
 from tests.docs.pages import plain, read, rows, section
@@ -38,7 +39,7 @@ def _subclasses(cls: type) -> set[str]:
     return {cls.__name__}.union(*map(_subclasses, cls.__subclasses__()))
 
 
-REFUSALS = _subclasses(InvalidRequest) | {"HTTPRefusal"}
+REFUSALS = _subclasses(InvalidRequest) | _subclasses(HTTPRefusal)
 
 
 def _template(node: ast.AST) -> str | None:

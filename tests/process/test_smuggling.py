@@ -260,9 +260,10 @@ def test_a_request_in_many_small_parts_is_served(service: Service) -> None:
 
 def test_an_interim_answer_to_what_is_refused_already_is_no_fault(start_service: StartService) -> None:
     """The body that would have been waited for is in the same packet, and malformed."""
-    raw = mint_with("Expect: 100-continue", "Transfer-Encoding: chunked", body=b"zz\r\n")
     service = start_service()
-    assert_refused(send_and_read_to_end(service.port, raw), 400)
+    for body in (b"zz\r\n", b"5\r\nhello\r\nzz\r\n"):
+        raw = mint_with("Expect: 100-continue", "Transfer-Encoding: chunked", body=body)
+        assert_refused(send_and_read_to_end(service.port, raw), 400)
     service.mint()
     assert "Traceback" not in service.log
 

@@ -76,13 +76,17 @@ def _request(rng: random.Random, path: bytes) -> bytes:
             body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
         case 1:
             headers.append(b"Transfer-Encoding: chunked")
-            body = b"".join(rng.choices(_CHUNKS, k=rng.randrange(1, 5)))
+            body = rng.choice([b"", b"5\r\nhello\r\n"]) + b"".join(
+                rng.choices(_CHUNKS, k=rng.randrange(1, 5))
+            )
         case 2:
             body = b" " * rng.choice([0, 1, 5000, 70_000, 102_400, 102_401])
             headers.append(b"Content-Length: %d" % len(body))
         case _:
             headers.append(b"Content-Length: %d" % len(body))
     headers += rng.choices(_HEADERS, k=rng.choice([0, 0, 0, 1, 1, 3]))
+    if rng.random() < 0.2:
+        headers.append(b"Expect: 100-continue")
     if rng.random() < 0.1:
         headers.pop(rng.randrange(len(headers)))
     if rng.random() < 0.2:
