@@ -8,6 +8,7 @@ docs/compatibility.md gives the reason under that name; everywhere else the two 
 from __future__ import annotations
 
 import json
+import time
 import zlib
 from base64 import b64decode
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 
 from tests.support.runtime import claims_at_runtime
 from tests.support.service import Service
-from tests.support.verifiers import verify_with_pyjwt
+from tests.support.verifiers import verify_minted
 from tests.support.wire import Answer, exchange, request_bytes
 
 ROOT = Path(__file__).parents[2]
@@ -41,12 +42,13 @@ def _raw(request: dict[str, Any]) -> bytes:
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe["id"])
 def test_wire_probe(probe: dict[str, Any], service: Service) -> None:
     """The answer is the reference's, or the better one that is documented."""
+    asked_at = time.time()
     answer = exchange(service.port, _raw(probe["request"]), method=probe["request"].get("method", "POST"))
     expected = {**probe["reference"], **probe["ours"]} if "deviation" in probe else probe["reference"]
 
     assert answer.status == expected["status"], answer.body
     if answer.status == 200 and "claims" in expected:
-        _assert_minted(answer, service, expected)
+        _assert_minted(answer, service, expected, asked_at)
     elif answer.status >= 400 and probe["request"].get("method") != "HEAD":
         _assert_refused(answer, None if "deviation" in probe else expected.get("error"))
         if "error" in probe.get("ours", {}):
@@ -56,10 +58,10 @@ def test_wire_probe(probe: dict[str, Any], service: Service) -> None:
     assert answer.status in NO_CONTENT or answer.headers["content-type"] == "application/json"
 
 
-def _assert_minted(answer: Answer, service: Service, expected: dict[str, Any]) -> None:
+def _assert_minted(answer: Answer, service: Service, expected: dict[str, Any], asked_at: float) -> None:
     minted = answer.json
     assert set(minted) == {"token", "sender", "expires_in_seconds"}
-    claims = verify_with_pyjwt(minted["token"], service.jwks())
+    claims = verify_minted(minted["token"], service.jwks(), asked_at)
     claims_at_runtime(minted["token"])
     lifetime = claims.pop("exp") - claims.pop("iat")
     assert claims == expected["claims"]

@@ -26,7 +26,7 @@ class TokenAnswer(msgspec.Struct, frozen=True):
     token: str
     sender: str
     expires_in_seconds: int
-    """``exp`` minus ``iat`` of the token, always."""
+    """``exp`` minus ``iat`` of the token, always. ``iat`` is rounded down: it lives up to a second less."""
 
 
 CallerCheck = Callable[[Scope], None]
