@@ -11,6 +11,7 @@ import pytest
 from litestar import Litestar
 from structlog.testing import capture_logs
 
+from macp_auth.domain.claims import Claims
 from macp_auth.domain.errors import SignerRefused, SignerUnavailable, UnknownKid
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion
@@ -207,9 +208,12 @@ def test_a_start_without_keys_goes_on_trying(failure: Exception) -> None:
     assert signer.closed == 1
 
 
+CLAIMS = Claims(macp_scopes={}, sub="s", iss="i", aud="a", iat=1, exp=2)
+
+
 async def fails_to_sign(ring: KeyRing) -> None:
     with pytest.raises(UnknownKid):
-        await ring.prove()
+        await ring.prove(CLAIMS)
 
 
 def test_a_withdrawn_version_has_the_keys_read_at_once() -> None:
@@ -223,7 +227,7 @@ def test_a_withdrawn_version_has_the_keys_read_at_once() -> None:
         await asyncio.gather(*(fails_to_sign(ring) for _ in range(100)))
         await until(signs(ring, "b"))
         assert time.monotonic() - withdrawn < 3
-        await ring.prove()
+        await ring.prove(CLAIMS)
         await asyncio.sleep(1.2)  # and that was that
 
     refreshed(signer, NEVER, during)

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from macp_auth.adapters import jose
 from macp_auth.adapters.hookspecs import SignerPlugin
 from macp_auth.adapters.local import LocalKey, LocalSigner
-from macp_auth.domain.claims import Claims
+from macp_auth.domain.claims import Claims, probe_claims
 from macp_auth.domain.errors import SignerError, SignerRefused, SignerUnavailable, UnknownKid, reason_of
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.keys import Algorithm, KeyVersion
@@ -44,6 +44,7 @@ class Faulty(Signer):
         """What it raises; or ``hangs``, ``hangs on`` (in spite of a cancellation), ``wrong``."""
         self.unreadable: Exception | None = None
         self.asked = 0
+        self.signed: set[bytes] = set()
 
     async def key_versions(self) -> Sequence[KeyVersion]:
         if self.unreadable is not None:
@@ -56,6 +57,11 @@ class Faulty(Signer):
             with pytest.raises(asyncio.CancelledError):
                 await asyncio.sleep(10)
             await asyncio.sleep(3)
+        if self.fault == "dislikes what is long" and len(signing_input) > 256:
+            raise SignerRefused(SECRET, reason="too-long")
+        if self.fault == "dislikes what it has seen" and signing_input in self.signed:
+            raise SignerRefused(SECRET, reason="seen-before")
+        self.signed.add(signing_input)
         if self.fault == "hangs":
             await asyncio.sleep(10)
         if isinstance(self.fault, BaseException):
@@ -75,7 +81,13 @@ class Watched:
         self.signer = Faulty()
         self.ring = KeyRing(self.signer, Timing(publish_lead=100, retire_lag=50))
         self.refresher = KeyRefresher(self.ring, READING, source="faulty", clock=lambda: self.now)
-        self.readiness = Readiness(self.ring, self.refresher, look_seconds=LOOK, probe_seconds=PROBE)
+        self.readiness = Readiness(
+            self.ring,
+            self.refresher,
+            probe_claims=lambda: probe_claims("i", "a", time.time()),
+            look_seconds=LOOK,
+            probe_seconds=PROBE,
+        )
 
     def during(self, live: Callable[[Watched], Coroutine[Any, Any, None]]) -> list[tuple[Any, ...]]:
         """Watch while ``live`` runs; return each change that was logged: its event, reason and detail."""
@@ -334,3 +346,18 @@ def test_a_failed_token_is_answered_at_once(service: InProcess, signer: Faulty) 
     signer.fault = UnknownKid("k")
     answer = service.post(json.dumps({"sender": "alice"}).encode())
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("dislikes what is long", "too-long"), ("dislikes what it has seen", None)]
+)
+def test_a_probe_is_as_long_as_a_token_and_each_is_another(fault: str, reason: str | None) -> None:
+    """A backend that refuses tokens for their size refuses the probe; none sees the same probe twice."""
+
+    async def live(watched: Watched) -> None:
+        watched.signer.fault = fault
+        await watched.until(reason)
+        await watched.some_looks()
+        assert watched.readiness.reason == reason
+
+    Watched().during(live)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from macp_auth.domain.claims import Claims
+from macp_auth.domain.claims import Claims, probe_claims
 from macp_auth.domain.errors import (
     InvalidScopes,
     SignerMisconfigured,
@@ -21,6 +21,7 @@ from macp_auth.domain.errors import (
 from macp_auth.domain.keyring import MAX_TOKEN_BYTES, KeyRing, KeySet
 from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion, RSAPublicJWK, thumbprint
 from macp_auth.domain.rotation import Timing, schedule
+from macp_auth.domain.scopes import KNOWN_SCOPES
 from macp_auth.domain.signer import Signer
 
 EC = ECPublicJWK(crv="P-256", x="x" * 43, y="y" * 43)
@@ -169,15 +170,30 @@ def test_signed_tokens_are_counted() -> None:
     assert ring.signed == 2
 
 
-def test_a_proof_is_signed_by_the_key_in_force_and_can_be_no_token() -> None:
-    """What a JWS signs has a dot (RFC 7515, section 5.1); a proof is not counted as a token."""
+def test_a_proof_is_a_token_of_typical_size_that_is_worth_nothing() -> None:
+    """Each is another, was over years ago, allows nothing, and is not counted as a token."""
     signer = Failing(version("a"))
     ring = opened(signer)
-    asyncio.run(ring.prove())
-    [(kid, proof)] = signer.asked
-    assert kid == "a"
-    assert b"." not in proof
+    for now in (NOW, NOW + 0.5):
+        asyncio.run(ring.prove(probe_claims("an-issuer", "an-audience", now)))
     assert ring.signed == 0
+    assert [kid for kid, _ in signer.asked] == ["a", "a"]
+    assert len({proof for _, proof in signer.asked}) == 2
+    for _, proof in signer.asked:
+        assert 400 < len(proof) < 1000
+        header, payload = proof.decode().split(".")
+        assert json.loads(_octets(header)) == {"alg": "ES256", "kid": "a", "typ": "JWT"}
+        signed = json.loads(_octets(payload))
+        assert signed["iat"] < signed["exp"] < NOW - 9 * 365 * 86400
+        assert (signed["iss"], signed["aud"]) == ("an-issuer", "an-audience")
+        assert not any(signed["macp_scopes"][name] for name in KNOWN_SCOPES if name != "allowed_modes")
+
+
+@pytest.mark.parametrize("kid", ["", " a", "a\n", "a\u202eb", "\ud800", "k" * 257])
+def test_a_kid_that_can_not_be_seen_or_is_too_long(kid: str) -> None:
+    """Whatever signer offers it."""
+    with pytest.raises(SignerMisconfigured, match="kid"):
+        key_set(version(kid))
 
 
 def test_a_version_that_is_gone_is_told_while_it_is_in_force() -> None:
@@ -188,7 +204,7 @@ def test_a_version_that_is_gone_is_told_while_it_is_in_force() -> None:
     ring.on_withdrawn = lambda: told.append("withdrawn")
 
     def fail() -> int:
-        for attempt in (ring.sign(claims()), ring.prove()):
+        for attempt in (ring.sign(claims()), ring.prove(claims())):
             with pytest.raises((UnknownKid, SignerUnavailable)):
                 asyncio.run(attempt)
         return len(told)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 from joserfc.jwk import ECKey, JWKRegistry, OctKey, OKPKey, RSAKey
+
+from macp_auth.domain.encoding import base64url
 
 JWK = dict[str, Any]
 RSA_PRIMES = ("p", "q", "dp", "dq", "qi")
@@ -36,6 +39,73 @@ def ec(curve: str = "P-256", *, copy: int = 0) -> JWK:
 def public(jwk: JWK) -> JWK:
     """The public half."""
     return {name: value for name, value in jwk.items() if name not in {"d", *RSA_PRIMES}}
+
+
+@functools.cache
+def weak(kind: str) -> JWK:
+    """A private RSA JWK of 2048 bits whose numbers FIPS 186-5 forbids."""
+    from_2048 = _key("RSA", 2048, 0).private_key.private_numbers()
+    p, q, e = from_2048.p, from_2048.q, 65537
+    match kind:
+        case "small-exponent":
+            e = 3
+            p, q = _prime_from(p, e), _prime_from(q, e)
+        case "even-exponent":
+            return {**rsa(), "e": base64url((65538).to_bytes(3))}
+        case "large-exponent":
+            e = 2**33 + 17
+            p, q = _prime_from(p, e), _prime_from(q, e)
+        case "close-primes":
+            q = _prime_from(p + 2, e)
+        case "unequal-primes":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                small = _key("RSA", 1024, 0).private_key.private_numbers()
+            large = _key("RSA", 3072, 0).private_key.private_numbers()
+            p, q = large.p, small.q
+        case "small-prime":
+            p, q = _prime_from(5 * 2**1021 + 1, e), _prime_from(7 * 2**1021 + 1, e)
+            assert (p * q).bit_length() == 2048
+        case _:
+            raise ValueError(kind)
+    d = pow(e, -1, (p - 1) * (q - 1))
+    numbers = {
+        "n": p * q,
+        "e": e,
+        "d": d,
+        "p": p,
+        "q": q,
+        "dp": d % (p - 1),
+        "dq": d % (q - 1),
+        "qi": pow(q, -1, p),
+    }
+    return {
+        "kty": "RSA",
+        **{name: base64url(value.to_bytes((value.bit_length() + 7) // 8)) for name, value in numbers.items()},
+    }
+
+
+def _prime_from(start: int, exponent: int) -> int:
+    """The next prime whose predecessor has nothing in common with the exponent."""
+    candidate = start | 1
+    while not (
+        all(candidate % small for small in range(3, 2000, 2))
+        and pow(2, candidate - 1, candidate) == 1
+        and math.gcd(candidate - 1, exponent) == 1
+    ):
+        candidate += 2
+    return candidate
+
+
+WEAK = {
+    "small-exponent": "exponent",
+    "even-exponent": "exponent",
+    "large-exponent": "exponent",
+    "close-primes": "close",
+    "unequal-primes": "half as long",
+    "small-prime": "too small",
+}
+"""Each kind, and a word of what is said about it."""
 
 
 def of_kind(kind: str) -> Any:

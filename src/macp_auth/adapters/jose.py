@@ -7,6 +7,7 @@ fault and never shows a member's content.
 from __future__ import annotations
 
 import binascii
+import math
 from base64 import b64encode, urlsafe_b64decode
 from collections.abc import Mapping
 from typing import Any
@@ -32,6 +33,10 @@ MIN_RSA_BITS = 2048
 """RFC 7518, section 3.3; NIST SP 800-57 part 1, table 2 (112 bits of strength)."""
 MAX_RSA_BITS = 8192
 """A longer one takes seconds to check at start-up, and milliseconds a token."""
+_MIN_EXPONENT, _MAX_EXPONENT = 65537, 2**33 - 1
+"""FIPS 186-5, appendix A.1.1; and what ring takes, with which the MACP runtime verifies."""
+_FERMAT_STEPS = 32  # each finds primes that are further apart; all take less than a millisecond
+_SMALL_PRIMES = math.prod(n for n in range(3, 752) if all(n % m for m in range(2, n)))  # SP 800-89, 5.3.3
 _RSA_PRIMES = ("p", "q", "dp", "dq", "qi")
 _P256_BYTES = 32
 _PKCS1V15 = padding.PKCS1v15()
@@ -156,6 +161,7 @@ def _load_rsa(jwk: Mapping[str, Any]) -> rsa.RSAPrivateKey | rsa.RSAPublicKey:
         raise InvalidJWK(f"the RSA key has {n.bit_length()} bits; the least is {MIN_RSA_BITS}")
     if n.bit_length() > MAX_RSA_BITS:
         raise InvalidJWK(f"the RSA key has {n.bit_length()} bits; the most is {MAX_RSA_BITS}")
+    _check_public_numbers(n, e)
     public = rsa.RSAPublicNumbers(e, n)
     try:
         if "d" not in jwk:
@@ -169,12 +175,46 @@ def _load_rsa(jwk: Mapping[str, Any]) -> rsa.RSAPrivateKey | rsa.RSAPublicKey:
             p, q = rsa.rsa_recover_prime_factors(n, e, d)
             dp, dq, qi = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)
         private = rsa.RSAPrivateNumbers(p, q, d, dp, dq, qi, public).private_key()
+        _check_private_numbers(n.bit_length(), p, q, d)
     except InvalidJWK:
         raise
     except ValueError:
         raise InvalidJWK("the RSA members contradict each other: the halves are not of one key") from None
     _prove(private)
     return private
+
+
+def _check_public_numbers(n: int, e: int) -> None:
+    """Refuse what can be seen to be weak without the private half."""
+    if not _MIN_EXPONENT <= e <= _MAX_EXPONENT or e % 2 == 0:
+        raise InvalidJWK(
+            f"the RSA exponent (e) is not an odd number from {_MIN_EXPONENT} to {_MAX_EXPONENT}, "
+            "as FIPS 186-5 and the MACP runtime call for; make a key with 65537"
+        )
+    if n % 2 == 0 or math.gcd(n, _SMALL_PRIMES) > 1:
+        raise InvalidJWK("the RSA modulus (n) has a small factor; make a new key")
+    # Fermat's method: n is (a - b)(a + b), and of close primes, a is close to the root of n.
+    root = math.isqrt(n)
+    for a in range(root, root + _FERMAT_STEPS):
+        square = a * a - n
+        if square >= 0 and math.isqrt(square) ** 2 == square:
+            raise _close_primes()
+
+
+def _check_private_numbers(bits: int, p: int, q: int, d: int) -> None:
+    """Refuse a key that can be factored, or was not made with care (FIPS 186-5, appendix A.1.1)."""
+    if not p.bit_length() == q.bit_length() == bits / 2:
+        raise InvalidJWK("the RSA primes are not each half as long as the modulus; make a new key")
+    if min(p, q) ** 2 < 2 ** (bits - 1):
+        raise InvalidJWK("an RSA prime is too small, under 2^((bits-1)/2); make a new key")
+    if abs(p - q) <= 2 ** (bits // 2 - 100):
+        raise _close_primes()
+    if d <= 2 ** (bits // 2):
+        raise InvalidJWK("the private RSA exponent (d) is too small; make a new key")
+
+
+def _close_primes() -> InvalidJWK:
+    return InvalidJWK("the RSA primes are so close that anybody can find them; make a new key")
 
 
 def _load_ec(jwk: Mapping[str, Any]) -> ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey:

@@ -7,7 +7,6 @@ never show a member's content.
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -16,12 +15,10 @@ from msgspec import Struct
 from macp_auth.adapters import jose
 from macp_auth.domain.errors import SignerMisconfigured
 from macp_auth.domain.json_objects import unique_members
+from macp_auth.domain.keys import MAX_KID_CHARS, is_kid
 
 DEFAULT_KID = "key-1"
 """The kid that the reference service gives to a JWK without one."""
-MAX_KID_CHARS = 256
-"""Every token carries its kid; a longer one would leave no room for claims."""
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _YEAR_5138 = 1e11  # seconds since the epoch; what is beyond is no date but milliseconds
 
 
@@ -71,11 +68,6 @@ def read_jwks(text: str, source: str) -> list[JWK]:
     return keys
 
 
-def is_kid(text: str) -> bool:
-    """Whether ``text`` can be a kid here: not empty, not too long, and writable as UTF-8."""
-    return 0 < len(text) <= MAX_KID_CHARS and not _SURROGATE.search(text)
-
-
 def _members(text: str, source: str) -> list[tuple[str, dict[str, Any]]]:
     """Return each JWK with the words that locate it in an error message."""
     try:
@@ -98,7 +90,7 @@ def _members(text: str, source: str) -> list[tuple[str, dict[str, Any]]]:
 def _jwk(members: dict[str, Any], where: str) -> JWK:
     kid = members.get("kid", DEFAULT_KID)
     if not isinstance(kid, str) or not is_kid(kid):
-        raise SignerMisconfigured(f"{where}: kid must be a string of 1 to {MAX_KID_CHARS} Unicode characters")
+        raise SignerMisconfigured(f"{where}: kid must be a string of 1 to {MAX_KID_CHARS} visible characters")
     try:
         key = jose.load(members)
     except jose.InvalidJWK as error:

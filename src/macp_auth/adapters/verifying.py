@@ -13,10 +13,9 @@ from collections.abc import Sequence
 import msgspec
 
 from macp_auth.adapters import jose
-from macp_auth.adapters.jwk_document import is_kid
 from macp_auth.adapters.wrapper import SignerWrapper
 from macp_auth.domain.errors import SignerMisconfigured, UnknownKid, WrongSignature
-from macp_auth.domain.keys import ECPublicJWK, KeyVersion, PublicJWK, RSAPublicJWK
+from macp_auth.domain.keys import ECPublicJWK, KeyVersion, PublicJWK, RSAPublicJWK, is_kid
 from macp_auth.domain.signer import Signer
 
 
@@ -85,7 +84,7 @@ class VerifyingSigner(SignerWrapper):
         except jose.InvalidJWK as error:
             raise self._bad(f"a bad key as {version.kid!r}: {error}") from None
         if not is_kid(version.kid):
-            raise self._bad("a key version whose kid is empty, too long, or no Unicode")
+            raise self._bad("a key version whose kid is empty, too long, or not all visible")
         times = (version.created_at, version.not_before, version.not_after)
         if not all(time is None or math.isfinite(time) for time in times):
             raise self._bad(f"a time that is no number for {version.kid!r}")

@@ -34,4 +34,28 @@ class Claims(msgspec.Struct, frozen=True):
             raise InvalidScopes("scopes must not contain a lone surrogate") from None
 
 
+def probe_claims(issuer: str, audience: str, now: float) -> Claims:
+    """Return the claims of a token that is signed to see whether the signer signs.
+
+    It is of a typical size, and no two are the same: a backend that dislikes either is found out. It
+    allows nothing, and was over long before ``now`` (seconds since the epoch), so it is worth nothing.
+    """
+    ended = int(now) - _PROBE_AGE_SECONDS
+    return Claims(
+        macp_scopes={
+            "can_start_sessions": False,
+            "can_manage_mode_registry": False,
+            "is_observer": False,
+            "allowed_modes": ["macp-auth.readiness-probe.v1"] * 4,
+            "max_open_sessions": 0,
+        },
+        sub=f"macp-auth://readiness-probe/{now:.6f}",
+        iss=issuer,
+        aud=audience,
+        iat=ended - 1,
+        exp=ended,
+    )
+
+
+_PROBE_AGE_SECONDS = 10 * 365 * 24 * 3600  # no leeway and no wrong clock comes near
 _encoder = msgspec.json.Encoder()

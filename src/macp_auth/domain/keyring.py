@@ -10,7 +10,7 @@ import msgspec
 from macp_auth.domain.claims import Claims
 from macp_auth.domain.encoding import base64url_bytes
 from macp_auth.domain.errors import SignerUnavailable, TokenTooLarge, UnknownKid, WrongSignature
-from macp_auth.domain.keys import KeyVersion, RSAPublicJWK, jwks_document
+from macp_auth.domain.keys import MAX_KID_CHARS, KeyVersion, RSAPublicJWK, jwks_document
 from macp_auth.domain.rotation import Schedule, Timing, schedule
 from macp_auth.domain.signer import Signer
 
@@ -18,7 +18,18 @@ MAX_TOKEN_BYTES = 8192
 """A token travels as gRPC metadata, whose usual limit for all headers together is 8 KiB."""
 
 _ES256_SIGNATURE_CHARS = 86  # base64url of 64 bytes
-_PROOF = b"macp-auth readiness probe"  # without a dot, so no signature of it can ever make a token
+_LARGEST_SIGNATURE_CHARS = 1366  # base64url of the 1,024 bytes of RSA with 8,192 bits
+_LARGEST_KID = "\U0001f511" * MAX_KID_CHARS  # 4 bytes each in UTF-8, the most that a character takes
+
+
+def fits_any_key(claims: Claims) -> bool:
+    """Whether a token of ``claims`` is within :data:`MAX_TOKEN_BYTES`, whatever key signs it."""
+    header, payload = _header("RS256", _LARGEST_KID), base64url_bytes(claims.encode())
+    return len(header) + 1 + len(payload) + 1 + _LARGEST_SIGNATURE_CHARS <= MAX_TOKEN_BYTES
+
+
+def _header(algorithm: str, kid: str) -> bytes:
+    return base64url_bytes(msgspec.json.encode({"alg": algorithm, "kid": kid, "typ": "JWT"}))
 
 
 class MintedToken(msgspec.Struct, frozen=True):
@@ -40,8 +51,7 @@ class SigningKey:
 
     def __init__(self, version: KeyVersion) -> None:
         self.version = version
-        header = msgspec.json.encode({"alg": version.algorithm.value, "kid": version.kid, "typ": "JWT"})
-        self._header = base64url_bytes(header) + b"."
+        self._header = _header(version.algorithm.value, version.kid) + b"."
         # An RSA signature is as long as the modulus, and both are written in base64url.
         jwk = version.public_jwk
         self._signature_chars = len(jwk.n) if isinstance(jwk, RSAPublicJWK) else _ES256_SIGNATURE_CHARS
@@ -145,13 +155,14 @@ class KeyRing:
         token = (signing_input + b"." + base64url_bytes(signature)).decode("ascii")
         return MintedToken(token, key.version.kid, claims)
 
-    async def prove(self) -> None:
-        """Have something signed that is no token, to see whether the signer signs.
+    async def prove(self, claims: Claims) -> None:
+        """Have ``claims`` signed as for a token, which is dropped, to see whether the signer signs.
 
         Raises:
             SignerError: it does not, or there is no key. A signer of another package may raise anything.
         """
-        await self._sign(self.keys.signing, _PROOF)
+        key = self.keys.signing
+        await self._sign(key, key.signing_input(claims.encode()))
 
     async def _sign(self, key: SigningKey, signing_input: bytes) -> bytes:
         try:

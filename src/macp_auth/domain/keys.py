@@ -10,6 +10,10 @@ from typing import Any
 import msgspec
 
 from macp_auth.domain.encoding import base64url
+from macp_auth.domain.visible import is_visible
+
+MAX_KID_CHARS = 256
+"""Every token carries its kid; a longer one would leave no room for claims."""
 
 
 class Algorithm(StrEnum):
@@ -47,7 +51,7 @@ class KeyVersion(msgspec.Struct, frozen=True, kw_only=True):
     """One version of the signing key, as a backend offers it."""
 
     kid: str
-    """Key id: what a token's header names. Never reused for another key."""
+    """Key id: what a token's header names. Never reused for another key. See :func:`is_kid`."""
     algorithm: Algorithm
     public_jwk: PublicJWK
     can_sign: bool
@@ -58,6 +62,14 @@ class KeyVersion(msgspec.Struct, frozen=True, kw_only=True):
     """When it may sign, in seconds since the epoch; None leaves that to the publish lead."""
     not_after: float | None = None
     """When it leaves the JWKS, in seconds since the epoch; None leaves that to the retire lag."""
+
+
+def is_kid(text: str) -> bool:
+    """Whether ``text`` can be a kid: of 1 to 256 characters that can be seen, with none but inner spaces.
+
+    A kid is in logs, in metrics and on terminals, and an operator types it to revoke the key.
+    """
+    return 0 < len(text) <= MAX_KID_CHARS and is_visible(text) and text == text.strip(" ")
 
 
 def thumbprint(jwk: PublicJWK) -> str:

@@ -16,7 +16,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from macp_auth.domain.errors import SignerMisconfigured
-from macp_auth.domain.keys import KeyVersion
+from macp_auth.domain.keys import MAX_KID_CHARS, KeyVersion, is_kid
 
 
 class State(StrEnum):
@@ -76,10 +76,14 @@ def schedule(versions: Sequence[KeyVersion], timing: Timing, now: float) -> Sche
     version signs on until a newer one may, and leaves a retire lag after that.
 
     Raises:
-        SignerMisconfigured: no version can sign, or two share a kid.
+        SignerMisconfigured: no version can sign, two share a kid, or a kid is none.
     """
     if len({version.kid for version in versions}) < len(versions):
         raise SignerMisconfigured("the signer offers two key versions with the same kid")
+    if not all(is_kid(version.kid) for version in versions):
+        raise SignerMisconfigured(
+            f"the signer offers a kid that is not 1 to {MAX_KID_CHARS} visible characters; rename that key"
+        )
     able = [version for version in versions if version.can_sign]
     if not able:
         raise SignerMisconfigured("the signer offers no key version that can sign")

@@ -7,6 +7,7 @@ not work. :func:`build_service` runs in every worker process, from what the plan
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from macp_auth.adapters.env_jwk import KEY_JSON
 from macp_auth.adapters.hosting import host, prepare_state
 from macp_auth.adapters.plugins import BUILT_IN, IN_PROCESS, load_signer_plugin
 from macp_auth.adapters.verifying import VerifyingSigner
+from macp_auth.domain.claims import probe_claims
 from macp_auth.domain.errors import SignerMisconfigured
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.minting import Minter, any_claims
@@ -75,6 +77,7 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
     """
     settings = read_settings(Settings, PREFIX, environ)
     _ = settings.ttl, settings.rotation, settings.metrics_address  # checked here, before anything listens
+    settings.check_names()
     if settings.traces != "off":
         _load_tracing()
     if settings.tls is not None:
@@ -162,6 +165,7 @@ def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
     readiness = Readiness(
         keys,
         refresher,
+        probe_claims=lambda: probe_claims(settings.issuer, settings.audience, time.time()),
         clock_trusted=clock.is_trusted,
         audit_dropping=_never if audit is None else audit.is_dropping,
     )

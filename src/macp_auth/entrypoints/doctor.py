@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from macp_auth.adapters.plugins import load_signer_plugin
 from macp_auth.adapters.verifying import VerifyingSigner
+from macp_auth.domain.claims import probe_claims
 from macp_auth.domain.diagnosis import Finding, Status, failure, ok, warning
 from macp_auth.domain.errors import SignerError
 from macp_auth.domain.keyring import KeyRing
@@ -181,7 +182,9 @@ def _try(plan: ServicePlan) -> Iterator[Finding]:
                 begun = time.monotonic()
                 yield from _tried(
                     Check.SIGNATURE,
-                    lambda: runner.run(keys.prove()),
+                    lambda: runner.run(
+                        keys.prove(probe_claims(plan.settings.issuer, plan.settings.audience, time.time()))
+                    ),
                     lambda: f"the service's signature verifies; {1000 * (time.monotonic() - begun):.0f} ms",
                 )
         finally:

@@ -11,6 +11,7 @@ import structlog
 from litestar import Litestar
 from msgspec import Struct
 
+from macp_auth.domain.claims import Claims
 from macp_auth.domain.errors import ClockStepped, SignerError, reason_of
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.entrypoints.background import in_background
@@ -45,11 +46,12 @@ class Readiness:
 
     While tokens are signed, that is the proof, and a look costs nothing: a signer that is so busy that
     it turns some away is no reason to send all the load to its replicas. When none was signed since
-    the last look, something is signed that is no token.
+    the last look, a token is signed that was over long ago, and goes nowhere.
 
     Args:
         keys: the ring that signs.
         refresher: what keeps it fresh.
+        probe_claims: what is signed to see whether the signer signs.
         clock_trusted: whether it is known what time it is.
         audit_dropping: whether tokens are minted that the audit log can't tell of.
         look_seconds: from one look to the next; half of it while this process is not ready.
@@ -61,6 +63,7 @@ class Readiness:
         keys: KeyRing,
         refresher: KeyRefresher,
         *,
+        probe_claims: Callable[[], Claims],
         clock_trusted: Callable[[], bool] = lambda: True,
         audit_dropping: Callable[[], bool] = lambda: False,
         look_seconds: float = LOOK_SECONDS,
@@ -68,6 +71,7 @@ class Readiness:
     ) -> None:
         self._keys = keys
         self._refresher = refresher
+        self._probe_claims = probe_claims
         self._clock_trusted = clock_trusted
         self._audit_dropping = audit_dropping
         self._look_seconds = look_seconds
@@ -105,7 +109,7 @@ class Readiness:
 
     async def _probe(self) -> _Trouble | None:
         # A task of its own: a plugin may hang on in spite of a cancellation, or raise one.
-        probe = asyncio.create_task(self._keys.prove())
+        probe = asyncio.create_task(self._keys.prove(self._probe_claims()))
         probe.add_done_callback(_retrieve)
         try:
             done, _ = await asyncio.wait({probe}, timeout=self._probe_seconds)

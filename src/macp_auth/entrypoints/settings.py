@@ -18,7 +18,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from macp_auth.adapters.linear_pattern import LinearPattern
+from macp_auth.domain.claims import probe_claims
 from macp_auth.domain.errors import MACPAuthError
+from macp_auth.domain.keyring import MAX_TOKEN_BYTES, fits_any_key
 from macp_auth.domain.policy import MACP_RUNTIME, RotationPolicy, Verifier
 from macp_auth.domain.secret import Secret
 from macp_auth.domain.ttl import TTLPolicy
@@ -289,6 +291,18 @@ class Settings(Struct, frozen=True, kw_only=True):
                 "raise the maximum or lower the default"
             )
         return TTLPolicy(default=default, maximum=self.max_ttl_seconds)
+
+    def check_names(self) -> None:
+        """See that issuer and audience leave room for the rest of a token.
+
+        Raises:
+            ConfigurationError: they do not.
+        """
+        if not fits_any_key(probe_claims(self.issuer, self.audience, 0)):
+            raise ConfigurationError(
+                "MACP_AUTH_ISSUER and MACP_AUTH_AUDIENCE are too long: with a typical request and a key, "
+                f"a token would be over {MAX_TOKEN_BYTES} bytes; shorten one of them"
+            )
 
     @property
     def tls(self) -> TLSFiles | None:

@@ -109,11 +109,10 @@ def _configured(file: Path | None) -> ConfiguredKeys:
 def new_key(alg: str, kid: str | None) -> tuple[PrivateKey, str]:
     """Return a new private key, and the kid that was asked for or its thumbprint."""
     from macp_auth.adapters import jose  # noqa: PLC0415
-    from macp_auth.adapters.jwk_document import MAX_KID_CHARS, is_kid  # noqa: PLC0415
-    from macp_auth.domain.keys import Algorithm, thumbprint  # noqa: PLC0415
+    from macp_auth.domain.keys import MAX_KID_CHARS, Algorithm, is_kid, thumbprint  # noqa: PLC0415
 
     if kid is not None and not is_kid(kid):
-        raise click.BadParameter(f"must be 1 to {MAX_KID_CHARS} characters", param_hint="--kid")
+        raise click.BadParameter(f"must be 1 to {MAX_KID_CHARS} visible characters", param_hint="--kid")
     while True:
         key = jose.generate(Algorithm(alg))
         name = kid or thumbprint(jose.public_jwk(key.public_key()))

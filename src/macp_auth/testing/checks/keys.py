@@ -9,9 +9,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from macp_auth.adapters.jwk_document import MAX_KID_CHARS, is_kid
 from macp_auth.domain.errors import SignerRefused, UnknownKid
-from macp_auth.domain.keys import ECPublicJWK, KeyVersion, PublicJWK, RSAPublicJWK
+from macp_auth.domain.keys import MAX_KID_CHARS, ECPublicJWK, KeyVersion, PublicJWK, RSAPublicJWK, is_kid
 from macp_auth.domain.signer import Signer
 from macp_auth.testing.bench import BACK_SECONDS, attempt, new_input, sign_and_judge, signing_versions, until
 from macp_auth.testing.judge import judge, public_key
@@ -72,7 +71,10 @@ async def published_keys_are_good(subject: SignerSubject) -> None:
             public_key(version)
 
 
-@check("A kid is text of 1 to 256 characters, and names one version", source="RFC 7515, section 4.1.4")
+@check(
+    "A kid is text of 1 to 256 visible characters, and names one version",
+    source="RFC 7515, section 4.1.4",
+)
 async def kids_are_unique(subject: SignerSubject) -> None:
     """Look at the kids of one reading."""
     async with subject.opened() as signer:
@@ -80,7 +82,7 @@ async def kids_are_unique(subject: SignerSubject) -> None:
         for kid in kids:
             if not isinstance(kid, str) or not is_kid(kid):
                 raise Nonconformity(
-                    f"{kid!r} is no kid: it must be a string of 1 to {MAX_KID_CHARS} Unicode characters"
+                    f"{kid!r} is no kid: it must be a string of 1 to {MAX_KID_CHARS} visible characters"
                 )
             if kids.count(kid) > 1:
                 raise Nonconformity(
