@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import struct
 import tempfile
 import time
 from pathlib import Path
@@ -63,3 +65,69 @@ def test_a_new_kid_is_printable(tmp_path: Path, kid: str) -> None:
         rotation = plan_rotation(editor.versions, Timing(publish_lead=100, retire_lag=50), NOW, None)
         with pytest.raises(UnsafeChange, match="printable"):
             editor.rotate(rotation, KEY, kid, NOW)
+
+
+def rotate(file: Path) -> None:
+    with edit_jwk_file(file) as editor:
+        plan = plan_rotation(editor.versions, Timing(publish_lead=100, retire_lag=50), NOW, None)
+        editor.rotate(plan, jose.generate(Algorithm.ES256), "b", NOW)
+        editor.save()
+
+
+ACL = "system.posix_acl_access"
+_ANYBODY = 0xFFFFFFFF
+READABLE_BY_12345 = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", tag, allowed, who)
+    for tag, allowed, who in (
+        (1, 6, _ANYBODY), (2, 4, 12345), (4, 0, _ANYBODY), (16, 4, _ANYBODY), (32, 0, _ANYBODY)
+    )
+)  # fmt: skip
+"""user::rw-, user:12345:r--, group::---, mask::r--, other::---, as Linux stores it."""
+
+
+@pytest.mark.parametrize("attribute", [(ACL, READABLE_BY_12345), ("user.team", b"a")], ids=["acl", "user"])
+def test_extended_attributes_stay(tmp_path: Path, attribute: tuple[str, bytes]) -> None:
+    """The access list among them; and none comes with the folder that the file did not have."""
+    file = tmp_path / "keys.json"
+    create_jwk_file(file, KEY, "a", NOW)
+    name, value = attribute
+    try:
+        os.setxattr(file, name, value)
+    except OSError as error:
+        pytest.skip(f"the file system of {tmp_path} has no {name}: {error.strerror}")
+    before = file.stat()
+    rotate(file)
+    assert os.getxattr(file, name) == value
+    assert file.stat().st_mode == before.st_mode
+
+
+def test_an_access_list_of_the_folder_opens_no_file(tmp_path: Path) -> None:
+    """A default list of the folder is handed down to new files, but the file did not have it."""
+    file = tmp_path / "keys.json"
+    create_jwk_file(file, KEY, "a", NOW)
+    file.chmod(0o640)
+    try:
+        os.setxattr(tmp_path, "system.posix_acl_default", READABLE_BY_12345)
+    except OSError as error:
+        pytest.skip(f"the file system of {tmp_path} has no access lists: {error.strerror}")
+    rotate(file)
+    assert ACL not in os.listxattr(file)
+    assert file.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_that_can_not_be_given_its_owner_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing changes, nothing is left beside it, and the message says who may do it."""
+    file = tmp_path / "keys.json"
+    create_jwk_file(file, KEY, "a", NOW)
+    before = file.read_bytes()
+
+    def refuse(*_: Any) -> NoReturn:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    with pytest.raises(SignerMisconfigured, match="nothing changed. Run this as root or as the owner"):
+        rotate(file)
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["keys.json"]

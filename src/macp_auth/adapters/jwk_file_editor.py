@@ -1,6 +1,7 @@
 """Changes a private JWK Set file, whole or not at all, and never while somebody else does.
 
-Members that this service does not know are kept as they are.
+Members that this service does not know are kept as they are. So are the file's owner, group, mode and
+extended attributes, among them its access list: the service may run as another user than the command.
 """
 
 from __future__ import annotations
@@ -24,15 +25,19 @@ from macp_auth.domain.key_changes import Revocation, Rotation, UnsafeChange
 from macp_auth.domain.keys import KeyVersion
 
 _OWNER_ONLY = 0o600
+_OF_CONTENT = {"security.ima", "security.evm"}
+"""Attributes that are made from a file's content: the system makes them for a new one."""
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class JWKFileEditor:
     """An open, locked keys file: what it holds now, and the changes that can be made to it."""
 
-    def __init__(self, path: Path, mode: int, versions: list[KeyVersion], jwks: list[dict[str, Any]]) -> None:
+    def __init__(
+        self, path: Path, descriptor: int, versions: list[KeyVersion], jwks: list[dict[str, Any]]
+    ) -> None:
         self._path = path
-        self._mode = mode
+        self._descriptor = descriptor
         self._jwks = jwks
         self.versions = versions
 
@@ -64,9 +69,10 @@ class JWKFileEditor:
         """Put the changed file in the place of the old one.
 
         Raises:
-            SignerMisconfigured: the folder can't be written.
+            SignerMisconfigured: the folder can't be written, or the new file can't be given what the old one
+                has: its owner, group, mode and access list.
         """
-        _write(self._path, self._jwks, self._mode)
+        _write(self._path, self._jwks, self._descriptor)
 
 
 @contextmanager
@@ -85,10 +91,9 @@ def edit_jwk_file(path: Path) -> Iterator[JWKFileEditor]:
         except OSError:
             raise SignerMisconfigured(f"{path} is being changed by another command; try again") from None
         document = json.load(file)
-        status = os.fstat(file.fileno())
-        if status.st_ino != path.stat().st_ino:
+        if os.fstat(file.fileno()).st_ino != path.stat().st_ino:
             raise SignerMisconfigured(f"{path} was changed a moment ago; try again")
-        yield JWKFileEditor(path, stat.S_IMODE(status.st_mode), versions, document.get("keys", [document]))
+        yield JWKFileEditor(path, file.fileno(), versions, document.get("keys", [document]))
 
 
 def create_jwk_file(path: Path, key: jose.PrivateKey, kid: str, now: float) -> None:
@@ -99,7 +104,7 @@ def create_jwk_file(path: Path, key: jose.PrivateKey, kid: str, now: float) -> N
         SignerMisconfigured: the folder can't be written.
     """
     _check_printable(kid)
-    _write(path, [new_jwk(key, kid, issued_at=now)], _OWNER_ONLY)
+    _write(path, [new_jwk(key, kid, issued_at=now)])
 
 
 def new_jwk(
@@ -116,8 +121,11 @@ def new_jwk(
     }
 
 
-def _write(path: Path, jwks: list[dict[str, Any]], mode: int) -> None:
-    """Write beside ``path``, then replace it: a reader sees the old file or the new one, whole."""
+def _write(path: Path, jwks: list[dict[str, Any]], old: int | None = None) -> None:
+    """Write beside ``path``, then replace it: a reader sees the old file or the new one, whole.
+
+    The new one is its owner's alone, or for whom the ``old`` one was, which is open.
+    """
     try:
         with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             beside = Path(file.name)
@@ -126,9 +134,12 @@ def _write(path: Path, jwks: list[dict[str, Any]], mode: int) -> None:
                 file.write("\n")
                 file.flush()
                 os.fsync(file.fileno())
-                beside.chmod(mode)
+                if old is None:
+                    beside.chmod(_OWNER_ONLY)
+                else:
+                    _give(path, file.fileno(), old)
                 beside.replace(path)
-            except OSError:
+            except BaseException:
                 beside.unlink()
                 raise
     except FileNotFoundError:
@@ -140,6 +151,47 @@ def _write(path: Path, jwks: list[dict[str, Any]], mode: int) -> None:
         if error.errno in _READ_ONLY:
             text += ". (A mounted Secret is read-only: change a copy of it, and update the Secret from that.)"
         raise SignerMisconfigured(text) from None
+
+
+def _give(path: Path, new: int, old: int) -> None:
+    """Give the new file the owner, group, mode and attributes of the old one.
+
+    Raises:
+        SignerMisconfigured: that is not allowed.
+    """
+    status = os.fstat(old)
+    try:
+        os.fchown(new, status.st_uid, status.st_gid)
+        os.fchmod(new, stat.S_IMODE(status.st_mode))
+        _copy_attributes(new, old)
+    except OSError as error:
+        raise SignerMisconfigured(
+            f"{path} belongs to uid {status.st_uid} and gid {status.st_gid}, and the new file can't be given "
+            f"its owner, group, mode and access list ({error.strerror}), so the service might not read it; "
+            "nothing changed. Run this as root or as the owner"
+        ) from None
+
+
+def _copy_attributes(new: int, old: int) -> None:
+    """Give the new file the extended attributes of the old one, and no other: a folder may hand some down."""
+    if not hasattr(os, "listxattr"):
+        return
+    wanted, found = _attributes(old), _attributes(new)
+    for name in found.keys() - wanted.keys():
+        os.removexattr(new, name)
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            os.setxattr(new, name, value)
+
+
+def _attributes(descriptor: int) -> dict[str, bytes]:
+    try:
+        names = os.listxattr(descriptor)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:  # by this file system
+            return {}
+        raise
+    return {name: os.getxattr(descriptor, name) for name in names if name not in _OF_CONTENT}
 
 
 def _check_printable(kid: str) -> None:
