@@ -4,6 +4,7 @@ What is importable from here is the public API for signer plugins.
 """
 
 from macp_auth.adapters.hookspecs import API_VERSION, SignerPlugin, hookimpl
+from macp_auth.adapters.input_file import read_private_file
 from macp_auth.domain.diagnosis import Finding, Status
 from macp_auth.domain.errors import (
     MACPAuthError,
@@ -41,5 +42,6 @@ __all__ = [
     "UnknownKid",
     "__version__",
     "hookimpl",
+    "read_private_file",
     "thumbprint",
 ]

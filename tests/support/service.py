@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
@@ -60,11 +60,17 @@ def wait_until(condition: Any, *, within: float, what: str) -> None:
 class Service:
     """A running service. Use as a context manager; it is gone afterwards, whatever happened."""
 
-    def __init__(self, directory: Path, env: Mapping[str, str] | None = None, *args: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        env: Mapping[str, str] | None = None,
+        *args: str,
+        prefix: Sequence[str] = (),
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = directory / f"service-{self.port}.log"
-        command = [sys.executable, "-m", "macp_auth", "serve", "--port", str(self.port), *args]
+        command = [*prefix, sys.executable, "-m", "macp_auth", "serve", "--port", str(self.port), *args]
         self.audit_path = directory / f"audit-{self.port}.log"
         with self.log_path.open("wb") as log, self.audit_path.open("wb") as audit:
             self.process = subprocess.Popen(

@@ -6,7 +6,8 @@ Settings:
 The schedule stands in the file, in standard members: ``iat``, when a key was made; ``nbf``, when it
     starts signing (absent: a publish lead after ``iat``); ``exp``, when it leaves the JWKS.
     ``macp-auth keys rotate`` and ``revoke`` write them.
-Privileges: to read the file, which nobody else may write and only its owner and group may read.
+Privileges: to read the file. It must belong to root or to the service's user; nobody else may write or
+    replace it, and only its owner and group may read it.
 Fails: at start-up, on a file that could not mint a token that verifies. Later, a missing, half-written
     or broken file keeps the last good keys in force, and every reading logs why.
 """
@@ -15,8 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +24,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from macp_auth.adapters.hookspecs import SignerPlugin, hookimpl
+from macp_auth.adapters.input_file import Content, Custody, InputFile, signer_errors
 from macp_auth.adapters.jwk_document import JWK, read_jwks
 from macp_auth.adapters.local import InMemorySigner, key_version
 from macp_auth.domain.errors import SignerMisconfigured, SignerUnavailable
@@ -32,8 +32,7 @@ from macp_auth.domain.keys import KeyVersion
 
 KEYS_FILE = "MACP_AUTH_SIGNING_KEYS_FILE"
 """What the service's messages call the file. Its path is not shown: a key may be in the wrong variable."""
-_MAX_BYTES = 1024 * 1024  # a mistyped path must not be read into memory whole
-_TOO_OPEN = stat.S_IWGRP | stat.S_IRWXO
+_MAX_BYTES = 1024 * 1024
 
 
 class JWKFileSettings(Struct, frozen=True):
@@ -49,47 +48,38 @@ class JWKFileSettings(Struct, frozen=True):
     ]
 
 
-def read_keys_file(path: Path, source: str | None = None) -> list[JWK]:
-    """Return the keys of the file, in its order.
-
-    Args:
-        path: where it is.
-        source: what the messages call it; unless told, its path.
+def read_keys_file(path: Path) -> list[JWK]:
+    """Return the keys of the file, in its order, for a command: its owner may be another user.
 
     Raises:
         SignerUnavailable: it can't be read.
-        SignerMisconfigured: others may read or write it, or it is no usable JWK Set.
+        SignerMisconfigured: others than its owner can get at it, or it is no usable JWK Set.
     """
-    source = source or str(path)
-    return read_jwks(_read_text(path, source), source)
+    source = str(path)
+    with signer_errors(source):
+        content = InputFile(path, Custody.KEYS_OF_ANY_OWNER, _MAX_BYTES).read()
+    return read_jwks(_text(content, source), source)
 
 
-def _read_text(path: Path, source: str) -> str:
+def _text(content: Content, source: str) -> str:
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise SignerUnavailable(f"{source} can't be read: {error.strerror}") from None
-    if mode & _TOO_OPEN:
-        raise SignerMisconfigured(
-            f"{source} holds private keys, and its mode {mode:04o} lets others at them; "
-            "chmod 600 it (in a Kubernetes volume: defaultMode: 0440)"
-        )
-    if len(content) > _MAX_BYTES:
-        raise SignerMisconfigured(f"{source} is over {_MAX_BYTES} bytes; is it a JWK Set?")
-    try:
-        return content.decode()
+        return content.data.decode()
     except UnicodeDecodeError:
         raise SignerMisconfigured(f"{source} is not UTF-8") from None
+
+
+def _keys_file(path: str) -> InputFile:
+    return InputFile(Path(path), Custody.KEYS, _MAX_BYTES)
 
 
 def prepare(settings: JWKFileSettings) -> str:
     """Read the file once, so that a bad one stops the start-up; each worker reads it for itself."""
     try:
-        read_keys_file(Path(settings.signing_keys_file), KEYS_FILE)
+        with signer_errors(KEYS_FILE):
+            content = _keys_file(settings.signing_keys_file).read()
     except SignerUnavailable as error:
         raise SignerMisconfigured(str(error)) from None
+    read_jwks(_text(content, KEYS_FILE), KEYS_FILE)
     return settings.signing_keys_file
 
 
@@ -108,14 +98,14 @@ class JWKFileSigner(InMemorySigner):
 
     def __init__(self, path: str) -> None:
         super().__init__({})
-        self._path = Path(path)
+        self._file = _keys_file(path)
         self._digest = b""
         self._versions: list[KeyVersion] = []
 
     async def key_versions(self) -> Sequence[KeyVersion]:
         """Read the file anew; a version that is no longer in it can't sign from here on."""
-        # In a thread, for a network file system may hang.
-        text = await asyncio.to_thread(_read_text, self._path, KEYS_FILE)
+        with signer_errors(KEYS_FILE):
+            text = _text(await self._file.read_async(), KEYS_FILE)
         # To prove an RSA key takes 30 ms in which no other thread runs, so only a changed file is read on.
         if (digest := hashlib.sha256(text.encode()).digest()) != self._digest:
             keys = await asyncio.to_thread(read_jwks, text, KEYS_FILE)

@@ -38,6 +38,7 @@ class Check(StrEnum):
     """The checks of any deployment, in their order. A signer's own come before ``keys``."""
 
     CONFIGURATION = "configuration"
+    AUDIT = "audit"
     VARIABLES = "variables"
     EXPOSURE = "exposure"
     ISSUER = "issuer"
@@ -63,7 +64,7 @@ def examine(environ: Mapping[str, str], expected: Expected) -> Iterator[Finding]
     """Examine the service that this environment configures. Each finding comes when it is known."""
     try:
         plan = plan_service(environ)
-        check_place(plan.settings.audit_log)
+        weaknesses = check_place(plan.settings.audit_log)
         check_addresses(plan.settings)
     except ConfigurationError as error:
         yield failure(
@@ -71,6 +72,9 @@ def examine(environ: Mapping[str, str], expected: Expected) -> Iterator[Finding]
         )
         return
     yield ok(Check.CONFIGURATION, f"the service starts with it; the signer is {plan.signer}")
+    for weakness in weaknesses:
+        text = f"others can change the audit log: {weakness.text}"
+        yield warning(Check.AUDIT, text, weakness.remedy)
     yield from _examine_settings(plan, expected)
     yield from _examine_signer(plan)
 

@@ -147,8 +147,7 @@ def _worker_app(plan: ServicePlan, metrics: Path | None) -> ASGIApp:
 def _tls_context(files: TLSFiles, *_: object) -> ReloadingContext:
     _set_up_worker()  # uvicorn asks for this before the application
     context = ReloadingContext(files)
-    context.look()
-    threading.Thread(target=context.look_for_ever, daemon=True, name="tls-files").start()
+    context.follow()
     return context
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import os
 import ssl
-import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography import x509
@@ -14,12 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from msgspec import Struct
 
+from macp_auth.adapters.input_file import Custody, FileTooLong, FileUnusable, input_file
 from macp_auth.entrypoints.settings import PREFIX, ConfigurationError, TLSFiles
 
 CERTIFICATE, KEY = PREFIX + "TLS_CERT_FILE", PREFIX + "TLS_KEY_FILE"
 CLIENT_CA = PREFIX + "TLS_CLIENT_CA_FILE"
-_MAX_BYTES = 1024 * 1024  # a mistyped path must not be read into memory whole
-_TOO_OPEN = stat.S_IWGRP | stat.S_IRWXO  # as for the file of signing keys
+_MAX_BYTES = 1024 * 1024
 
 
 class LoadedTLS(Struct, frozen=True):
@@ -40,15 +41,17 @@ def load_tls(files: TLSFiles) -> LoadedTLS:
     Raises:
         ConfigurationError: the files can't serve; the text names the variable, never a content.
     """
-    certificate, public_key, expires = _certificate(_read(files.certificate, CERTIFICATE), CERTIFICATE)
-    if _private_key(_read(files.key, KEY, private=True)).public_key() != public_key:
+    chain, key = _read(files.certificate, CERTIFICATE), _read(files.key, KEY, Custody.KEYS)
+    certificate, public_key, expires = _certificate(chain, CERTIFICATE)
+    if _private_key(key).public_key() != public_key:
         raise ConfigurationError(f"{KEY} is not the key of the first certificate in {CERTIFICATE}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION  # each costs a handshake, and OpenSSL 1.1 allows them
     context.set_alpn_protocols(["http/1.1"])
     try:
-        context.load_cert_chain(files.certificate, files.key, password="")  # or it asks the terminal for one
+        with _as_read(chain, files.certificate) as chain_path, _as_read(key, files.key) as key_path:
+            context.load_cert_chain(chain_path, key_path, password="")  # or it asks the terminal for one
     except (OSError, ValueError) as error:  # what only OpenSSL sees, such as a weak key
         raise ConfigurationError(f"{CERTIFICATE} and {KEY} can't be used: {_openssl_says(error)}") from None
     if files.client_ca is not None:
@@ -74,21 +77,24 @@ def _openssl_says(error: Exception) -> str:
     return f"OpenSSL says {getattr(error, 'reason', None) or type(error).__name__}"
 
 
-def _read(path: Path, variable: str, *, private: bool = False) -> bytes:
+def _read(path: Path, variable: str, custody: Custody = Custody.PUBLIC) -> bytes:
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigurationError(f"{variable}: the file can't be read: {error.strerror}") from None
-    if private and mode & _TOO_OPEN:
-        raise ConfigurationError(
-            f"{variable}: the file holds a private key, and its mode {mode:04o} lets others at it; "
-            "chmod 600 it (in a Kubernetes volume: defaultMode: 0440)"
-        )
-    if len(content) > _MAX_BYTES:
-        raise ConfigurationError(f"{variable}: the file is over {_MAX_BYTES} bytes; is it PEM?")
-    return content
+        return input_file(path, custody, _MAX_BYTES).read().data
+    except FileTooLong as error:
+        raise ConfigurationError(f"{variable}: the file {error}; is it PEM?") from None
+    except FileUnusable as error:
+        raise ConfigurationError(f"{variable}: the file {error}") from None
+
+
+@contextmanager
+def _as_read(content: bytes, path: Path) -> Iterator[str]:
+    """Yield a path by which OpenSSL finds ``content``, in memory where the system can: a file may change."""
+    if not hasattr(os, "memfd_create"):
+        yield str(path)
+        return
+    with open(os.memfd_create("tls", os.MFD_CLOEXEC), "wb", buffering=0) as memory:  # noqa: PTH123 - no path
+        memory.write(content)
+        yield f"/proc/self/fd/{memory.fileno()}"
 
 
 def _certificate(

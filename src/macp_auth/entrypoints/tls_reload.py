@@ -9,6 +9,7 @@ context that it began with.
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +20,7 @@ from macp_auth.entrypoints.settings import ConfigurationError, TLSFiles
 from macp_auth.entrypoints.tls_files import load_tls
 
 LOOK_SECONDS = 2.0
+_FIRST_LOOK_SECONDS = 3.0  # more than a file may take; a worker begins without a certificate then
 _UNUSABLE = "TLS FILES CAN'T BE USED; the last good ones stay"
 _log = structlog.get_logger()
 
@@ -77,10 +79,16 @@ class ReloadingContext(ssl.SSLContext):
         else:
             _log.error(_UNUSABLE, exc_info=error)
 
-    def look_for_ever(self) -> None:
-        """Look again and again. For a thread: a network file system may hang."""
+    def follow(self) -> None:
+        """Look again and again, in the background; return when it was looked once, or that takes too long."""
+        looked = threading.Event()
+        threading.Thread(target=self._look_for_ever, args=(looked,), daemon=True, name="tls-files").start()
+        looked.wait(_FIRST_LOOK_SECONDS)
+
+    def _look_for_ever(self, looked: threading.Event) -> None:
         while True:
             self.look()
+            looked.set()
             time.sleep(LOOK_SECONDS)
 
 

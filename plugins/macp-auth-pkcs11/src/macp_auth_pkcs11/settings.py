@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from macp_auth import Secret, SignerMisconfigured, SignerUnavailable
+from macp_auth import Secret, SignerMisconfigured, SignerUnavailable, read_private_file
 
-_MAX_PIN_BYTES = 1024  # a mistyped path must not be read into memory whole
-_TOO_OPEN = stat.S_IWGRP | stat.S_IRWXO
+_MAX_PIN_BYTES = 1024
 
 Text = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"\S")]
 
@@ -83,24 +80,14 @@ def read_pin(path: str) -> Secret[str]:
 
     Raises:
         SignerUnavailable: it can't be read.
-        SignerMisconfigured: others may read or write it, or its content is no PIN.
+        SignerMisconfigured: others can get at it, or its content is no PIN.
     """
     subject = f"MACP_AUTH_PKCS11_PIN_FILE: {path}"
-    try:
-        with Path(path).open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            content = file.read(_MAX_PIN_BYTES + 1)
-    except OSError as error:
-        raise SignerUnavailable(f"{subject} can't be read: {error.strerror}") from None
-    if mode & _TOO_OPEN:
-        raise SignerMisconfigured(
-            f"{subject} holds a PIN, and its mode {mode:04o} lets others at it; "
-            "chmod 600 it (in a Kubernetes volume: defaultMode: 0440)"
-        )
+    content = read_private_file(path, subject, max_bytes=_MAX_PIN_BYTES)
     try:
         pin = content.removesuffix(b"\n").removesuffix(b"\r").decode()
     except UnicodeDecodeError:
         pin = ""
-    if not pin or "\n" in pin or len(content) > _MAX_PIN_BYTES:
+    if not pin or "\n" in pin:
         raise SignerMisconfigured(f"{subject} must hold the PIN on one line, and nothing else")
     return Secret(pin)

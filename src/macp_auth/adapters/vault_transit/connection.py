@@ -6,20 +6,26 @@ into that error's text, which is for the log.
 
 from __future__ import annotations
 
+import asyncio
+import math
 import os
 import socket
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import hvac
 import structlog
 from hvac import exceptions as vault
+from msgspec import Struct
 
-from macp_auth.adapters.vault_transit.settings import VaultSettings
+from macp_auth.adapters.blocking_call import BlockingCall
+from macp_auth.adapters.input_file import READ_SECONDS
+from macp_auth.adapters.vault_transit.settings import VaultSettings, names
 from macp_auth.adapters.vault_transit.transport import AsyncAdapter
 from macp_auth.domain.errors import SignerError, SignerMisconfigured, SignerRefused, SignerUnavailable
 from macp_auth.domain.redaction import conceal
@@ -27,6 +33,9 @@ from macp_auth.domain.redaction import conceal
 _LONGEST_DETAIL = 300  # characters of Vault's own words in a log line
 _PLAIN_TEXT = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
 """What OpenSSL calls an answer without TLS; which of them depends on its version."""
+_LOOK_SECONDS = 0.5
+"""How often the file of the authorities is looked at, in a thread: its file system may hang."""
+_PATIENCE_SECONDS = 0.1  # how long a request waits for that look; the next ones don't
 _log = structlog.get_logger()
 _Session = aiohttp.ClientSession
 
@@ -48,10 +57,13 @@ class Connection:
         self._current: _Session | None = None
         self._calls: Counter[_Session] = Counter()
         """How many calls are in flight, by the session that they are on."""
+        self._authorities = BlockingCall(self._changed_authorities, "vault-authorities")
         self._seen: object = None
         """The file of the authorities, as it was when the newest session was made."""
-        self._unusable: object = None
-        """The same, as it was when that was told last that it can't be used."""
+        self._look_at = -math.inf
+        """When the file is looked at again, by the loop's clock."""
+        self._failure: str | None = None
+        """Why the file could not be used when it was last looked at."""
         self._closed = False
 
     def client(self, token: str = "") -> hvac.Client:
@@ -85,22 +97,42 @@ class Connection:
         """Return the current session: another one once the file of the authorities has changed."""
         if self._closed:
             raise SignerUnavailable("the connections to Vault are closed", reason="stopping")
-        found = _look(self._settings.cacert)
-        if (old := self._current) is not None and found == self._seen:
-            return old
-        try:
-            self._current = _open(self._settings)
-        except SignerMisconfigured as error:  # it may be half-written
-            if old is None:
-                raise
-            if found != self._unusable:
-                self._unusable = found
-                _log.error("VAULT'S AUTHORITIES CAN'T BE USED; the last good ones stay", detail=str(error))
-            return old
-        self._seen = found
-        if old is not None:
-            await self._close_unless_used(old)
+        now = asyncio.get_running_loop().time()
+        if self._current is None or now >= self._look_at:
+            self._look_at = now + _LOOK_SECONDS if self._settings.cacert else math.inf
+            await self._follow_authorities()
+        assert self._current is not None  # noqa: S101 - the first look makes it, or raises
         return self._current
+
+    async def _follow_authorities(self) -> None:
+        """Replace the session if the authorities have changed; while their file is no good, keep the last."""
+        seconds = READ_SECONDS if self._current is None else _PATIENCE_SECONDS
+        try:
+            if self._settings.cacert is None:
+                changed = self._changed_authorities()  # the system's own files, and only once
+            else:
+                changed = await self._authorities.result_async(seconds)
+        except (SignerMisconfigured, TimeoutError) as error:  # the file may be half-written
+            text = str(error) or f"{names('cacert')} can't be read: the file system does not answer"
+            if self._current is None:
+                raise SignerMisconfigured(text, reason="tls") from None
+            if text != self._failure:
+                _log.error("VAULT'S AUTHORITIES CAN'T BE USED; the last good ones stay", detail=text)
+            self._failure = text
+            return
+        self._failure = None
+        if self._closed:
+            raise SignerUnavailable("the connections to Vault are closed", reason="stopping")
+        if changed is not None and changed.seen != self._seen:  # and no other request was faster
+            old, self._current = self._current, _open(self._settings, changed.context)
+            self._seen = changed.seen
+            if old is not None:
+                await self._close_unless_used(old)
+
+    def _changed_authorities(self) -> _Authorities | None:
+        """Return the authorities if they are not those of the newest session. Blocks."""
+        seen = _look(self._settings.cacert)
+        return None if seen == self._seen else _Authorities(seen, self._settings.authorities())
 
     async def _close_unless_used(self, session: _Session) -> None:
         """Close a session that was replaced and has no call in flight: an older trust ends with its calls."""
@@ -118,21 +150,28 @@ class Connection:
             await session.close()
 
 
+class _Authorities(Struct, frozen=True):
+    """Whose certificates are accepted, and what their file was like before it was read."""
+
+    seen: object
+    context: ssl.SSLContext
+
+
 def _look(path: str | None) -> object:
-    """Return what is another when the file is."""
+    """Return what is another when the file is; never None."""
     if path is None:
-        return None
+        return "the public ones"
     try:
-        found = os.stat(path)  # noqa: PTH116 - a third of the time of Path's, for each request
+        found = Path(path).stat()
     except OSError as error:
         return error.errno
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _open(settings: VaultSettings) -> _Session:
+def _open(settings: VaultSettings, authorities: ssl.SSLContext) -> _Session:
     return _Session(
         # Behind a name that leads to the active node, a failover is to be seen within a second.
-        connector=aiohttp.TCPConnector(ssl=settings.authorities(), ttl_dns_cache=1),
+        connector=aiohttp.TCPConnector(ssl=authorities, ttl_dns_cache=1),
         timeout=aiohttp.ClientTimeout(
             total=settings.timeout_ms / 1000, sock_connect=settings.connect_timeout_ms / 1000
         ),

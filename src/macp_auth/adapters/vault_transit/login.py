@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +10,10 @@ from typing import Any
 
 import hvac
 import msgspec
+import structlog
 from msgspec import Struct
 
+from macp_auth.adapters.input_file import Content, Custody, FileUnusable, InputFile, Weakness
 from macp_auth.adapters.vault_transit.connection import Connection, TokenNotAccepted, call
 from macp_auth.adapters.vault_transit.settings import (
     KUBERNETES_TOKEN_FILE,
@@ -23,10 +24,13 @@ from macp_auth.adapters.vault_transit.settings import (
 )
 from macp_auth.domain.errors import SignerRefused, SignerUnavailable
 from macp_auth.domain.redaction import conceal
+from macp_auth.domain.secret import Secret
 
 _LESS_THAN_A_SECOND = 0.5  # what is left of a token of which Vault says 0, as it says of one without end
 _LOCKING_PAUSE = 300.0  # seconds; by OpenBao's defaults, five bad secret ids in 15 minutes lock a role
-_MAX_BYTES = 64 * 1024  # a mistyped path must not be read into memory whole
+_MAX_BYTES = 64 * 1024
+EXPOSED = "others can get at a credential for Vault"
+_log = structlog.get_logger()
 
 
 class Lease(Struct, frozen=True, kw_only=True):
@@ -79,6 +83,9 @@ class Login:
         self._settings = settings
         self._connection = connection
         self._refusal: _Refusal | None = None
+        self._file = _credential_file(settings)
+        self.weaknesses: list[Weakness] = []
+        """How others can get at the file of the credential, as it was when it was read last."""
 
     async def log_in(self) -> Lease:
         """Return a new lease.
@@ -123,11 +130,7 @@ class Login:
 
     async def _look_up(self) -> Lease:
         settings = self._settings
-        if settings.token_file is not None:
-            token = await _content(settings.token_file, variable("token_file"))
-        else:
-            assert settings.token is not None  # noqa: S101 - settings.check
-            token = settings.token.reveal()
+        token = await self._credential(settings.token)
         client = self._connection.client(token)
         try:
             found = msgspec.convert((await call(client.auth.token.lookup_self))["data"], _Token)
@@ -152,11 +155,11 @@ class Login:
                 case AuthMethod.APPROLE:
                     return await self._present_secret_id(auth.approle.login, mount)
                 case AuthMethod.KUBERNETES:
-                    jwt = await self._jwt()
+                    jwt = await self._credential(None)
                     login = auth.kubernetes.login
                     return await call(login, settings.role, jwt, use_token=False, mount_point=mount)
                 case _:
-                    jwt = await self._jwt()
+                    jwt = await self._credential(None)
                     login = auth.jwt.jwt_login
                     return await call(login, settings.role, jwt, use_token=False, path=mount)
         except SignerRefused as error:
@@ -167,7 +170,7 @@ class Login:
 
     async def _present_secret_id(self, login: Callable[..., Any], mount: str) -> Any:
         """Log in by AppRole; a refused secret id is not shown again soon, or Vault locks the role."""
-        secret_id, refusal = await self._secret_id(), self._refusal
+        secret_id, refusal = await self._credential(self._settings.secret_id), self._refusal
         if refusal is not None and secret_id == refusal.secret_id and time.monotonic() < refusal.until:
             raise SignerRefused(refusal.text)
         try:
@@ -179,17 +182,25 @@ class Login:
             self._refusal = _Refusal(secret_id, time.monotonic() + _LOCKING_PAUSE, f"{error}; {again}")
             raise SignerRefused(self._refusal.text) from None
 
-    async def _secret_id(self) -> str:
-        if self._settings.secret_id_file is not None:
-            return await _content(self._settings.secret_id_file, variable("secret_id_file"))
-        assert self._settings.secret_id is not None  # noqa: S101 - settings.check
-        return self._settings.secret_id.reveal()
+    async def _credential(self, given: Secret[str] | None) -> str:
+        """Return the credential of the settings, or the content of its file."""
+        if self._file is None:
+            assert given is not None  # noqa: S101 - settings.check
+            return given.reveal()
+        source = _source(self._settings)
+        try:
+            content = await self._file.read_async()
+        except FileUnusable as error:
+            raise _unreadable(f"{source} {error}") from None
+        self._warn(content.weaknesses, source)
+        return _only_line(content, source)
 
-    async def _jwt(self) -> str:
-        source = variable("jwt_file")
-        if self._settings.jwt_file is not None:
-            return await _content(self._settings.jwt_file, source)
-        return await _content(KUBERNETES_TOKEN_FILE, f"{source} (unset: {KUBERNETES_TOKEN_FILE})")
+    def _warn(self, weaknesses: list[Weakness], source: str) -> None:
+        """Log how others can get at the file, when that has changed."""
+        if weaknesses != self.weaknesses:
+            self.weaknesses = weaknesses
+            for weakness in weaknesses:
+                _log.warning(EXPOSED, detail=f"{source}: {weakness.text}; {weakness.remedy}")
 
 
 @contextmanager
@@ -200,27 +211,41 @@ def _reading_an_answer() -> Iterator[None]:
         raise SignerUnavailable("Vault's answer to the login can't be read", reason="bad-answer") from None
 
 
-async def _content(path: str, source: str) -> str:
-    """Return the credential in a file, which a message calls ``source``: its path may be one itself."""
-    return await asyncio.to_thread(_read, path, source)  # a file system may make it wait
+_CREDENTIALS = {
+    AuthMethod.TOKEN: ("token_file", Custody.CREDENTIAL),
+    AuthMethod.APPROLE: ("secret_id_file", Custody.CREDENTIAL),
+    AuthMethod.KUBERNETES: ("jwt_file", Custody.JWT),
+    AuthMethod.JWT: ("jwt_file", Custody.JWT),
+}
 
 
-def _read(path: str, source: str) -> str:
+def _credential_file(settings: VaultSettings) -> InputFile | None:
+    field, custody = _CREDENTIALS[settings.auth]
+    path: str | None = getattr(settings, field)
+    if path is None and settings.auth is AuthMethod.KUBERNETES:
+        path = KUBERNETES_TOKEN_FILE
+    return None if path is None else InputFile(Path(path), custody, _MAX_BYTES)
+
+
+def _source(settings: VaultSettings) -> str:
+    """Return what a message calls the file of the credential: its path may be a credential itself."""
+    field, _ = _CREDENTIALS[settings.auth]
+    name = variable(field)
+    return name if getattr(settings, field) is not None else f"{name} (unset: {KUBERNETES_TOKEN_FILE})"
+
+
+def _only_line(content: Content, source: str) -> str:
     try:
-        with Path(path).open() as file:
-            content = file.read(_MAX_BYTES + 1).strip()
-    except OSError as error:
-        fault = f"can't be read: {error.strerror}"
+        text = content.data.decode().strip()
     except UnicodeDecodeError:
-        fault = "can't be read: it is not text"
-    else:
-        if not content:
-            fault = "is empty"
-        elif len(content) > _MAX_BYTES:
-            fault = f"can't be read: it is over {_MAX_BYTES} bytes"
-        elif not is_sendable(content):
-            fault = "can't be read: it has control characters, or more than one line"
-        else:
-            conceal(content)
-            return content
-    raise SignerUnavailable(f"{source} {fault}", reason="credential-unreadable")
+        raise _unreadable(f"{source} can't be read: it is not text") from None
+    if not text:
+        raise _unreadable(f"{source} is empty")
+    if not is_sendable(text):
+        raise _unreadable(f"{source} can't be read: it has control characters, or more than one line")
+    conceal(text)
+    return text
+
+
+def _unreadable(text: str) -> SignerUnavailable:
+    return SignerUnavailable(text, reason="credential-unreadable")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ssl
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
+from macp_auth.adapters.input_file import Custody, FileUnusable, input_file
 from macp_auth.domain.errors import SignerMisconfigured
 from macp_auth.domain.secret import Secret
 
@@ -16,6 +18,7 @@ PREFIX = "MACP_AUTH_VAULT_"
 KUBERNETES_TOKEN_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - a path
 """Where Kubernetes mounts a pod's service account token."""
 
+_MAX_AUTHORITIES_BYTES = 4 * 2**20  # all the public ones are 0.2 MiB
 _ADDRESS = "an address such as https://vault.example:8200, with a port from 1 to 65535"
 _FROM_VAULT = {"addr", "namespace", "cacert", "token"}  # of which Vault's own variables are read, too
 _Text = Annotated[str, Meta(min_length=1)]
@@ -157,7 +160,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
         return self.auth_mount or self.auth.value
 
     def authorities(self) -> ssl.SSLContext:
-        """Return what decides which certificate of Vault's is accepted.
+        """Return what decides which certificate of Vault's is accepted. Blocks, while a file is read.
 
         Raises:
             SignerMisconfigured: the file of the authorities can't be used.
@@ -168,11 +171,12 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
             if self.cacert is None:
                 context.load_default_certs()
             else:
-                context.load_verify_locations(self.cacert)
-        except ssl.SSLError:
+                content = input_file(Path(self.cacert), Custody.PUBLIC, _MAX_AUTHORITIES_BYTES).read()
+                context.load_verify_locations(cadata=content.data.decode("ascii", "replace"))
+        except (ssl.SSLError, ValueError):
             text = f"{names('cacert')} must be the path of a PEM file of certificates"
-        except OSError as error:
-            text = f"{names('cacert')} can't be read: {error.strerror}"
+        except FileUnusable as error:
+            text = f"{names('cacert')} {error}"
         else:
             return context
         raise SignerMisconfigured(text, reason="tls")

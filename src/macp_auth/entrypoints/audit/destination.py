@@ -7,10 +7,13 @@ import os
 import select
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+from macp_auth.adapters.blocking_call import BlockingCall
+from macp_auth.adapters.input_file import READ_SECONDS, Risk, Weakness, weaknesses_of
 from macp_auth.entrypoints.settings import ConfigurationError
 
 STDOUT, OFF = "stdout", "off"
@@ -77,6 +80,12 @@ class Destination:
         if not room.poll(_ROOM_MS):
             raise BlockingIOError(errno.EAGAIN, "full")
 
+    def weaknesses(self) -> list[Weakness]:
+        """Return how others can change what is written: the lines of a file, and no more of a pipe."""
+        if self._fd is None or self._path is None or not self._is_file:
+            return []
+        return _weaknesses(os.fstat(self._fd))
+
     def close(self) -> None:
         """Close it; it may be opened again."""
         if self._fd is not None:
@@ -103,37 +112,55 @@ def _first_of(lines: Sequence[bytes], limit: int) -> bytes:
     return b"".join(lines[:count])
 
 
-def check_destination(setting: str) -> None:
-    """Try it out, before anything listens.
+def check_destination(setting: str) -> list[Weakness]:
+    """Try it out, before anything listens; return how others can change what is written there.
 
     Raises:
         ConfigurationError: lines could not be appended there.
     """
-    if setting == OFF:
-        return
-    destination = Destination(setting)
-    try:
-        destination.open()
-    except OSError as error:
-        raise _unusable(os.strerror(error.errno or 0)) from error
-    destination.close()
+    return [] if setting == OFF else _in_time(partial(_try, setting))
 
 
-def check_place(setting: str) -> None:
+def check_place(setting: str) -> list[Weakness]:
     """Say what :func:`check_destination` would, and make no file: it would belong to who asks.
 
     Raises:
         ConfigurationError: lines could not be appended there.
     """
-    if setting in {STDOUT, OFF}:
-        return
-    path = Path(setting)
+    return [] if setting in {STDOUT, OFF} else _in_time(partial(_look_at, Path(setting)))
+
+
+def _in_time(check: Callable[[], list[Weakness]]) -> list[Weakness]:
+    try:
+        return BlockingCall(check, "audit-log").result(READ_SECONDS)
+    except TimeoutError:
+        raise _unusable(f"the file system does not answer within {READ_SECONDS:g} s") from None
+
+
+def _try(setting: str) -> list[Weakness]:
+    destination = Destination(setting)
+    try:
+        destination.open()
+        return destination.weaknesses()
+    except OSError as error:
+        raise _unusable(os.strerror(error.errno or 0)) from error
+    finally:
+        destination.close()
+
+
+def _look_at(path: Path) -> list[Weakness]:
     if path.is_dir():
         raise _unusable(os.strerror(errno.EISDIR))
     if not path.exists() and not path.parent.is_dir():
         raise _unusable(os.strerror(errno.ENOENT))
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise _unusable(os.strerror(errno.EACCES))
+    return _weaknesses(path.stat()) if path.is_file() else []
+
+
+def _weaknesses(status: os.stat_result) -> list[Weakness]:
+    found = weaknesses_of(status, {0, os.geteuid()})
+    return [weakness for weakness in found if weakness.risk is not Risk.READ]
 
 
 def _unusable(reason: str) -> ConfigurationError:

@@ -37,7 +37,9 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
     overrides = {name: value for name, value in options.items() if value is not None}
     try:
         plan = bootstrap.plan_service({**os.environ, **overrides})
-        check_destination(plan.settings.audit_log)
+        for weakness in check_destination(plan.settings.audit_log):
+            detail = f"MACP_AUTH_AUDIT_LOG: {weakness.text}; {weakness.remedy}"
+            structlog.get_logger().warning("others can change the audit log", detail=detail)
         with listening.listen(plan.settings) as listener:
             metrics = listening.listen_for_metrics(plan.settings)
             log_startup(plan)

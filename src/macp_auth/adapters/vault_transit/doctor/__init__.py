@@ -17,7 +17,7 @@ from macp_auth.adapters.vault_transit.doctor.server import examine_server
 from macp_auth.adapters.vault_transit.doctor.token import examine_token, log_in
 from macp_auth.adapters.vault_transit.login import Login
 from macp_auth.adapters.vault_transit.settings import VaultSettings
-from macp_auth.domain.diagnosis import Finding, Status, failure, ok
+from macp_auth.domain.diagnosis import Finding, Status, failure, ok, warning
 from macp_auth.domain.errors import SignerError
 from macp_auth.domain.policy import RotationPolicy
 
@@ -58,6 +58,9 @@ async def _examine_logged_in(settings: VaultSettings, policy: RotationPolicy) ->
     try:
         lease = await log_in(login, settings)
         yield ok(Check.LOGIN, f"Vault accepts the login by {settings.auth}")
+        for weakness in login.weaknesses:
+            text = f"others can get at the file of the credential: {weakness.text}"
+            yield warning(Check.LOGIN, text, weakness.remedy)
         async for finding in examine_token(lease.client, settings):
             yield finding
         may_sign = True

@@ -1,0 +1,281 @@
+"""Reads the files that the service is given: private keys, credentials, certificates.
+
+As OpenSSH's StrictModes does, it looks at who can change the file or replace it: its mode, its owner, and
+each folder above it. Symbolic links are followed, for Kubernetes mounts a Secret behind them; what is
+checked is the file that was opened and the folders on its real path.
+
+Only regular files are read, and nobody waits longer than :data:`READ_SECONDS` for one.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from enum import Enum, auto
+from functools import cache
+from pathlib import Path
+
+from msgspec import Struct
+
+from macp_auth.adapters.blocking_call import BlockingCall
+from macp_auth.domain.errors import SignerMisconfigured, SignerUnavailable
+
+READ_SECONDS = 2.0
+"""The longest that a file is waited for; a start must say within 5 s what is wrong with it."""
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO opens at once
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_ACL = "system.posix_acl_access"
+_ROOT = 0
+_CHMOD = "chmod 600 it (in a Kubernetes volume: defaultMode: 0440)"
+_ATTEMPTS = 3  # Kubernetes may swap the folder between the look at the path and the opening
+
+
+class Risk(Enum):
+    """What others can do with a file."""
+
+    WRITE = auto()
+    READ = auto()
+    OWNER = auto()
+    """It belongs to another user, who can do all that."""
+    FOLDER = auto()
+    """They can put another file in its place."""
+
+
+class Weakness(Struct, frozen=True):
+    """One way in which others can get at a file."""
+
+    risk: Risk
+    text: str
+    """What is wrong; its subject is the file."""
+    remedy: str
+
+
+class Custody(Enum):
+    """What a file holds, as messages say it, and which risks are refused and which deserve a warning."""
+
+    def __init__(self, holds: str, refused: AbstractSet[Risk], warned: AbstractSet[Risk]) -> None:
+        self.holds = holds
+        self.refused = refused
+        self.warned = warned
+
+    KEYS = ("private keys", frozenset(Risk), frozenset[Risk]())
+    KEYS_OF_ANY_OWNER = ("private keys", frozenset(Risk) - {Risk.OWNER}, frozenset[Risk]())
+    """For a command that works on the file of a service, which may run as another user."""
+    SECRET = ("a secret", frozenset(Risk), frozenset[Risk]())
+    CREDENTIAL = ("a credential", frozenset({Risk.WRITE}), frozenset(Risk) - {Risk.WRITE})
+    """Another program may write it, as Vault Agent does, under a user of its own."""
+    JWT = ("a credential", frozenset({Risk.WRITE}), frozenset({Risk.OWNER, Risk.FOLDER}))
+    """Kubernetes lets others read the token of a service account, unless the pod has an ``fsGroup``."""
+    PUBLIC = ("certificates", frozenset[Risk](), frozenset[Risk]())
+
+
+class FileUnusable(Exception):
+    """A file can't be used; the text goes after what a message calls the file, and never shows a content."""
+
+
+class FileUnreadable(FileUnusable):
+    """It can't be read now."""
+
+
+class FileTooLong(FileUnusable):
+    """It is not what it should be."""
+
+
+class FileExposed(FileUnusable):
+    """Others can get at it."""
+
+
+class Content(Struct, frozen=True):
+    """What was read."""
+
+    data: bytes
+    weaknesses: list[Weakness]
+    """Those that deserve a warning."""
+
+
+class InputFile:
+    """A file that may be read again and again.
+
+    Args:
+        path: where it is.
+        custody: what it holds.
+        max_bytes: a mistyped path must not be read into memory whole.
+    """
+
+    def __init__(self, path: Path, custody: Custody, max_bytes: int) -> None:
+        self._path = path
+        self._custody = custody
+        self._max_bytes = max_bytes
+        self._call = BlockingCall(self._read, "file")
+
+    def read(self) -> Content:
+        """Return what the file holds now.
+
+        Raises:
+            FileUnreadable: it can't be read, is no regular file, or took too long.
+            FileTooLong: it is over ``max_bytes``.
+            FileExposed: others can get at it.
+        """
+        try:
+            return self._call.result(READ_SECONDS)
+        except TimeoutError:
+            raise _too_slow() from None
+
+    async def read_async(self) -> Content:
+        """As :meth:`read`, for an event loop."""
+        try:
+            return await self._call.result_async(READ_SECONDS)
+        except TimeoutError:
+            raise _too_slow() from None
+
+    def _read(self) -> Content:
+        try:
+            descriptor, real = _open(self._path)
+            try:
+                status = os.fstat(descriptor)
+                _check_is_regular(status)
+                with open(descriptor, "rb", closefd=False) as file:
+                    data = file.read(self._max_bytes + 1)
+            finally:
+                os.close(descriptor)
+            weaknesses = list(self._weaknesses(status, real))
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            raise FileUnreadable(f"can't be read: {_words(error)}") from None
+        for weakness in weaknesses:
+            if weakness.risk in self._custody.refused:
+                raise FileExposed(f"holds {self._custody.holds}, and {weakness.text}; {weakness.remedy}")
+        if len(data) > self._max_bytes:
+            raise FileTooLong(f"can't be used: it is over {self._max_bytes} bytes")
+        return Content(data, [weakness for weakness in weaknesses if weakness.risk in self._custody.warned])
+
+    def _weaknesses(self, status: os.stat_result, real: Path) -> Iterator[Weakness]:
+        if self._custody is Custody.PUBLIC:
+            return
+        trusted = {_ROOT, os.geteuid()}
+        if self._custody is Custody.KEYS_OF_ANY_OWNER:
+            trusted.add(status.st_uid)
+        yield from weaknesses_of(status, trusted, _CHMOD)
+        for folder in real.parents:
+            yield from _weaknesses_of_folder(folder, trusted)
+
+
+@cache
+def input_file(path: Path, custody: Custody, max_bytes: int) -> InputFile:
+    """Return the one reader of ``path``: where its file system hangs, one thread waits and no more."""
+    return InputFile(path, custody, max_bytes)
+
+
+def read_private_file(path: str, source: str, *, max_bytes: int) -> bytes:
+    """Return the content of a file that nobody else may read or change.
+
+    It must be a regular file that belongs to root or to the user of this process, without access for
+    others (its group may read it), in folders in which nobody else can replace it.
+
+    Args:
+        path: where it is; it may lie behind symbolic links.
+        source: what messages call it: its variable.
+        max_bytes: the most that it may hold.
+
+    Raises:
+        SignerUnavailable: it can't be read, or not within 2 s.
+        SignerMisconfigured: others can get at it, or it is too long.
+    """
+    with signer_errors(source):
+        return input_file(Path(path), Custody.SECRET, max_bytes).read().data
+
+
+@contextmanager
+def signer_errors(source: str) -> Iterator[None]:
+    """Raise what is wrong with a file as a signer's error, with what messages call the file.
+
+    Raises:
+        SignerUnavailable: it can't be read.
+        SignerMisconfigured: others can get at it, or it is too long.
+    """
+    try:
+        yield
+    except FileUnreadable as error:
+        raise SignerUnavailable(f"{source} {error}") from None
+    except FileUnusable as error:
+        raise SignerMisconfigured(f"{source} {error}") from None
+
+
+def weaknesses_of(
+    status: os.stat_result, trusted: AbstractSet[int], remedy: str = "chmod 600 it"
+) -> Iterator[Weakness]:
+    """Yield what the mode and the owner of a file let others do, who are all but the ``trusted`` users.
+
+    ``remedy`` is that of the mode.
+    """
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & _OTHERS_WRITE:
+        yield Weakness(Risk.WRITE, f"group or others can write it (mode {mode:04o})", remedy)
+    elif mode & stat.S_IRWXO:
+        yield Weakness(Risk.READ, f"others have access to it (mode {mode:04o})", remedy)
+    if status.st_uid not in trusted:
+        yield Weakness(
+            Risk.OWNER,
+            f"it belongs to uid {status.st_uid}, neither root nor the user of this process "
+            f"(uid {os.geteuid()})",
+            "chown it, or run as that user",
+        )
+
+
+def _weaknesses_of_folder(folder: Path, trusted: AbstractSet[int]) -> Iterator[Weakness]:
+    status = folder.lstat()
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid not in trusted:
+        yield Weakness(
+            Risk.FOLDER,
+            f"uid {status.st_uid}, which owns the folder {folder}, can replace it",
+            "chown the folder, or move the file to one of root or of this user",
+        )
+    elif mode & _OTHERS_WRITE and not mode & stat.S_ISVTX and _others_can_write(folder, status):
+        yield Weakness(
+            Risk.FOLDER,
+            f"others can replace it, for they can write the folder {folder} (mode {mode:04o})",
+            "chmod go-w the folder, or move the file to another",
+        )
+
+
+def _others_can_write(folder: Path, status: os.stat_result) -> bool:
+    """Whether more than the owner's own group can: a user's private group has the user's number."""
+    if status.st_mode & stat.S_IWOTH or status.st_gid not in {_ROOT, status.st_uid}:
+        return True
+    return hasattr(os, "listxattr") and _ACL in os.listxattr(
+        folder
+    )  # the mode has what the ACL grants at most
+
+
+def _open(path: Path) -> tuple[int, Path]:
+    """Return a descriptor, and the real path that it was opened by."""
+    for _ in range(_ATTEMPTS - 1):
+        real = Path(os.path.realpath(path, strict=True))
+        try:
+            return os.open(real, _FLAGS), real
+        except FileNotFoundError:
+            continue
+    real = Path(os.path.realpath(path, strict=True))
+    return os.open(real, _FLAGS), real
+
+
+def _check_is_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(None, "Is a directory")
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a named pipe" if stat.S_ISFIFO(status.st_mode) else "a device or a socket"
+        raise OSError(None, f"it is no regular file but {kind}")
+
+
+def _words(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or "it is no path"
+
+
+def _too_slow() -> FileUnreadable:
+    return FileUnreadable(
+        f"can't be read: the file system does not answer within {READ_SECONDS:g} s; "
+        "see whether its server is up and the mount is alive"
+    )
