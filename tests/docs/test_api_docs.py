@@ -258,6 +258,7 @@ def test_times_of_readiness_are_documented() -> None:
         ("time for a request to arrive whole, from its first byte", protocol.RECEIVE_SECONDS),
         ("time for a new connection to send something", protocol.RECEIVE_SECONDS),
         ("time for a TLS handshake", event_loop.HANDSHAKE_SECONDS),
+        ("requests of one connection that are served at a time", 1),
         ("idle connection between two requests", server.KEEP_ALIVE_SECONDS),
     ],
 )
@@ -270,4 +271,4 @@ def test_limits_are_documented(what: str, limit: float) -> None:
 
 def test_every_limit_in_the_table_is_checked() -> None:
     """No number stands in the table of limits that the test above does not compare."""
-    assert len(rows(section(API, "Limits"))) == 12
+    assert len(rows(section(API, "Limits"))) == 13
