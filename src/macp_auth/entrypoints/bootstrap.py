@@ -49,7 +49,7 @@ from macp_auth.entrypoints.settings import (
     read_settings,
     variables,
 )
-from macp_auth.entrypoints.signer_settings import read_signer_settings
+from macp_auth.entrypoints.signer_settings import read_signer_settings, secret_variables
 from macp_auth.entrypoints.tls_files import load_tls
 from macp_auth.entrypoints.trusted_clock import TrustedClock
 from macp_auth.entrypoints.unread_variables import UnreadVariable, unread_variables
@@ -67,6 +67,8 @@ class ServicePlan(msgspec.Struct, frozen=True):
     """What the signer plugin prepared; may hold key material, and says so by a quiet ``repr``."""
     unread_variables: list[UnreadVariable]
     """Variables of our prefix that neither the service nor this signer reads."""
+    secret_variables: list[str]
+    """Those that held a secret, and need hold it no longer: the plan has what was in them."""
 
 
 def plan_service(environ: Mapping[str, str]) -> ServicePlan:
@@ -94,7 +96,7 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
         for struct, prefix in ((Settings, PREFIX), (plugin.settings, plugin.settings_prefix))
         for variable in variables(struct, prefix)
     ]
-    return ServicePlan(settings, name, state, unread_variables(environ, known))
+    return ServicePlan(settings, name, state, unread_variables(environ, known), secret_variables(plugin))
 
 
 def selected_signer(environ: Mapping[str, str]) -> str:

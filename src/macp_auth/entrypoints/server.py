@@ -25,6 +25,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess
 
 from macp_auth.entrypoints.bootstrap import ServicePlan, build_service
+from macp_auth.entrypoints.custody import close_memory
 from macp_auth.entrypoints.event_loop import EventLoop
 from macp_auth.entrypoints.logs import configure_logs
 from macp_auth.entrypoints.metrics.directory import shared_directory
@@ -155,6 +156,7 @@ def _tls_context(files: TLSFiles, *_: object) -> ReloadingContext:
 def _set_up_worker() -> None:
     """Set up, in a worker process, what the parent process has set up for itself."""
     if (parent := multiprocessing.parent_process()) is not None:
+        close_memory()
         configure_logs()
         watch = partial(_stop_when_orphaned, parent.sentinel)
         threading.Thread(target=watch, daemon=True, name="parent-watch").start()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import msgspec
 from msgspec import Struct, inspect
 
 from macp_auth.adapters.hookspecs import SignerPlugin
 from macp_auth.domain.errors import MACPAuthError
+from macp_auth.domain.secret import Secret
 from macp_auth.entrypoints.settings import ConfigurationError, decode_custom, read_settings, variables
 
 _NEVER_TEXT = (
@@ -61,6 +62,20 @@ def unusable_settings(plugin: SignerPlugin) -> Iterator[str]:
     for variable in declared:
         if fault := _fault_of(variable.type):
             yield f"the field {variable.field!r} of {name} can't be read from {variable.name}: {fault}"
+
+
+def secret_variables(plugin: SignerPlugin) -> list[str]:
+    """Return the variables whose content ``plugin`` declares to be a secret.
+
+    Those of its backend's own library, such as ``AWS_SECRET_ACCESS_KEY``, are not among them.
+    """
+    declared = variables(plugin.settings, plugin.settings_prefix)
+    secrets = [each for each in declared if _is_secret(each.type)]
+    return [name for each in secrets for name in (each.name, each.fallback) if name is not None]
+
+
+def _is_secret(annotation: Any) -> bool:
+    return (get_origin(annotation) or annotation) is Secret or any(map(_is_secret, get_args(annotation)))
 
 
 def _fault_of(annotation: Any) -> str | None:

@@ -24,6 +24,9 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
     """
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, _exit_cleanly)
+    from macp_auth.entrypoints.custody import close_memory, forget_variables  # noqa: PLC0415 - as those below
+
+    close_memory()
     import structlog  # noqa: PLC0415 - the web stack takes a while, and only this command needs it
 
     from macp_auth.entrypoints import bootstrap, listening, server  # noqa: PLC0415
@@ -37,6 +40,7 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
     overrides = {name: value for name, value in options.items() if value is not None}
     try:
         plan = bootstrap.plan_service({**os.environ, **overrides})
+        forget_variables(plan.secret_variables)
         for weakness in check_destination(plan.settings.audit_log):
             detail = f"MACP_AUTH_AUDIT_LOG: {weakness.text}; {weakness.remedy}"
             structlog.get_logger().warning("others can change the audit log", detail=detail)
