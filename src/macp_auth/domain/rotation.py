@@ -10,7 +10,8 @@ a lock, a leader or a database. States are named as in NIST SP 800-57 part 1, se
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 from msgspec import Struct
@@ -87,9 +88,9 @@ def schedule(versions: Sequence[KeyVersion], timing: Timing, now: float) -> Sche
     able = [version for version in versions if version.can_sign]
     if not able:
         raise SignerMisconfigured("the signer offers no key version that can sign")
-    signers = _oldest_first(able, timing)
-    signing = _choose(able, signers, timing, now)
-    published = (_status(version, signing, signers, timing, now) for version in versions)
+    signers = _Signers(able, timing)
+    signing = _choose(able, signers, now)
+    published = (_status(version, signing, signers, now) for version in versions)
     return Schedule(signing, tuple(key for key in published if key is not None))
 
 
@@ -104,18 +105,18 @@ class Lifetime(Struct, frozen=True, kw_only=True):
 
 def lifetimes(versions: Sequence[KeyVersion], timing: Timing, now: float) -> list[Lifetime]:
     """Return when each key that is published at ``now`` begins to sign, stops, and leaves."""
-    signers = _oldest_first([version for version in versions if version.can_sign], timing)
-    return [_lifetime(status, signers, timing, now) for status in schedule(versions, timing, now).keys]
+    signers = _Signers([version for version in versions if version.can_sign], timing)
+    return [_lifetime(status, signers, now) for status in schedule(versions, timing, now).keys]
 
 
-def _lifetime(status: KeyStatus, signers: list[KeyVersion], timing: Timing, now: float) -> Lifetime:
-    version = status.version
+def _lifetime(status: KeyStatus, signers: _Signers, now: float) -> Lifetime:
+    version, timing = status.version, signers.timing
     if not version.can_sign:
         return Lifetime(status=status, signs_from=None, signs_until=None, leaves=version.not_after)
     start: float | None = starts_signing(version, timing)
     if start == -math.inf or (status.state is State.ACTIVE and start is not None and start > now):
         start = status.since
-    stops = _stops_signing(version, signers, timing)
+    stops = signers.stop_of(version)
     return Lifetime(
         status=status, signs_from=start, signs_until=stops, leaves=_leaves(version, stops, timing)
     )
@@ -128,11 +129,32 @@ def starts_signing(version: KeyVersion, timing: Timing) -> float:
     return -math.inf if version.created_at is None else version.created_at + timing.publish_lead
 
 
-def _oldest_first(signers: list[KeyVersion], timing: Timing) -> list[KeyVersion]:
-    # Where times say nothing, the first in the backend's order is the one to sign, so it counts as newest.
-    newest_last = list(reversed(signers))
-    newest_last.sort(key=lambda version: starts_signing(version, timing))
-    return newest_last
+class _Signers:
+    """The versions that can sign, grouped by the time from which they may."""
+
+    def __init__(self, able: Iterable[KeyVersion], timing: Timing) -> None:
+        self.timing = timing
+        self._peers: dict[float, list[KeyVersion]] = {}
+        for version in able:
+            self._peers.setdefault(starts_signing(version, timing), []).append(version)
+        self._starts = sorted(self._peers)
+        self._longest = {
+            start: max(_must_stop(peer, timing) for peer in peers) for start, peers in self._peers.items()
+        }
+
+    def newest_started(self, now: float) -> list[KeyVersion]:
+        """Return those that may sign from the latest time until ``now``, in the backend's order."""
+        started = bisect_right(self._starts, now)
+        return self._peers[self._starts[started - 1]] if started else []
+
+    def stop_of(self, version: KeyVersion) -> float | None:
+        """When a newer version takes over, or one of its own age at its expiry; None if neither is known."""
+        start, must_stop = starts_signing(version, self.timing), _must_stop(version, self.timing)
+        newer = bisect_right(self._starts, start)
+        stops = self._starts[newer] if newer < len(self._starts) else math.inf
+        if self._longest[start] > must_stop:
+            stops = min(stops, must_stop)
+        return stops if math.isfinite(stops) else None
 
 
 def _published_at(version: KeyVersion, timing: Timing) -> float:
@@ -147,30 +169,23 @@ def _must_stop(version: KeyVersion, timing: Timing) -> float:
     return math.inf if version.not_after is None else version.not_after - timing.retire_lag
 
 
-def _choose(able: list[KeyVersion], signers: list[KeyVersion], timing: Timing, now: float) -> KeyVersion:
-    started = [version for version in signers if starts_signing(version, timing) <= now]
+def _choose(able: list[KeyVersion], signers: _Signers, now: float) -> KeyVersion:
     # Before any has started, whatever their times: a rotation must not displace the key that
     # verifiers have learnt of.
-    candidates = _peers(started[-1], able, timing) if started else able
-    in_time = [version for version in candidates if now < _must_stop(version, timing)]
+    candidates = signers.newest_started(now) or able
+    in_time = [version for version in candidates if now < _must_stop(version, signers.timing)]
     if in_time:
-        return min(in_time, key=lambda version: _published_at(version, timing))
+        # Where times say nothing, min() keeps to the backend's order: the first signs.
+        return min(in_time, key=lambda version: _published_at(version, signers.timing))
     # A late signature is better than one that no verifier has the key for: the longest-lived one goes on.
-    return max(candidates, key=lambda version: _must_stop(version, timing))
+    return max(candidates, key=lambda version: _must_stop(version, signers.timing))
 
 
-def _peers(version: KeyVersion, able: list[KeyVersion], timing: Timing) -> list[KeyVersion]:
-    """Return those that may sign from when ``version`` may, itself among them."""
-    start = starts_signing(version, timing)
-    return [other for other in able if starts_signing(other, timing) == start]
-
-
-def _status(
-    version: KeyVersion, signing: KeyVersion, signers: list[KeyVersion], timing: Timing, now: float
-) -> KeyStatus | None:
+def _status(version: KeyVersion, signing: KeyVersion, signers: _Signers, now: float) -> KeyStatus | None:
     """Return how ``version`` is published, or None if it is not."""
     if version is signing:
-        return _active(version, signers, timing, now)
+        return _active(version, signers, now)
+    timing = signers.timing
     start = starts_signing(version, timing)
     if version.can_sign and now < start:
         return KeyStatus(
@@ -180,7 +195,7 @@ def _status(
             next_change=start,
             why="starts signing",
         )
-    stopped = _stops_signing(version, signers, timing) if version.can_sign else None
+    stopped = signers.stop_of(version) if version.can_sign else None
     leaves = _leaves(version, stopped, timing)
     if leaves is not None and leaves <= now:
         return None
@@ -188,9 +203,9 @@ def _status(
     return KeyStatus(version=version, state=State.DEACTIVATED, since=stopped, next_change=leaves, why=why)
 
 
-def _active(version: KeyVersion, signers: list[KeyVersion], timing: Timing, now: float) -> KeyStatus:
-    start = starts_signing(version, timing)
-    stops = _stops_signing(version, signers, timing)
+def _active(version: KeyVersion, signers: _Signers, now: float) -> KeyStatus:
+    start = starts_signing(version, signers.timing)
+    stops = signers.stop_of(version)
     if stops is not None and stops <= now:
         stops = None
     return KeyStatus(
@@ -200,16 +215,6 @@ def _active(version: KeyVersion, signers: list[KeyVersion], timing: Timing, now:
         next_change=stops,
         why="signs until it is replaced" if stops is None else "stops signing",
     )
-
-
-def _stops_signing(version: KeyVersion, signers: list[KeyVersion], timing: Timing) -> float | None:
-    """When a newer version takes over, or one of its own age at its expiry; None if neither is known."""
-    start, must_stop = starts_signing(version, timing), _must_stop(version, timing)
-    starts = (starts_signing(signer, timing) for signer in signers)
-    stops = min((later for later in starts if later > start), default=math.inf)
-    if any(_must_stop(peer, timing) > must_stop for peer in _peers(version, signers, timing)):
-        stops = min(stops, must_stop)
-    return stops if math.isfinite(stops) else None
 
 
 def _leaves(version: KeyVersion, stopped: float | None, timing: Timing) -> float | None:
