@@ -243,7 +243,7 @@ def test_no_number_is_worth_a_fault(error: BaseException) -> None:
         signer = host(lambda: backend, "miscounting")
         for _ in range(3):
             await sign_once(signer)
-            assert signer.statistics() == {"signatures_in_flight": 0, "circuit_open": 0}
+            assert signer.statistics() == {"signatures_in_flight": 0, "circuit_open": 0, "unusable_keys": 0}
         await sign_once(signer)  # after what the plugin's loop was given before
 
     asyncio.run(run())
@@ -503,5 +503,110 @@ def test_a_kid_is_never_another_key_s() -> None:
             await signer.key_versions()
         with pytest.raises(WrongSignature):
             await signer.sign("k1", b"x")
+
+    asyncio.run(run())
+
+
+def test_one_unusable_key_does_not_stop_the_others() -> None:
+    """It is left out, logged once and counted; the last one that is left is a refusal."""
+    backend = Scripted()
+    short = changed(kid="short", public_jwk=ECPublicJWK("P-256", "AA", "AA"))
+    backend.versions = [short, KEY.version]
+
+    async def run() -> None:
+        signer = host(lambda: backend, "mixed")
+        for _ in range(2):
+            assert await signer.key_versions() == [KEY.version]
+        assert signer.statistics()["unusable_keys"] == 1
+        backend.versions = [short]
+        with pytest.raises(SignerMisconfigured, match="a bad key as 'short'"):
+            await signer.key_versions()
+
+    with capture_logs() as logged:
+        asyncio.run(run())
+    assert [line["kid"] for line in logged if line["event"] == "unusable key is not published"] == ["short"]
+
+
+def test_a_key_keeps_its_kid() -> None:
+    """Under a new one at each reading, tokens that were just minted would not verify."""
+    backend = Scripted()
+
+    async def run() -> None:
+        signer = host(lambda: backend, "renaming")
+        await signer.key_versions()
+        backend.versions = [changed(kid="k2")]
+        with pytest.raises(SignerMisconfigured, match="'renaming' offers the key 'k1' as 'k2'"):
+            await signer.key_versions()
+
+    asyncio.run(run())
+
+
+def test_what_is_checked_is_what_is_published() -> None:
+    """A sequence that says something else when it is read again is read once."""
+
+    class Changing(list[KeyVersion]):
+        def __iter__(self) -> Iterator[KeyVersion]:
+            good, self[:] = [*self[:]], [changed(kid="never-checked")]
+            return iter(good)
+
+    backend = Scripted()
+    backend.versions = Changing([KEY.version])
+    versions = asyncio.run(host(lambda: backend, "changing").key_versions())
+    assert [version.kid for version in versions] == ["k1"]
+
+
+def test_too_many_versions_are_refused() -> None:
+    """And the remedy named; as many as may be are checked without holding up the event loop."""
+    backend = Scripted()
+    backend.versions = [
+        changed(kid=f"k{number}", public_jwk=jose.public_jwk(jose.generate(Algorithm.ES256).public_key()))
+        for number in range(200)
+    ] * 26
+
+    async def run() -> None:
+        with pytest.raises(SignerMisconfigured, match="over 5000 key versions; withdraw old ones"):
+            await host(lambda: backend, "hoarding").key_versions()
+
+    asyncio.run(run())
+
+
+def test_an_algorithm_may_be_a_plain_text() -> None:
+    """What equals the enumeration's member is made one, and no AttributeError comes of it."""
+    backend = Scripted()
+    backend.versions = [changed(algorithm="ES256")]
+    (version,) = asyncio.run(host(lambda: backend, "plain").key_versions())
+    assert version.algorithm is Algorithm.ES256
+
+
+def test_generator_exit_is_a_fault_of_the_plugin() -> None:
+    """As any other exception that a plugin raises, and counted by the circuit."""
+    signer = host(lambda: Scripted(raising(GeneratorExit())), "odd", Limits(failures=1))
+
+    async def run() -> None:
+        await signer.key_versions()
+        with pytest.raises(PluginFault, match="GeneratorExit"):
+            await signer.sign("k1", b"x")
+        with pytest.raises(CircuitOpen):
+            await signer.sign("k1", b"x")
+
+    asyncio.run(run())
+
+
+def test_a_plugin_that_stops_its_loop() -> None:
+    """The loop goes on, and every call is answered."""
+
+    class Stopping(Scripted):
+        async def sign(self, kid: str, signing_input: bytes) -> bytes:
+            asyncio.get_running_loop().stop()
+            await asyncio.sleep(0.01)
+            return await super().sign(kid, signing_input)
+
+    signer = host(Stopping, "stopping")
+
+    async def run() -> None:
+        await signer.key_versions()
+        for _ in range(3):
+            await signer.sign("k1", b"x")
+        await signer.aclose()
 
     asyncio.run(run())

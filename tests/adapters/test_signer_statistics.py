@@ -69,7 +69,7 @@ def test_numbers_pass_every_rule_and_two_rules_add_their_own() -> None:
         signer = CircuitBreaker(signer, "demo", failures=1, open_seconds=60)
         signer = VerifyingSigner(signer, "demo")
         await signer.key_versions()
-        told = {"calls_total": 7, "signatures_in_flight": 0, "circuit_open": 0}
+        told = {"calls_total": 7, "signatures_in_flight": 0, "circuit_open": 0, "unusable_keys": 0}
         assert signer.statistics() == told
         with pytest.raises(SignerUnavailable):
             await signer.sign("k1", b"x")

@@ -1,4 +1,4 @@
-"""Believes nothing that was not made by our own code in this process.
+"""Verifies every key and signature that does not come from this process.
 
 A backend behind a network, or a plugin, may sign with another version than it was asked for, in
 another encoding, or not at all; it may offer a key that is none, or a private one. A verifier would
@@ -7,16 +7,25 @@ find out minutes later and far away; this finds out before anything leaves.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
+from itertools import islice
 
 import msgspec
+import structlog
 
 from macp_auth.adapters import jose
 from macp_auth.adapters.wrapper import SignerWrapper
 from macp_auth.domain.errors import SignerMisconfigured, UnknownKid, WrongSignature
-from macp_auth.domain.keys import ECPublicJWK, KeyVersion, PublicJWK, RSAPublicJWK, is_kid
+from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion, PublicJWK, RSAPublicJWK, is_kid
 from macp_auth.domain.signer import Signer
+from macp_auth.domain.statistics import Statistics
+
+MAX_VERSIONS = 5000
+"""Of one key: what half a year of Vault's shortest ``auto_rotate_period``, an hour, makes."""
+_VERSIONS_A_TURN = 50  # a key takes some 50 us to check, and the event loop has other work
+_log = structlog.get_logger()
 
 
 class VerifyingSigner(SignerWrapper):
@@ -31,27 +40,53 @@ class VerifyingSigner(SignerWrapper):
         super().__init__(signer)
         self._name = name
         self._public: dict[str, jose.PublicKey] = {}
-        self._seen: dict[str, PublicJWK] = {}
+        self._checked: dict[tuple[PublicJWK, Algorithm], jose.PublicKey] = {}  # in the last reading
+        self._jwks: dict[str, PublicJWK] = {}  # of each kid ever offered
+        self._kids: dict[PublicJWK, str] = {}  # and the other way
+        self._unusable: dict[str, str] = {}  # why a version was left out of the last reading, by its kid
 
     async def key_versions(self) -> Sequence[KeyVersion]:
         """Return the wrapped signer's versions, and keep their public keys to verify with.
 
+        A version whose key no verifier would take (too short, say) is left out and logged, so that one
+        such key does not stop the others.
+
         Raises:
-            SignerMisconfigured: one could not verify a token, says more than the public, or has the kid
-                that another key had before.
+            SignerMisconfigured: there are too many versions, or no usable one; or one is no key version,
+                says more than the public, has the kid that another key had before, or the key of another kid.
         """
-        versions = await super().key_versions()
-        if not isinstance(versions, Sequence):
+        offered = await super().key_versions()
+        if not isinstance(offered, Sequence):
             raise SignerMisconfigured(f"the signer {self._name!r} offers no sequence of key versions")
-        public = {}
-        for version in versions:
-            key = self._public_key(version)
-            public[version.kid] = key
-            # Verifiers that have cached the first would reject every token of the second.
-            if self._seen.setdefault(version.kid, version.public_jwk) != version.public_jwk:
-                raise self._bad(f"the kid {version.kid!r} for another key than before; a kid is never reused")
-        self._public = public
-        return versions
+        good: list[KeyVersion] = []
+        public: dict[str, jose.PublicKey] = {}
+        checked: dict[tuple[PublicJWK, Algorithm], jose.PublicKey] = {}
+        unusable: dict[str, str] = {}
+        # A copy, read once: what is checked here is what is published, whatever the sequence says next.
+        for number, anything in enumerate(islice(iter(offered), MAX_VERSIONS + 1)):
+            if number == MAX_VERSIONS:
+                raise self._bad(f"over {MAX_VERSIONS} key versions; withdraw old ones in the backend")
+            if number % _VERSIONS_A_TURN == _VERSIONS_A_TURN - 1:
+                await asyncio.sleep(0)
+            version = self._well_formed(anything)
+            try:
+                key = self._public_key(version)
+            except jose.InvalidJWK as error:
+                unusable[version.kid] = str(error)
+            else:
+                self._check_names(version)
+                good.append(version)
+                public[version.kid] = checked[version.public_jwk, version.algorithm] = key
+        self._report(unusable)
+        if unusable and not good:
+            kid, fault = next(iter(unusable.items()))
+            raise self._bad(f"a bad key as {kid!r}: {fault}")
+        self._public, self._checked = public, checked
+        return good
+
+    def statistics(self) -> Statistics:
+        """Return the wrapped signer's numbers, and how many key versions are left out."""
+        return {**super().statistics(), "unusable_keys": len(self._unusable)}
 
     async def sign(self, kid: str, signing_input: bytes) -> bytes:
         """Return the wrapped signer's signature.
@@ -69,27 +104,44 @@ class VerifyingSigner(SignerWrapper):
             )
         return signature
 
-    def _public_key(self, version: KeyVersion) -> jose.PublicKey:
-        """Return the key of ``version``, every part of which may come from anywhere."""
+    def _well_formed(self, version: object) -> KeyVersion:
+        """Return a copy of ``version``, every part of which may come from anywhere."""
         if type(version) is not KeyVersion:
             raise self._bad(f"a {type(version).__name__} for a key version")
         if (kind := type(version.public_jwk)) not in (RSAPublicJWK, ECPublicJWK):
             raise self._bad(f"a {kind.__name__} for a public key: it could hold a private one")
         try:
             # Nothing checks the types of a struct that Python code makes.
-            msgspec.convert(msgspec.to_builtins(version), KeyVersion)
-            key = jose.load({**msgspec.to_builtins(version.public_jwk), "alg": version.algorithm.value})
-        except (TypeError, msgspec.ValidationError):
+            copy = msgspec.convert(msgspec.to_builtins(version), KeyVersion)
+        except (TypeError, ValueError, RecursionError):  # msgspec's own errors are ValueErrors
             raise self._bad("a key version with a part of a wrong type") from None
-        except jose.InvalidJWK as error:
-            raise self._bad(f"a bad key as {version.kid!r}: {error}") from None
-        if not is_kid(version.kid):
+        if not is_kid(copy.kid):
             raise self._bad("a key version whose kid is empty, too long, or not all visible")
-        times = (version.created_at, version.not_before, version.not_after)
+        times = (copy.created_at, copy.not_before, copy.not_after)
         if not all(time is None or math.isfinite(time) for time in times):
-            raise self._bad(f"a time that is no number for {version.kid!r}")
+            raise self._bad(f"a time that is no number for {copy.kid!r}")
+        return copy
+
+    def _public_key(self, version: KeyVersion) -> jose.PublicKey:
+        if (known := self._checked.get((version.public_jwk, version.algorithm))) is not None:
+            return known
+        key = jose.load({**msgspec.to_builtins(version.public_jwk), "alg": version.algorithm.value})
         assert isinstance(key, jose.PublicKey)  # noqa: S101 - a PublicJWK has no private member
         return key
+
+    def _check_names(self, version: KeyVersion) -> None:
+        """Hold each kid to one key, and each key to one kid: verifiers look a cached key up by its kid."""
+        kid, jwk = version.kid, version.public_jwk
+        if self._jwks.setdefault(kid, jwk) != jwk:
+            raise self._bad(f"the kid {kid!r} for another key than before; a kid is never reused")
+        if (known := self._kids.setdefault(jwk, kid)) != kid:
+            raise self._bad(f"the key {known!r} as {kid!r}; a key keeps its kid")
+
+    def _report(self, unusable: dict[str, str]) -> None:
+        for kid, fault in unusable.items():
+            if self._unusable.get(kid) != fault:
+                _log.error("unusable key is not published", signer=self._name, kid=kid, detail=fault)
+        self._unusable = unusable
 
     def _bad(self, offer: str) -> SignerMisconfigured:
         return SignerMisconfigured(f"the signer {self._name!r} offers {offer}")

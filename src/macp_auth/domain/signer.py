@@ -25,6 +25,9 @@ class Signer(ABC):
     async def key_versions(self) -> Sequence[KeyVersion]:
         """Return every key version that the backend offers now; kids are unique.
 
+        Times decide which one signs. Where they decide nothing (versions without any, or with the
+        same), the first that can sign does: a backend that knows no times must list its newest first.
+
         Raises:
             SignerUnavailable: the backend can't be asked now; asking again may help.
             SignerRefused: the backend will not say.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from macp_auth.adapters.hosting.translation import PluginFault
 from macp_auth.adapters.wrapper import SignerWrapper
 from macp_auth.domain.errors import SignerUnavailable
 from macp_auth.domain.keys import KeyVersion
@@ -121,15 +122,18 @@ class _LoopThread(threading.Thread):
     def __init__(self, name: str) -> None:
         super().__init__(name=name, daemon=True)  # what a plugin blocks must not keep the process from ending
         self.loop = asyncio.new_event_loop()
+        self._stopped = False
 
     def run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while not self._stopped:  # the plugin may have stopped it
+            self.loop.run_forever()
         self.loop.run_until_complete(_end_tasks())
         self.loop.close()
 
     def stop(self) -> None:
         """Have the thread end soon. For another thread to call."""
+        self._stopped = True
         self.loop.call_soon_threadsafe(self.loop.stop)
 
 
@@ -150,6 +154,8 @@ def _tell(here: asyncio.AbstractEventLoop, ended: asyncio.Future[T], task: async
             return
         if task.cancelled():
             ended.cancel()
+        elif isinstance(error, GeneratorExit):  # raised by the plugin: nobody closes a task's coroutine
+            _fail(ended, PluginFault("a signer plugin raised GeneratorExit"))
         elif error is not None:
             _fail(ended, error)
         else:
