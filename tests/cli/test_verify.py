@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -163,6 +164,29 @@ def test_command_on_a_live_service(service: Service) -> None:
         assert "The token is good." in run.stdout
         assert "'agent://risk'" in run.stdout
         assert run.stdout.count("ok   ") == 9
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_proxy_is_not_asked_for_what_is_on_this_machine(service: Service, host: str) -> None:
+    """It would look on its own loopback, and the service would seem not to run."""
+    proxy = f"http://127.0.0.1:{free_port()}"
+    url = f"http://{host}:{service.port}/.well-known/jwks.json"
+    run = command(service.mint()["token"], "--jwks", url, http_proxy=proxy, HTTP_PROXY=proxy, no_proxy="")
+    assert run.returncode == 0, run.stderr
+    elsewhere = command("x.y.z", "--jwks", "http://auth.invalid/jwks", http_proxy=proxy)
+    assert "nothing listens there" in elsewhere.stderr, "the proxy was asked"
+
+
+@pytest.mark.parametrize("content", [None, "", "no PEM"])
+def test_a_file_that_is_no_authority(tmp_path: Path, content: str | None) -> None:
+    """One line, and no wait for a named pipe that nobody writes."""
+    file = tmp_path / "ca.pem"
+    if content is None:
+        os.mkfifo(file)
+    else:
+        file.write_text(content)
+    said = without_keys("--jwks", "https://127.0.0.1:1/", "--cacert", str(file))
+    assert ("it is no regular file" if content is None else "must be a PEM file") in said
 
 
 def test_command_on_a_token_of_another_service(

@@ -6,10 +6,13 @@ import http.client
 import socket
 import ssl
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from macp_auth.adapters.input_file import Custody, FileUnusable, InputFile
+from macp_auth.entrypoints.listening import is_loopback
 from macp_auth.entrypoints.runtime_keys import PublishedKey, read_jwks
 
 _FETCH_SECONDS = 5
@@ -39,13 +42,11 @@ def fetch_jwks(url: str, authorities: Path | None = None) -> Sequence[PublishedK
     """
     if not url.lower().startswith(("http://", "https://")):
         raise JWKSUnreachable("the URL must begin with http:// or https://")
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=_trusting(authorities))]
     try:
-        trusted = ssl.create_default_context(cafile=authorities)
-        trusted.verify_flags &= ~ssl.VERIFY_X509_STRICT  # Python's since 3.13, and not that of curl
-    except OSError:
-        raise JWKSUnreachable(f"{authorities} must be a PEM file of certificates") from None
-    try:
-        with urllib.request.urlopen(url, timeout=_FETCH_SECONDS, context=trusted) as response:  # noqa: S310 - see above
+        if is_loopback(urllib.parse.urlsplit(url).hostname or ""):
+            handlers.append(urllib.request.ProxyHandler({}))  # a proxy would look on its own loopback
+        with urllib.request.build_opener(*handlers).open(url, timeout=_FETCH_SECONDS) as response:
             document = response.read(_MAX_BYTES)
     except (OSError, http.client.HTTPException) as error:
         raise JWKSUnreachable(f"{url}: {_why(error)}") from error
@@ -55,6 +56,21 @@ def fetch_jwks(url: str, authorities: Path | None = None) -> Sequence[PublishedK
         return read_jwks(document)
     except ValueError:
         raise JWKSUnreachable(f"{url}: {_NO_JWKS}") from None
+
+
+def _trusting(authorities: Path | None) -> ssl.SSLContext:
+    try:
+        pem = None if authorities is None else InputFile(authorities, Custody.PUBLIC, _MAX_BYTES).read().data
+        # An empty file would mean the system's authorities to it.
+        context = ssl.create_default_context(
+            cadata=None if pem is None else pem.decode("ascii", "replace") or "-"
+        )
+    except FileUnusable as error:
+        raise JWKSUnreachable(f"{authorities} {error}") from None
+    except (OSError, ValueError):
+        raise JWKSUnreachable(f"{authorities} must be a PEM file of certificates") from None
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # Python's since 3.13, and not that of curl
+    return context
 
 
 def _why(error: OSError | http.client.HTTPException) -> str:

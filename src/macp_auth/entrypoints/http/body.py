@@ -16,7 +16,7 @@ _TOKEN = rb"[\w!#$%&'*+.^`|~-]+"
 _PARAMETER = rb'[ \t]*;[ \t]*(%s)=(%s|"(?:[^"\\]|\\.)*")' % (_TOKEN, _TOKEN)
 _JSON = re.compile(rb"application/json((?:%s)*)[ \t]*" % _PARAMETER, re.IGNORECASE)  # RFC 9110, section 8.3.1
 _PLAIN = frozenset({b"", b"identity"})
-_UTF_8 = frozenset({b"utf-8", b'"utf-8"'})
+_UTF_8 = frozenset({b"utf-8", b'"utf-8"', b"utf8", b'"utf8"'})  # its alias: encoding.spec.whatwg.org
 
 
 def check_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -40,8 +40,8 @@ def check_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:
         if b"transfer-encoding" in first or content_length not in (None, b"0"):
             raise _not_json()
         # No body has no type: it lacks a sender, and that is the better answer.
-    elif not _is_json(content_type):
-        raise _not_json()
+    else:
+        _check_content_type(content_type)
 
 
 async def read_body(receive: Receive) -> bytes:
@@ -64,14 +64,15 @@ async def read_body(receive: Receive) -> bytes:
             return b"".join(parts)
 
 
-def _is_json(content_type: bytes) -> bool:
-    """Whether it is JSON, and in UTF-8 (RFC 8259, section 8.1)."""
+def _check_content_type(content_type: bytes) -> None:
+    """Refuse what is not JSON, or not in UTF-8 (RFC 8259, section 8.1)."""
     if content_type == b"application/json":  # nearly all are
-        return True
+        return
     if not (match := _JSON.fullmatch(content_type)):
-        return False
+        raise _not_json()
     parameters = re.findall(_PARAMETER, match[1])
-    return all(value.lower() in _UTF_8 for name, value in parameters if name.lower() == b"charset")
+    if not all(value.lower() in _UTF_8 for name, value in parameters if name.lower() == b"charset"):
+        raise HTTPRefusal(415, "the charset of application/json must be utf-8")
 
 
 def _too_large() -> HTTPRefusal:
