@@ -20,11 +20,11 @@ from tests.support.processes import (
     refuses_connections,
     workers_of,
 )
-from tests.support.service import Service, wait_until
+from tests.support.service import BOOT_SECONDS, Service, wait_until
 from tests.support.verifiers import verify_with_pyjwt
 from tests.support.wire import read_answer
 
-BACK_SECONDS = 3
+BACK_SECONDS = 30  # that it is back at all; how soon is the benchmark's
 ORPHANED_SECONDS = 10
 
 
@@ -67,6 +67,22 @@ def jwks_of(service: Service, worker: psutil.Process) -> object:
         return service.jwks()
 
 
+def test_a_worker_that_starts_slowly_is_not_killed(tmp_path: Path) -> None:
+    """Or a slow machine would start workers for ever: uvicorn expects an answer within 5 s."""
+    slow = Service(tmp_path, {}, "--workers", "2")
+    try:
+        wait_until(lambda: len(workers_of(slow)) == 2, within=BOOT_SECONDS, what="two workers")
+        workers = workers_of(slow)
+        with stopped(workers[0]), stopped(workers[1]):
+            slow_until = time.monotonic() + 7
+            wait_until(lambda: time.monotonic() > slow_until, within=30, what="longer than uvicorn waits")
+        with slow:
+            assert workers_of(slow) == workers
+            assert "died" not in slow.log
+    finally:
+        slow.__exit__()
+
+
 def test_both_workers_publish_the_same_key(service: Service) -> None:
     first, second = workers_of(service)
     assert jwks_of(service, first) == jwks_of(service, second)
@@ -92,7 +108,6 @@ def test_a_killed_worker_is_missed_by_nobody_and_soon_back_with_the_same_key(mor
     service = mortal_service
     killed, survivor = workers_of(service)
     jwks = jwks_of(service, killed)
-    began = time.monotonic()
     killed.kill()
 
     def replaced() -> bool:
@@ -102,7 +117,6 @@ def test_a_killed_worker_is_missed_by_nobody_and_soon_back_with_the_same_key(mor
     wait_until(replaced, within=BACK_SECONDS, what="there is a new worker")
     [new] = [worker for worker in workers_of(service) if worker not in (killed, survivor)]
     assert jwks_of(service, new) == jwks
-    assert time.monotonic() - began < BACK_SECONDS
     assert survivor.is_running()
 
 

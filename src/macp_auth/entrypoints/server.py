@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from pathlib import Path
 import uvicorn
 from litestar.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors.multiprocess import Multiprocess
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from macp_auth.entrypoints.bootstrap import ServicePlan, build_service
 from macp_auth.entrypoints.custody import close_memory
@@ -37,6 +37,8 @@ from macp_auth.entrypoints.tls_reload import ReloadingContext
 KEEP_ALIVE_SECONDS = 65
 """Longer than the 60 s after which the usual load balancers drop an idle connection: they, not we,
 should be the ones to close, or they may send a request into a closing socket."""
+START_SECONDS = 60
+"""How long a worker may take to import its code and answer, on a machine that is slow or throttled."""
 SHUTDOWN_SECONDS = 8
 """The most that a stop may take; more than protocol.DRAIN_RECEIVE_SECONDS, less than 10."""
 
@@ -106,7 +108,10 @@ def _serving_metrics(
 class _Supervisor(Multiprocess):
     """Starts the workers, and again when they die."""
 
-    _restarts = 0
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self._restarts = 0
+        self._starting: dict[Process, float] = {}  # until when: monotonic seconds
 
     def init_processes(self) -> None:
         """Start all with SIGINT ignored, until uvicorn handles it there.
@@ -118,6 +123,7 @@ class _Supervisor(Multiprocess):
             super().init_processes()
         finally:
             signal.signal(signal.SIGINT, handler)
+        self._expect(self.processes)
 
     def terminate_all(self) -> None:
         """Stop all, and hold the port no longer: while a worker drains, a new caller is to be refused."""
@@ -126,10 +132,36 @@ class _Supervisor(Multiprocess):
         super().terminate_all()
 
     def keep_subprocess_alive(self) -> None:
-        """Replace those that died, and count them."""
+        """Replace those that died, and count them.
+
+        While one starts, none is replaced: uvicorn takes a worker that does not answer within 5 s for one
+        that hangs, and on a slow machine would kill each new one.
+        """
+        self._starting = {
+            process: until for process, until in self._starting.items() if self._is_starting(process, until)
+        }
+        if self._starting:
+            return
         before = [*self.processes]
         super().keep_subprocess_alive()
-        self._restarts += sum(old is not new for old, new in zip(before, self.processes, strict=True))
+        replaced = [new for old, new in zip(before, self.processes, strict=True) if old is not new]
+        self._restarts += len(replaced)
+        self._expect(replaced)
+
+    def _expect(self, processes: Iterable[Process]) -> None:
+        """Ask new workers for their first answer, and give them time for it."""
+        for process in processes:
+            process.parent_conn.send(b"ping")
+            self._starting[process] = time.monotonic() + START_SECONDS
+
+    @staticmethod
+    def _is_starting(process: Process, until: float) -> bool:
+        if not process.process.is_alive() or time.monotonic() > until:
+            return False
+        if not process.parent_conn.poll():
+            return True
+        process.parent_conn.recv()
+        return False
 
     def pids(self) -> list[int]:
         """Return the workers' process ids; one that takes another's place stands in its place."""
