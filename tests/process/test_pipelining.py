@@ -70,7 +70,6 @@ def probe(port: int, secured: ssl.SSLContext | None) -> float:
 
 def assert_bounded(observed: Observed) -> None:
     assert observed.growth < GROWTH
-    assert observed.left < GROWTH / 2
     probes = sorted(observed.probes)
     assert probes[len(probes) // 2] < HEALTH_SECONDS
     assert probes[-1] < SLOWEST_SECONDS
@@ -81,6 +80,7 @@ def test_pipelined_requests_are_bounded(start_service: StartService, *, reading:
     service = start_service({"MACP_AUTH_AUDIT_LOG": "off"})
     observed = observe(service, reading=reading)
     assert_bounded(observed)
+    assert observed.left < GROWTH / 4
     assert (observed.answered > 0) == reading
     assert "Traceback" not in service.log
     service.mint()
