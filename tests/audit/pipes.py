@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import wait_until
 
 
@@ -18,5 +19,5 @@ def read_lines(reader: int, count: int) -> list[bytes]:
             received += os.read(reader, 65536)
         return received.count(b"\n") >= count
 
-    wait_until(enough, within=10, what=f"{count} lines")
+    wait_until(enough, within=HANG_SECONDS, what=f"{count} lines")
     return received.splitlines(keepends=True)

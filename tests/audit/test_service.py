@@ -19,6 +19,7 @@ import pytest
 
 from macp_auth.entrypoints.audit.writer import DROPPED, RECOVERED, TROUBLE
 from tests.audit.pipes import read_lines
+from tests.support.bounded import HANG_SECONDS
 from tests.support.processes import workers_of
 from tests.support.service import Service, clean_environment, free_port, wait_until
 from tests.support.wire import exchange, request_bytes
@@ -131,7 +132,7 @@ def test_a_destination_that_can_t_work_ends_the_start(destination: str, tmp_path
         env=clean_environment({"MACP_AUTH_AUDIT_LOG": value}),
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert ended.returncode == 2

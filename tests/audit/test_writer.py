@@ -23,6 +23,7 @@ from macp_auth.entrypoints.audit.waiting import LINE_OVERHEAD, LineQueue, Tally
 from macp_auth.entrypoints.audit.writer import LineWriter
 from tests.audit.pipes import read_lines
 from tests.audit.test_line import attempt, minted
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import wait_until
 
 LINE = b'{"number":"%08d"}' + b" " * 400 + b"\n"
@@ -61,11 +62,11 @@ def test_lines_beyond_the_bound_are_dropped_counted_and_recorded(
             writer.put_minted(LINE % number)
         assert time.monotonic() - began < 1  # nothing was waited for
         assert writer.dropping
-        wait_until(lambda: len(logs) == 2, within=5, what="both troubles are logged")
+        wait_until(lambda: len(logs) == 2, within=HANG_SECONDS, what="both troubles are logged")
         kept = 1000 - sum(dropped)
         assert BOUND <= kept < 600
         received = read_lines(pipe, kept + 1)
-        wait_until(lambda: len(logs) == 3, within=5, what="the end of it is logged")
+        wait_until(lambda: len(logs) == 3, within=HANG_SECONDS, what="the end of it is logged")
         assert not writer.dropping
         writer.put_minted(b"after\n")
         assert read_lines(pipe, 1) == [b"after\n"]
@@ -101,7 +102,7 @@ def test_refusals_take_no_room_from_tokens_and_are_written_after_them(
             received.extend(read_lines(pipe, 1))
         return b"refused-summary" in received[-1]
 
-    wait_until(complete, within=20, what="the sum is written")
+    wait_until(complete, within=HANG_SECONDS, what="the sum is written")
     writer.close()
     summed = json.loads(received[-1])["reasons"]["invalid-json"]
     assert 1000 - summed == len(received) - BOUND - 1
@@ -135,7 +136,9 @@ def test_the_end_does_not_wait_long_for_what_can_t_be_written(pipe: int, tmp_pat
         writer.close()
         assert time.monotonic() - began < 2
         wait_until(
-            lambda: any(log["event"] == writing.DROPPED for log in logs), within=2, what="it is logged"
+            lambda: any(log["event"] == writing.DROPPED for log in logs),
+            within=HANG_SECONDS,
+            what="it is logged",
         )
     [log] = [log for log in logs if log["event"] == writing.DROPPED]
     assert 50 < log["lines"] < 150

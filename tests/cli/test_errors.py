@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import clean_environment
 
 MACP_AUTH = [sys.executable, "-m", "macp_auth"]
@@ -16,7 +17,8 @@ MACP_AUTH = [sys.executable, "-m", "macp_auth"]
 def run(*args: str, stdout: int | None = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*MACP_AUTH, *args],
-        env=clean_environment(), stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=20, check=False,
+        env=clean_environment(), stdout=stdout, stderr=subprocess.PIPE, text=True,
+        timeout=HANG_SECONDS, check=False,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import pytest
 from macp_auth.entrypoints.cli.keys import new_key
 from tests.docs.pages import read
 from tests.support import jwks
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import clean_environment
 
 LEAD, LAG = 4500, 3720  # with default settings
@@ -30,7 +31,8 @@ def keys(tmp_path: Path) -> Command:
     def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "macp_auth", "keys", *args],
-            cwd=tmp_path, env=clean_environment(env), capture_output=True, text=True, timeout=20, check=False,
+            cwd=tmp_path, env=clean_environment(env), capture_output=True, text=True,
+            timeout=HANG_SECONDS, check=False,
         )  # fmt: skip
 
     return run
@@ -202,7 +204,8 @@ def test_full_disk(keys: Command, file: Path) -> None:
     before = file.read_bytes()
     run = subprocess.run(
         [sys.executable, "-m", "macp_auth", "keys", "rotate", "keys.json"],
-        cwd=file.parent, env=clean_environment(), capture_output=True, text=True, timeout=20, check=False,
+        cwd=file.parent, env=clean_environment(), capture_output=True, text=True,
+        timeout=HANG_SECONDS, check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
     )  # fmt: skip
     assert (run.returncode, run.stdout) == (2, "")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import joserfc.jwk
 import pytest
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import Service, clean_environment
 from tests.support.verifiers import verify_with_joserfc, verify_with_pyjwt
 
@@ -17,7 +18,7 @@ from tests.support.verifiers import verify_with_joserfc, verify_with_pyjwt
 def run(*args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "macp_auth", *args]
     return subprocess.run(
-        command, env=clean_environment(), capture_output=True, text=True, timeout=20, check=False
+        command, env=clean_environment(), capture_output=True, text=True, timeout=HANG_SECONDS, check=False
     )
 
 

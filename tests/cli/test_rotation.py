@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import clean_environment
 
 FEW = ("--verifiers", "50", "--rotations", "1")
@@ -16,7 +17,7 @@ FEW = ("--verifiers", "50", "--rotations", "1")
 def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "macp_auth", "rotation", *args]
     return subprocess.run(
-        command, env=clean_environment(env), capture_output=True, text=True, timeout=20, check=False
+        command, env=clean_environment(env), capture_output=True, text=True, timeout=HANG_SECONDS, check=False
     )
 
 

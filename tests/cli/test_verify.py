@@ -21,6 +21,7 @@ from macp_auth.entrypoints.runtime_keys import PublishedKey, read_jwks
 from macp_auth.entrypoints.verification import Expected, judge
 from tests.interop.runtime.cases import Case, all_cases
 from tests.support import jwks
+from tests.support.bounded import HANG_SECONDS
 from tests.support.fake_server import FakeServer, Reply
 from tests.support.service import Service, clean_environment, free_port
 from tests.support.tls import Pair, make_certificates
@@ -151,7 +152,8 @@ COMMAND = [sys.executable, "-m", "macp_auth", "verify"]
 def command(*args: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *args],
-        env=clean_environment(env), input=stdin, capture_output=True, text=True, timeout=20, check=False,
+        env=clean_environment(env), input=stdin, capture_output=True, text=True,
+        timeout=HANG_SECONDS, check=False,
     )  # fmt: skip
 
 
@@ -266,7 +268,7 @@ def test_command_on_what_is_no_text(service: Service, stdin: bytes) -> None:
     url = f"{service.url}/.well-known/jwks.json"
     run = subprocess.run(
         [*COMMAND, "-", "--jwks", url],
-        env=clean_environment(), input=stdin, capture_output=True, timeout=20, check=False,
+        env=clean_environment(), input=stdin, capture_output=True, timeout=HANG_SECONDS, check=False,
     )  # fmt: skip
     assert (run.returncode, run.stderr) == (1, b"")
     assert verification.MALFORMED in run.stdout.decode()

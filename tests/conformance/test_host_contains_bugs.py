@@ -19,6 +19,7 @@ from macp_auth import Algorithm
 from tests.conformance import seeded_bugs
 from tests.conformance.seeded_bugs import BUGS, CREDENTIAL, Backend, Bug
 from tests.conformance.subjects import SeededSubject, seeded_environment
+from tests.support.bounded import HANG_SECONDS
 from tests.support.processes import mint_bytes
 from tests.support.service import Service, clean_environment, wait_until
 from tests.support.signers import with_plugins
@@ -145,12 +146,14 @@ def test_no_bad_token_leaves(name: str, hosting: Hosting, folder: Path) -> None:
         subject = SeededSubject(bug.plugin("seeded"), seeded_environment(folder))
         _make_trouble(subject, bug.trouble)
         if bug.trouble == "rotate":
-            wait_until(lambda: saw_rotation(service, bug), within=5, what="the service reads the new keys")
+            wait_until(
+                lambda: saw_rotation(service, bug), within=HANG_SECONDS, what="the service reads the new keys"
+            )
         witness.ask(8)
         witness.ask()
     assert service.get("/healthz") == (200, {"ok": True})
     if bug.host_logs:
-        wait_until(lambda: logged(service, str(bug.host_logs)), within=5, what=str(bug.host_logs))
+        wait_until(lambda: logged(service, str(bug.host_logs)), within=HANG_SECONDS, what=str(bug.host_logs))
         assert witness.refused or bug.trouble == "rotate"
     else:
         assert witness.minted
@@ -172,7 +175,7 @@ def test_what_can_never_work_stops_the_start_up(name: str, installed: dict[str, 
         env=clean_environment(environment(name, folder, installed)),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert started.returncode == 2
@@ -190,7 +193,7 @@ def test_an_open_circuit_shows_in_readiness_and_closes(hosting: Hosting, folder:
     assert witness.refused == 8
     wait_until(
         lambda: exchange(service.port, get("/readyz")).json.get("reason") == "circuit-open",
-        within=8,
+        within=HANG_SECONDS,
         what="readiness says circuit-open",
     )
     opened = [line for line in service.events if line["event"] == "CIRCUIT OPEN"]
@@ -201,7 +204,7 @@ def test_an_open_circuit_shows_in_readiness_and_closes(hosting: Hosting, folder:
         witness.ask()
         return witness.minted > 0
 
-    wait_until(minted, within=5, what="a token")
+    wait_until(minted, within=HANG_SECONDS, what="a token")
 
 
 def test_a_good_plugin_mints(hosting: Hosting, folder: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support import jwks
+from tests.support.bounded import HANG_SECONDS
 from tests.support.runtime import claims_at_runtime
 from tests.support.service import Service, clean_environment, free_port
 from tests.support.verifiers import verify_with_joserfc, verify_with_pyjwt
@@ -54,7 +55,12 @@ def test_bad_configuration(probe: dict[str, Any]) -> None:
     if "PORT" not in environment:
         command += ["--port", str(free_port())]
     run = subprocess.run(
-        command, env=clean_environment(environment), capture_output=True, text=True, timeout=5, check=False
+        command,
+        env=clean_environment(environment),
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+        check=False,
     )
     assert run.returncode not in (0, None)
     assert run.stdout == ""

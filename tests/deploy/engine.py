@@ -18,6 +18,7 @@ import pytest
 from msgspec import Struct
 
 from tests.docs.pages import ROOT
+from tests.support.bounded import HANG_SECONDS
 
 BASE = os.environ.get("MACP_AUTH_TEST_BASE", "docker.io/library/python:3.11-slim-bookworm")
 BUILD_SECONDS = 600
@@ -122,5 +123,5 @@ def get(port: int, path: str, body: Any = None) -> Any:
         data=None if body is None else json.dumps(body).encode(),
         headers={"content-type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=5) as response:
+    with urllib.request.urlopen(request, timeout=HANG_SECONDS) as response:
         return json.load(response)

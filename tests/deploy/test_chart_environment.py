@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.deploy.helm import EXAMPLES, Tools, pod_spec
 from tests.deploy.pod import Files, Pod
 from tests.docs.pages import ROOT
+from tests.support.bounded import HANG_SECONDS
 from tests.support.openbao import OpenBao
 from tests.support.openbao_auth import FakeKubernetes, enable_kubernetes
 from tests.support.service import BOOT_SECONDS, Service, clean_environment, free_port, wait_until
@@ -94,7 +95,7 @@ def _serve(pod: Pod, directory: Path, more: Mapping[str, str] | None = None) -> 
 
 
 def _is_ready(service: Service) -> bool:
-    return requests.get(f"{service.url}/readyz", timeout=5).status_code == 200
+    return requests.get(f"{service.url}/readyz", timeout=HANG_SECONDS).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,9 @@ def test_jwk_file_rotates_without_a_restart(tools: Tools, tmp_path: Path, shell:
         assert len(service.jwks()["keys"]) == 1
         [changed] = _secret(shell(commands)).values()
         pod.update("keys", changed)
-        wait_until(lambda: len(service.jwks()["keys"]) == 2, within=10, what="the new key is published")
+        wait_until(
+            lambda: len(service.jwks()["keys"]) == 2, within=HANG_SECONDS, what="the new key is published"
+        )
 
 
 @pytest.fixture
@@ -232,7 +235,7 @@ def _aws() -> Iterator[dict[str, str]]:
 
 def _answers(url: str) -> bool:
     try:
-        return requests.get(f"{url}/moto-api/data.json", timeout=5).ok
+        return requests.get(f"{url}/moto-api/data.json", timeout=HANG_SECONDS).ok
     except requests.ConnectionError:
         return False
 

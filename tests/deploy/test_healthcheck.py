@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import Service, clean_environment, free_port
 from tests.support.tls import Authority
 from tests.support.tls_service import TLSService, tls_settings
@@ -19,7 +20,7 @@ def check(port: int, env: Mapping[str, str], *args: str) -> subprocess.Completed
     return subprocess.run(
         [sys.executable, "-I", ROOT / "deploy/docker/healthcheck.py", *args],
         env=clean_environment({**env, "PORT": str(port)}),
-        capture_output=True, text=True, timeout=20, check=False,
+        capture_output=True, text=True, timeout=HANG_SECONDS, check=False,
     )  # fmt: skip
 
 

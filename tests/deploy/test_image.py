@@ -17,6 +17,7 @@ import macp_auth
 from tests.deploy.engine import BASE, BUILD_SECONDS, Engine, get
 from tests.deploy.helm import CHART
 from tests.docs.pages import ROOT, blocks, read
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import wait_until
 from tests.support.tools import require_script
 from tests.support.verifiers import verify_with_pyjwt
@@ -51,7 +52,7 @@ def _wait_until_healthy(engine: Engine, container: str) -> None:
     def is_healthy() -> bool:
         return engine.run("exec", container, *HEALTHCHECK, check=False).returncode == 0
 
-    wait_until(is_healthy, within=20, what="the container is healthy")
+    wait_until(is_healthy, within=HANG_SECONDS, what="the container is healthy")
 
 
 def test_hadolint_has_nothing_to_say() -> None:
@@ -96,7 +97,7 @@ print(json.dumps([[int(a.split("(")[0]), a.split("(")[1], *b.split()[:2]] for a,
         return [name for _, name, _, parent in processes if parent == "1"] == ["macp-auth"]
 
     # A zombie, too, is a child that is left.
-    wait_until(only_the_service_is_left, within=10, what="the init has reaped the orphan")
+    wait_until(only_the_service_is_left, within=HANG_SECONDS, what="the init has reaped the orphan")
 
 
 def test_a_stop_is_orderly(engine: Engine, container: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.docs.pages import Block, blocks
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import BOOT_SECONDS, clean_environment, wait_until
 
 _COMMAND_SECONDS = 30
@@ -174,7 +175,10 @@ class ServiceTerminal(Terminal):
 def _listens(port: int) -> bool:
     try:
         probe = subprocess.run(
-            ["curl", "-sf", f"http://localhost:{port}/healthz"], check=False, capture_output=True, timeout=5
+            ["curl", "-sf", f"http://localhost:{port}/healthz"],
+            check=False,
+            capture_output=True,
+            timeout=HANG_SECONDS,
         )
     except subprocess.TimeoutExpired:
         return False

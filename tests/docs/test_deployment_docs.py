@@ -20,6 +20,7 @@ from macp_auth.entrypoints.server import KEEP_ALIVE_SECONDS
 from tests.docs.pages import Block, blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal
 from tests.drill.envoy import binary
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import Service, clean_environment, free_port, wait_until
 from tests.support.tls import Authority, Certificates, Pair, make_certificates
 from tests.support.tools import require_script, require_tool
@@ -55,7 +56,7 @@ class Proxy(Struct, frozen=True):
         trusting = ssl.create_default_context(cafile=str(self.ca))
         if certificate:
             trusting.load_cert_chain(certificate.certificate, certificate.key)
-        connection = HTTPSConnection("localhost", self.port, timeout=10, context=trusting)
+        connection = HTTPSConnection("localhost", self.port, timeout=HANG_SECONDS, context=trusting)
         try:
             connection.request(method, path, body if method == "POST" else None, headers)
             answer = connection.getresponse()
@@ -306,7 +307,7 @@ def test_too_many_requests_are_refused(proxy: Proxy) -> None:
     """Even those without a password: they cost the service nothing, and soon the proxy nothing either."""
     authorization = base64.b64encode(f"orchestrator-1:{proxy.password}".encode()).decode()
     trusting = ssl.create_default_context(cafile=str(proxy.ca))
-    connection = HTTPSConnection("localhost", proxy.port, timeout=10, context=trusting)
+    connection = HTTPSConnection("localhost", proxy.port, timeout=HANG_SECONDS, context=trusting)
     statuses = set()
     try:
         for _ in range(5000):
@@ -339,12 +340,12 @@ def test_the_password_stays_in_the_proxy_and_the_request_id_does_not(
     before = len(minted())
     wait_until(
         lambda: proxy.ask("POST", "/tokens", password=proxy.password)[0] == 200,
-        within=10,
+        within=HANG_SECONDS,
         what="a token, after the test of the rate limit",
     )
-    wait_until(lambda: len(minted()) > before, within=5, what="the audit line is written")
+    wait_until(lambda: len(minted()) > before, within=HANG_SECONDS, what="the audit line is written")
     pattern = re.compile(rf"orchestrator-1 {re.escape(minted()[-1])} 200")
-    wait_until(lambda: pattern.search(proxy_log()), within=15, what="the proxy's line is written")
+    wait_until(lambda: pattern.search(proxy_log()), within=HANG_SECONDS, what="the proxy's line is written")
     assert proxy.password not in proxy_log() + service.log + service.audit_path.read_text()
 
 

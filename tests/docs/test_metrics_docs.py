@@ -20,6 +20,7 @@ from macp_auth.domain.errors import InvalidRequest
 from macp_auth.entrypoints.http.errors import BROWSER, REASONS
 from tests.docs.pages import ROOT, blocks, plain, read, rows, section, slug, without_blocks
 from tests.metrics.prometheus import RULES
+from tests.support.bounded import HANG_SECONDS
 from tests.support.metrics import Scrape, metrics_env, scrape
 from tests.support.openbao import OpenBao
 from tests.support.service import Service, wait_until
@@ -67,16 +68,18 @@ def scrapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Scrape]]:
         for service in services:
             service.mint()
             service.jwks()
-            wait_until(lambda asked=service: is_ready(asked), within=10, what="it says that it is ready")
+            wait_until(
+                lambda asked=service: is_ready(asked), within=HANG_SECONDS, what="it says that it is ready"
+            )
         found = [scrape(service) for service in services]
         wait_until(
             lambda: "macp_auth_signer_signatures_in_flight" in scrape(services[1]).families,
-            within=10,
+            within=HANG_SECONDS,
             what="the plugin is asked",
         )
         found.append(scrape(services[1]))
         bao.client().sys.seal()
-        wait_until(lambda: not is_ready(services[0]), within=10, what="it says that it is not")
+        wait_until(lambda: not is_ready(services[0]), within=HANG_SECONDS, what="it says that it is not")
         yield [*found, scrape(services[0])]
 
 
@@ -162,7 +165,7 @@ def test_the_command_that_names_a_service_works(tmp_path: Path) -> None:
     """As the page shows it, outside of Kubernetes."""
     [command] = [block.text for block in blocks(section(PAGE, "Alerts")) if block.language == "sh"]
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")
-    subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True, timeout=10)
+    subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True, timeout=HANG_SECONDS)
     named = (tmp_path / "macp-auth.rules.yaml").read_text()
     rules = yaml.safe_load(named)["groups"][0]["rules"]
     assert not any("RELEASE_" in rule["expr"] for rule in rules)

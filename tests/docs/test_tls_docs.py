@@ -11,6 +11,7 @@ from pathlib import Path
 from macp_auth.entrypoints import event_loop, tls_reload
 from tests.docs.pages import plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import clean_environment, wait_until
 from tests.support.tls_service import TLSService
 from tests.support.tools import require_tool
@@ -30,7 +31,7 @@ def test_a_reader_who_follows_the_page_gets_what_it_shows(tmp_path: Path) -> Non
         *assignments, _, _ = shlex.split(serve)
         env = {name: str(tmp_path / file) for name, _, file in (each.partition("=") for each in assignments)}
         with TLSService(tmp_path, tmp_path / "ca.pem", env) as service:
-            wait_until(lambda: service.get("/readyz"), within=5, what="it is ready")
+            wait_until(lambda: service.get("/readyz"), within=HANG_SECONDS, what="it is ready")
             for command, shown in asked:
                 assert shown
                 assert_as_shown(shown, terminal.run(command.replace(":3200", f":{service.port}")))

@@ -17,6 +17,7 @@ from tests.docs.pages import read, section
 from tests.docs.terminal import Terminal, steps
 from tests.docs.test_runbook import _take
 from tests.docs.vault_procedures import PROCEDURES, vault_environment
+from tests.support.bounded import HANG_SECONDS
 from tests.support.fake_server import FakeServer, Reply, Request
 from tests.support.openbao import OpenBao
 from tests.support.proxy import Proxy
@@ -90,7 +91,9 @@ def _passes_on(place: Place) -> Callable[[Request], Reply]:
     def reply(request: Request) -> Reply:
         headers = {name: request.headers[name] for name in ("x-vault-token",) if name in request.headers}
         url = place.bao.url + request.path
-        answer = requests.request(request.method, url, headers=headers, data=request.body, timeout=5)
+        answer = requests.request(
+            request.method, url, headers=headers, data=request.body, timeout=HANG_SECONDS
+        )
         return Reply(answer.status_code, answer.content)
 
     return reply

@@ -12,6 +12,7 @@ import yaml
 from msgspec import Struct
 
 from tests.docs.pages import ROOT, blocks, read, section
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import free_port, wait_until
 from tests.support.tools import require_tool
 
@@ -88,14 +89,16 @@ class Prometheus:
         return {rule["name"]: rule for rule in group["rules"]}
 
     def _get(self, path: str, parameters: Mapping[str, str]) -> Any:
-        answer = requests.get(f"http://{self._address}/api/v1/{path}", params=parameters, timeout=10).json()
+        answer = requests.get(
+            f"http://{self._address}/api/v1/{path}", params=parameters, timeout=HANG_SECONDS
+        ).json()
         assert answer["status"] == "success", answer
         return answer["data"]
 
     def _is_ready(self) -> bool:
         assert self._process.poll() is None, "Prometheus ended"
         try:
-            return requests.get(f"http://{self._address}/-/ready", timeout=5).ok
+            return requests.get(f"http://{self._address}/-/ready", timeout=HANG_SECONDS).ok
         except requests.ConnectionError:
             return False
 

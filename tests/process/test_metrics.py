@@ -18,6 +18,7 @@ import pytest
 
 from macp_auth.entrypoints.metrics.directory import shared_directory
 from tests.process.test_workers import stopped
+from tests.support.bounded import HANG_SECONDS
 from tests.support.metrics import Scrape, metrics_directories, metrics_env, scrape
 from tests.support.processes import connection, mint_bytes, workers_of
 from tests.support.raw_fuzzing import fuzz, tracebacks
@@ -86,7 +87,7 @@ def test_each_worker_says_how_it_is(measured: Service) -> None:
     workers = {(str(place),) for place in range(int(scrape(measured).value("macp_auth_workers")))}
     wait_until(
         lambda: scrape(measured).values("macp_auth_ready", "worker") == dict.fromkeys(workers, 1),
-        within=10,
+        within=HANG_SECONDS,
         what="every worker says that it is ready",
     )
     found = scrape(measured)
@@ -101,7 +102,11 @@ def test_each_worker_says_how_it_is(measured: Service) -> None:
 def test_a_killed_worker_takes_no_count_with_it(start_service: StartService) -> None:
     """What both had counted stays, also when their files are gone, and the replacement counts on."""
     service = start_service(metrics_env(), "--workers", "2")
-    wait_until(lambda: len(scrape(service).values("macp_auth_ready", "worker")) == 2, within=10, what="both")
+    wait_until(
+        lambda: len(scrape(service).values("macp_auth_ready", "worker")) == 2,
+        within=HANG_SECONDS,
+        what="both",
+    )
     counted = 0
     for restarts, killed in enumerate(workers_of(service), start=1):
         for _ in range(10):
@@ -111,12 +116,14 @@ def test_a_killed_worker_takes_no_count_with_it(start_service: StartService) -> 
         assert minted(scrape(service)) == counted
         wait_until(
             lambda expected=restarts: scrape(service).value("macp_auth_worker_restarts_total") == expected,
-            within=10,
+            within=HANG_SECONDS,
             what="it is replaced",
         )
         assert minted(scrape(service)) == counted
     wait_until(
-        lambda: set(ready(service).values()) == {1} and len(ready(service)) == 2, within=10, what="both"
+        lambda: set(ready(service).values()) == {1} and len(ready(service)) == 2,
+        within=HANG_SECONDS,
+        what="both",
     )
     service.mint()
     found = scrape(service)
@@ -158,7 +165,7 @@ def test_a_new_service_begins_at_zero_and_leaves_nothing(start_service: StartSer
     processes = [psutil.Process(second.process.pid), *workers_of(second)]
     second.process.kill()
     second.process.wait()
-    psutil.wait_procs(processes, timeout=10)
+    psutil.wait_procs(processes, timeout=HANG_SECONDS)
     assert left.exists()
 
     third = start_service(env, "--workers", workers)
@@ -216,7 +223,7 @@ def test_prometheus_gets_openmetrics_if_it_asks(measured: Service) -> None:
         f"http://127.0.0.1:{metrics_port(measured)}/metrics",
         headers={"accept": "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"},
     )
-    with urllib.request.urlopen(request, timeout=5) as response:
+    with urllib.request.urlopen(request, timeout=HANG_SECONDS) as response:
         assert response.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
         assert response.read().endswith(b"# EOF\n")
 
@@ -229,7 +236,7 @@ def test_a_port_that_is_taken_is_named_by_its_variable(workers: str) -> None:
         ended = subprocess.run(
             [sys.executable, "-m", "macp_auth", "serve", "--port", str(free_port()), "--workers", workers],
             env=clean_environment({"MACP_AUTH_METRICS_PORT": str(port)}),
-            capture_output=True, text=True, timeout=10, check=False,
+            capture_output=True, text=True, timeout=HANG_SECONDS, check=False,
         )  # fmt: skip
     assert ended.returncode == 2
     [line] = ended.stderr.splitlines()
@@ -243,7 +250,7 @@ def test_the_port_of_the_tokens_is_taken_too() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "macp_auth", "serve", "--port", port],
         env=clean_environment({"MACP_AUTH_METRICS_PORT": port}),
-        capture_output=True, text=True, timeout=10, check=False,
+        capture_output=True, text=True, timeout=HANG_SECONDS, check=False,
     )  # fmt: skip
     assert ended.returncode == 2
     assert "MACP_AUTH_METRICS_PORT" in ended.stderr
@@ -257,7 +264,7 @@ def test_nothing_secret_is_told(start_service: StartService) -> None:
     ).stdout  # fmt: skip
     service = start_service({**metrics_env(), "MACP_AUTH_SIGNING_KEY_JSON": key})
     token = service.mint(sender="agent://hidden", scopes={"secret-scope": "x"})["token"]
-    wait_until(lambda: ready(service) == {("0",): 1}, within=10, what="ready")
+    wait_until(lambda: ready(service) == {("0",): 1}, within=HANG_SECONDS, what="ready")
     [directory] = directories_of(service)
     told = scrape(service).text.encode() + b"".join(path.read_bytes() for path in directory.iterdir())
     assert b'"k"' in told
@@ -300,7 +307,7 @@ def test_a_port_that_is_none_is_refused() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "macp_auth", "serve"],
         env=clean_environment({"MACP_AUTH_METRICS_PORT": "65536"}),
-        capture_output=True, text=True, timeout=10, check=False,
+        capture_output=True, text=True, timeout=HANG_SECONDS, check=False,
     )  # fmt: skip
     assert ended.returncode == 2
     assert "MACP_AUTH_METRICS_PORT must be a port from 1 to 65535" in ended.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.processes import mint_bytes
 from tests.support.service import wait_until
 from tests.support.tls import Authority
@@ -42,7 +43,7 @@ def service(
 ) -> Iterator[TLSService]:
     env = {**tls_settings(authority.issue("server")), "MACP_AUTH_TLS_CLIENT_CA_FILE": str(clients.path)}
     with TLSService(directory, authority.path, env, "--workers", request.param) as running:
-        wait_until(lambda: running.get("/readyz"), within=5, what="it is ready")
+        wait_until(lambda: running.get("/readyz"), within=HANG_SECONDS, what="it is ready")
         yield running
 
 

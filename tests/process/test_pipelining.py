@@ -12,6 +12,7 @@ import psutil
 import pytest
 from msgspec import Struct
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.flood import Flood
 from tests.support.service import Service, wait_until
 from tests.support.tls import Authority
@@ -48,16 +49,18 @@ def observe(service: Service, *, reading: bool, secured: ssl.SSLContext | None =
         while time.monotonic() < end:
             probes.append(probe(service.port, secured))
             peak = max(peak, process.memory_info().rss)
-    wait_until(lambda: not process.net_connections("tcp")[1:], within=15, what="all connections are gone")
+    wait_until(
+        lambda: not process.net_connections("tcp")[1:], within=HANG_SECONDS, what="all connections are gone"
+    )
     return Observed(peak - before, process.memory_info().rss - before, probes, flood.read)
 
 
 def probe(port: int, secured: ssl.SSLContext | None) -> float:
     """The seconds that ``GET /healthz`` takes on an open connection."""
     if secured is None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HANG_SECONDS)
     else:
-        connection = http.client.HTTPSConnection("localhost", port, timeout=15, context=secured)
+        connection = http.client.HTTPSConnection("localhost", port, timeout=HANG_SECONDS, context=secured)
     try:
         connection.connect()
         began = time.monotonic()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import Service, clean_environment, wait_until
 from tests.support.signers import with_plugins
 
@@ -27,7 +28,7 @@ def test_a_service_logs_a_part_of_it(wordy: dict[str, str], start_service: Calla
     """In one printable line, without the plugin's PIN."""
     service = start_service(wordy)
     failed = "KEYS CAN'T BE READ"
-    wait_until(lambda: service.log.count(failed) > 1, within=15, what="two failures")
+    wait_until(lambda: service.log.count(failed) > 1, within=HANG_SECONDS, what="two failures")
     service.__exit__()
     assert max(map(len, service.log.splitlines())) < LONGEST_LINE
     details = [str(event.get("detail", "")) for event in service.events]

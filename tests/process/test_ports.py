@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import Service, clean_environment, free_port
 
 
@@ -22,7 +23,7 @@ def serve(port: int, workers: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=5,
+        timeout=HANG_SECONDS,
         check=False,
     )
 
@@ -68,7 +69,7 @@ def test_nobody_can_join_the_service_on_its_port(service: Service) -> None:
 def test_the_port_can_be_had_again_at_once(start_service: Callable[..., Service]) -> None:
     """Connections that the service before closed itself do not keep it."""
     service = start_service()
-    with socket.create_connection(("127.0.0.1", service.port), timeout=15) as sock:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=HANG_SECONDS) as sock:
         sock.sendall(b"no HTTP\r\n\r\n")
         while sock.recv(1024):
             pass
@@ -86,7 +87,7 @@ def test_a_host_that_cannot_be_listened_on(host: str) -> None:
         env=clean_environment({"MACP_AUTH_HOST": host}),
         capture_output=True,
         text=True,
-        timeout=5,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert run.returncode == 2
@@ -103,7 +104,7 @@ def test_all_addresses_are_those_of_both_families(start_service: Callable[..., S
     for host in ("127.0.0.1", "[::1]"):
         service.url = f"http://{host}:{service.port}"
         service.mint()
-        with urllib.request.urlopen(f"http://{host}:{metrics}/metrics", timeout=5) as response:
+        with urllib.request.urlopen(f"http://{host}:{metrics}/metrics", timeout=HANG_SECONDS) as response:
             assert response.status == 200
     service.__exit__()
     callers = [json.loads(line)["caller"] for line in service.audit_path.read_text().splitlines()]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.processes import (
     JSON_HEADERS,
     MINT_BODY,
@@ -48,7 +49,7 @@ def test_an_idle_service_exits_0(start_service: StartService, signum: signal.Sig
     began = time.monotonic()
     assert stop(service, signum) == 0
     assert time.monotonic() - began < 3
-    wait_until(lambda: all_gone(processes), within=1, what="no process is left")
+    wait_until(lambda: all_gone(processes), within=HANG_SECONDS, what="no process is left")
     assert "Traceback" not in service.log
     assert {event["level"] for event in service.events} <= {"info", "warning"}
 
@@ -61,7 +62,7 @@ def test_ctrl_c_reaches_the_workers_too_and_is_no_error(start_service: StartServ
 def test_ctrl_c_while_the_workers_start_is_no_error(tmp_path: Path) -> None:
     service = Service(tmp_path, {}, "--workers", "2")
     try:
-        wait_until(lambda: len(workers_of(service)) == 2, within=20, what="there are two workers")
+        wait_until(lambda: len(workers_of(service)) == 2, within=HANG_SECONDS, what="there are two workers")
         interrupt_all(service)
     finally:
         service.__exit__()
@@ -72,7 +73,7 @@ def interrupt_all(service: Service) -> None:
     for process in processes:
         process.send_signal(signal.SIGINT)
     assert service.process.wait(STOP_SECONDS) == 0
-    wait_until(lambda: all_gone(processes), within=3, what="no process is left")
+    wait_until(lambda: all_gone(processes), within=HANG_SECONDS, what="no process is left")
     assert "Traceback" not in service.log
 
 
@@ -95,7 +96,7 @@ def test_hung_clients_do_not_hold_up_the_end(start_service: StartService) -> Non
             service.process.send_signal(signal.SIGTERM)
         assert [service.process.wait(STOP_SECONDS) for service in services] == [0, 0]
         assert time.monotonic() - began < STOP_SECONDS
-    wait_until(lambda: all_gone(processes), within=1, what="no process is left")
+    wait_until(lambda: all_gone(processes), within=HANG_SECONDS, what="no process is left")
     assert not [service for service in services if "Traceback" in service.log]
 
 
@@ -189,7 +190,7 @@ class LoadingClient(threading.Thread):
 
     def __init__(self, port: int) -> None:
         super().__init__(daemon=True)
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HANG_SECONDS)
         self.connection.auto_open = 0
         self.minted = 0
         self.failure: Exception | None = None
@@ -217,7 +218,9 @@ def test_no_request_is_lost_under_keep_alive_load(start_service: StartService, w
     clients = [LoadingClient(service.port) for _ in range(12)]
     for client in clients:
         client.start()
-    wait_until(lambda: all(client.minted >= 5 for client in clients), within=20, what="all clients mint")
+    wait_until(
+        lambda: all(client.minted >= 5 for client in clients), within=HANG_SECONDS, what="all clients mint"
+    )
     assert stop(service) == 0
     for client in clients:
         client.join(STOP_SECONDS)
@@ -232,10 +235,12 @@ def test_sigterm_during_start_up_is_obeyed(tmp_path: Path, workers: str, milesto
     """Right after the spawn, and when the port is bound but nothing serves yet."""
     service = Service(tmp_path, {}, "--workers", workers)
     try:
-        wait_until(lambda: f'"{milestone}' in service.log or not milestone, within=20, what=milestone)
+        wait_until(
+            lambda: f'"{milestone}' in service.log or not milestone, within=HANG_SECONDS, what=milestone
+        )
         processes = family(service)
         assert stop(service) in (0, -signal.SIGTERM)
-        wait_until(lambda: all_gone(processes), within=5, what="no process is left")
+        wait_until(lambda: all_gone(processes), within=HANG_SECONDS, what="no process is left")
         assert "Traceback" not in service.log
     finally:
         service.__exit__()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.processes import (
     all_gone,
     connection,
@@ -123,9 +124,11 @@ def test_curl_mints(start: StartService, authority: Authority) -> None:
         "content-type: application/json",
         f"{service.url}/tokens",
     ]
-    trusted = subprocess.run([*ask, "--cacert", authority.path], capture_output=True, timeout=15, check=True)
+    trusted = subprocess.run(
+        [*ask, "--cacert", authority.path], capture_output=True, timeout=HANG_SECONDS, check=True
+    )
     assert json.loads(trusted.stdout)["token"]
-    assert subprocess.run(ask, capture_output=True, timeout=15, check=False).returncode == 60
+    assert subprocess.run(ask, capture_output=True, timeout=HANG_SECONDS, check=False).returncode == 60
 
 
 def test_a_client_of_another_authority_and_one_without_tls_are_cut(
@@ -225,12 +228,14 @@ def test_a_worker_that_comes_while_the_files_are_broken_waits_for_them(
 ) -> None:
     """It brings nobody down: the others serve, and it serves when the files are mended."""
     service = start({}, "--workers", "2")
-    wait_until(lambda: service.log.count(f"{pair.serial:x}") == 2, within=20, what="both workers have it")
+    wait_until(
+        lambda: service.log.count(f"{pair.serial:x}") == 2, within=HANG_SECONDS, what="both workers have it"
+    )
     good = pair.certificate.read_bytes()
     lost, survivor = workers_of(service)
     lost.kill()  # its successor takes a second to come
     put(pair.certificate, b"broken")
-    wait_until(lambda: service.log.count(BROKEN) >= 2, within=20, what="both workers say so")
+    wait_until(lambda: service.log.count(BROKEN) >= 2, within=HANG_SECONDS, what="both workers say so")
     put(pair.certificate, good)
     wait_until(lambda: service.log.count(f"{pair.serial:x}") >= 4, within=TAKEN_UP, what="both have it again")
     survivor.suspend()
@@ -316,7 +321,7 @@ def test_open_connections_do_not_hold_up_the_end(start: StartService, workers: s
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(STOP_SECONDS) == 0
         assert time.monotonic() - began < STOP_SECONDS
-    wait_until(lambda: all_gone(processes), within=1, what="no process is left")
+    wait_until(lambda: all_gone(processes), within=HANG_SECONDS, what="no process is left")
     assert {event["level"] for event in service.events} <= {"info", "warning"}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.otlp import Collector
 from tests.support.processes import mint_bytes
 from tests.support.service import Service, clean_environment, free_port, wait_until
@@ -84,7 +85,7 @@ def test_without_the_extra_the_service_does_not_start(tmp_path: Path) -> None:
         env=clean_environment({**ON, "PYTHONPATH": str(tmp_path)}),
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert ended.returncode == 2

@@ -9,6 +9,8 @@ import threading
 from contextlib import ExitStack, suppress
 from typing import Self
 
+from tests.support.bounded import HANG_SECONDS
+
 TINY = b"GET / HTTP/1.1\r\nHost:\r\n\r\n"
 REQUESTS = 10_000
 
@@ -35,7 +37,7 @@ class Flood:
         self.sent = 0
         payload = TINY * REQUESTS
         for _ in range(connections):
-            sock = socket.create_connection(("127.0.0.1", port), timeout=15)
+            sock = socket.create_connection(("127.0.0.1", port), timeout=HANG_SECONDS)
             if secured is not None:
                 sock = secured.wrap_socket(sock, server_hostname="localhost")
             self._stack.callback(sock.close)

@@ -9,6 +9,7 @@ from msgspec import Struct
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import Service, free_port
 
 Labels = tuple[str, ...]
@@ -48,7 +49,7 @@ class Scrape(Struct, frozen=True):
 def scrape(service: Service) -> Scrape:
     """Ask for the metrics, on the port that the log names."""
     [port] = [event["port"] for event in service.events if event["event"] == "metrics"]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=HANG_SECONDS) as response:
         assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
         text = response.read().decode()
     return Scrape(text, {family.name: family for family in text_string_to_metric_families(text)})

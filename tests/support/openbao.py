@@ -13,6 +13,7 @@ from typing import Any, Self
 import hvac
 import requests
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import free_port, wait_until
 from tests.support.tls import Certificates
 from tests.support.tools import require_script
@@ -32,13 +33,13 @@ class Vault:
     def client(self, token: str | None = None) -> hvac.Client:
         """A client with the root token, or with ``token``."""
         verify = str(self.ca) if self.ca else True
-        return hvac.Client(url=self.url, token=token or self.root_token, verify=verify, timeout=10)
+        return hvac.Client(url=self.url, token=token or self.root_token, verify=verify, timeout=HANG_SECONDS)
 
     def health(self) -> int | None:
         """The status of sys/health; None where nothing answers."""
         verify = str(self.ca) if self.ca else True
         try:
-            return requests.get(f"{self.url}/v1/sys/health", verify=verify, timeout=10).status_code
+            return requests.get(f"{self.url}/v1/sys/health", verify=verify, timeout=HANG_SECONDS).status_code
         except requests.ConnectionError:
             return None
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 import psutil
 from msgspec import Struct
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import Service, wait_until
 from tests.support.wire import Answer, request_bytes
 
@@ -101,7 +102,7 @@ def wait_for_reading(service: Service) -> None:
 def refuses_connections(port: int) -> bool:
     """Whether nothing listens on ``port``."""
     try:
-        with connection(port, within=5):
+        with connection(port, within=HANG_SECONDS):
             return False
     except ConnectionRefusedError:
         return True
@@ -109,7 +110,9 @@ def refuses_connections(port: int) -> bool:
 
 def wait_for_draining(service: Service) -> None:
     """Wait until a service that was told to stop has begun to: it listens no more."""
-    wait_until(lambda: refuses_connections(service.port), within=5, what="the service stops listening")
+    wait_until(
+        lambda: refuses_connections(service.port), within=HANG_SECONDS, what="the service stops listening"
+    )
 
 
 def workers_of(service: Service) -> list[psutil.Process]:

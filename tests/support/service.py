@@ -17,6 +17,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Self
 
+from tests.support.bounded import HANG_SECONDS
+
 BOOT_SECONDS = 60  # a bound for a machine with much else to do; the start-up figure is the benchmark's
 
 
@@ -112,7 +114,7 @@ class Service:
         return [json.loads(line) for line in self.log.splitlines()]
 
     def get(self, path: str) -> tuple[int, Any]:
-        with urllib.request.urlopen(self.url + path, timeout=5) as response:
+        with urllib.request.urlopen(self.url + path, timeout=HANG_SECONDS) as response:
             return response.status, json.load(response)
 
     def mint(self, **request: Any) -> dict[str, Any]:
@@ -122,7 +124,7 @@ class Service:
             data=json.dumps(request or {"sender": "agent://risk"}).encode(),
             headers={"content-type": "application/json"},
         )
-        with urllib.request.urlopen(http_request, timeout=5) as response:
+        with urllib.request.urlopen(http_request, timeout=HANG_SECONDS) as response:
             minted: dict[str, Any] = json.load(response)
         return minted
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from cryptography import x509
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import Service
 from tests.support.tls import Pair
 from tests.support.wire import Answer, read_answer
@@ -35,14 +36,14 @@ class TLSService(Service):
         self.url = f"https://localhost:{self.port}"
 
     def get(self, path: str) -> tuple[int, Any]:
-        with urllib.request.urlopen(self.url + path, timeout=5, context=self.trusting) as response:
+        with urllib.request.urlopen(self.url + path, timeout=HANG_SECONDS, context=self.trusting) as response:
             return response.status, json.load(response)
 
     @contextmanager
     def connection(self, context: ssl.SSLContext | None = None) -> Iterator[ssl.SSLSocket]:
         """A connection after its handshake."""
         with (
-            socket.create_connection(("127.0.0.1", self.port), timeout=15) as plain,
+            socket.create_connection(("127.0.0.1", self.port), timeout=HANG_SECONDS) as plain,
             (context or self.trusting).wrap_socket(plain, server_hostname="localhost") as secured,
         ):
             yield secured

@@ -10,6 +10,7 @@ from typing import Self
 
 from msgspec import Struct
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.service import Service, wait_until
 
 
@@ -69,7 +70,7 @@ class Load:
         return good.began + good.seconds - since
 
     def _mint_until_stopped(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._service.port, timeout=15)
+        connection = http.client.HTTPConnection("127.0.0.1", self._service.port, timeout=HANG_SECONDS)
         while not self._stopping.is_set():
             self.attempts.append(attempt := self._mint(connection))
             if attempt.status == 0:

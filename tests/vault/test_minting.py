@@ -10,6 +10,7 @@ import pytest
 
 from macp_auth.entrypoints.bootstrap import plan_service
 from macp_auth.entrypoints.settings import ConfigurationError
+from tests.support.bounded import HANG_SECONDS
 from tests.support.openbao import OpenBao
 from tests.support.openbao_auth import FakeKubernetes, enable_approle, enable_jwt, enable_kubernetes
 from tests.support.service import Service, wait_until
@@ -101,9 +102,11 @@ def test_the_jwt_is_read_again_at_each_login(
     file.write_text(role.issuer.issue())
     service = start_service(with_login(openbao, key_name, "jwt", role=role.role, jwt_file=file))
     file.write_text("no JWT any more")
-    wait_until(lambda: "credential-refused" in service.log, within=10, what="a login with the new content")
+    wait_until(
+        lambda: "credential-refused" in service.log, within=HANG_SECONDS, what="a login with the new content"
+    )
     file.write_text(role.issuer.issue())
-    wait_until(lambda: service.get("/readyz")[0] == 200, within=10, what="a login that is accepted")
+    wait_until(lambda: service.get("/readyz")[0] == 200, within=HANG_SECONDS, what="a login that is accepted")
     mint_and_verify(service)
 
 
@@ -132,7 +135,9 @@ def test_tls_with_an_authority_of_one_s_own(
         mint_and_verify(start_service(with_token(bao, key_name, VAULT_CACERT=certificates.ca)))
         stranger = start_service(with_token(bao, key_name))
         wait_until(
-            lambda: "MACP_AUTH_VAULT_CACERT" in stranger.log, within=5, what="the log says what to set"
+            lambda: "MACP_AUTH_VAULT_CACERT" in stranger.log,
+            within=HANG_SECONDS,
+            what="the log says what to set",
         )
 
 

@@ -12,6 +12,7 @@ import requests
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.fake_server import FakeServer, Reply
 from tests.support.openbao import OpenBao
 from tests.support.openbao_auth import FakeKubernetes, enable_approle, enable_jwt, enable_kubernetes
@@ -166,8 +167,8 @@ def test_the_proxy_cuts(openbao: OpenBao) -> None:
     """A connection that waits for its answer is dropped; the next one is not."""
     with Proxy(openbao.port) as proxy:
         proxy.hang()
-        with connection(proxy.port, within=5) as waiting:
-            wait_until(lambda: proxy.accepted == 1, within=5, what="the proxy has accepted")
+        with connection(proxy.port, within=HANG_SECONDS) as waiting:
+            wait_until(lambda: proxy.accepted == 1, within=HANG_SECONDS, what="the proxy has accepted")
             proxy.cut()
             assert read_to_end(waiting).received == b""
         proxy.let_pass()
@@ -186,7 +187,7 @@ def test_the_proxy_trickles() -> None:
 def test_the_fake_server_says_what_it_is_told() -> None:
     """An answer that no server here would give arrives as it was written, and the request is kept."""
     with FakeServer(lambda _: Reply(473, {"standby": True}, {"retry-after": "1"})) as server:
-        answer = requests.post(f"{server.url}/v1/x?y=1", json={"a": 1}, timeout=5)
+        answer = requests.post(f"{server.url}/v1/x?y=1", json={"a": 1}, timeout=HANG_SECONDS)
         assert (answer.status_code, answer.json()) == (473, {"standby": True})
         assert answer.headers["retry-after"] == "1"
         (request,) = server.requests

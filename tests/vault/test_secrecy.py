@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.fake_server import FakeServer, Reply, Request
 from tests.support.service import Service, clean_environment, wait_until
 
@@ -219,7 +220,7 @@ def failure_of(parrot: Parrot, service: Service, kind: str) -> str:
         answers.append(ask_for_token(service))
         return kind in parrot.failed and bool(service.log)
 
-    wait_until(failed_and_logged, within=15, what=f"a failure of {kind}")
+    wait_until(failed_and_logged, within=HANG_SECONDS, what=f"a failure of {kind}")
     answers.append(ask_for_token(service))
     parrot.failing = set()
     return "\n".join(answers)
@@ -232,12 +233,14 @@ def test_a_service_repeats_no_credential(
     parrot.failing = {"login", "look-up"}
     service = start_service(environment(vault, credentials))
     wait_until(
-        lambda: bool(parrot.failed) and "CAN'T BE READ" in service.log, within=15, what="a refused login"
+        lambda: bool(parrot.failed) and "CAN'T BE READ" in service.log,
+        within=HANG_SECONDS,
+        what="a refused login",
     )
     parrot.failing = set()
     if credentials.method == "approle":  # a refused secret id is not tried again soon
         service = start_service(environment(vault, credentials))
-    wait_until(lambda: '"token"' in ask_for_token(service), within=15, what="a token")
+    wait_until(lambda: '"token"' in ask_for_token(service), within=HANG_SECONDS, what="a token")
     answers = []
     for status in (200, 400, 403, 404, 429, 500, 503):
         parrot.status = status
@@ -253,7 +256,7 @@ def test_a_credential_is_known_in_other_spellings(
     """And by a piece of it: a proxy may cut it off."""
     credentials = Credentials("token", tmp_path)
     service = start_service(environment(vault, credentials))
-    wait_until(lambda: '"token"' in ask_for_token(service), within=15, what="a token")
+    wait_until(lambda: '"token"' in ask_for_token(service), within=HANG_SECONDS, what="a token")
     for spelling in SPELLINGS.values():
         parrot.spelling = spelling
         failure_of(parrot, service, "sign")
@@ -268,7 +271,7 @@ def test_long_words_of_vault_are_cut(
 ) -> None:
     """They fill no disk, and nothing of them reaches a terminal as a control character."""
     service = start_service(environment(vault, Credentials("token", tmp_path)))
-    wait_until(lambda: '"token"' in ask_for_token(service), within=15, what="a token")
+    wait_until(lambda: '"token"' in ask_for_token(service), within=HANG_SECONDS, what="a token")
     parrot.padding, parrot.status = 3_000_000, status
     failure_of(parrot, service, "sign")
     parrot.failing = {"sign"}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.openbao import OpenBao
 from tests.support.service import Service, wait_until
 from tests.support.tls import Certificates
@@ -41,6 +42,10 @@ def test_connections_of_an_older_trust_end(
                 shutil.copyfile(certificates.ca, fresh)
                 fresh.replace(authorities)
                 load.wait_for(5)  # at least one of them began after the change
-            wait_until(lambda: connections() <= CONNECTIONS, within=2, what="few connections to Vault")
-            wait_until(lambda: process.num_fds() <= before + CONNECTIONS, within=2, what="few descriptors")
+            wait_until(
+                lambda: connections() <= CONNECTIONS, within=HANG_SECONDS, what="few connections to Vault"
+            )
+            wait_until(
+                lambda: process.num_fds() <= before + CONNECTIONS, within=HANG_SECONDS, what="few descriptors"
+            )
         assert load.failed == []
