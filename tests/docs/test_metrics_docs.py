@@ -25,6 +25,8 @@ from tests.support.metrics import Scrape, metrics_env, scrape
 from tests.support.openbao import OpenBao
 from tests.support.service import Service, wait_until
 from tests.support.signers import example_signer, rotated_file
+from tests.support.tls import make_certificates
+from tests.support.tls_service import TLSService, tls_settings
 from tests.support.tools import require_tool
 from tests.vault.environment import with_token
 
@@ -65,6 +67,10 @@ def scrapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Scrape]]:
         services = [
             stack.enter_context(Service(directory, {**metrics_env(), **signer})) for signer in signers
         ]
+        certificates = make_certificates(directory)
+        secured = stack.enter_context(
+            TLSService(directory, certificates.ca, {**metrics_env(), **tls_settings(certificates.pair)})
+        )
         for service in services:
             service.mint()
             service.jwks()
@@ -78,6 +84,8 @@ def scrapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Scrape]]:
             what="the plugin is asked",
         )
         found.append(scrape(services[1]))
+        wait_until(lambda: is_ready(secured), within=10, what="it says that it is ready")
+        found.append(scrape(secured))
         bao.client().sys.seal()
         wait_until(lambda: not is_ready(services[0]), within=HANG_SECONDS, what="it says that it is not")
         yield [*found, scrape(services[0])]
@@ -177,7 +185,8 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
     panels = json.loads(DASHBOARD.read_text())["panels"]
     asked = set().union(*(names_in(each["expr"]) for panel in panels for each in panel.get("targets", ())))
     constants = {
-        "macp_auth_start_time_seconds", "macp_auth_workers", "macp_auth_key_refresh_interval_seconds"
+        "macp_auth_start_time_seconds", "macp_auth_workers", "macp_auth_key_refresh_interval_seconds",
+        "macp_auth_tls_certificate_not_before_timestamp_seconds",
     }  # fmt: skip
     assert asked == documented().keys() - constants
 

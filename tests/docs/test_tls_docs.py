@@ -8,7 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from macp_auth.entrypoints import event_loop, tls_reload
+from macp_auth.entrypoints import certificates, event_loop, tls_reload
 from tests.docs.pages import plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
 from tests.support.bounded import HANG_SECONDS
@@ -25,9 +25,9 @@ def test_a_reader_who_follows_the_page_gets_what_it_shows(tmp_path: Path) -> Non
         require_tool(tool, tool)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     terminal = Terminal(tmp_path, clean_environment({"PATH": path}))
-    (certificates, _), (serve, _), *asked = steps(section(PAGE, "Try it"))
+    (make, _), (serve, _), *asked = steps(section(PAGE, "Try it"))
     try:
-        terminal.run(certificates)
+        terminal.run(make)
         *assignments, _, _ = shlex.split(serve)
         env = {name: str(tmp_path / file) for name, _, file in (each.partition("=") for each in assignments)}
         with TLSService(tmp_path, tmp_path / "ca.pem", env) as service:
@@ -56,6 +56,8 @@ def test_times_are_the_codes() -> None:
 
 def test_events_are_the_codes() -> None:
     """What the page says the log says, it says."""
-    source = Path(tls_reload.__file__).read_text(encoding="utf-8")
+    source = "".join(
+        Path(each).read_text(encoding="utf-8") for each in (tls_reload.__file__, certificates.__file__)
+    )
     for event in re.findall(r"`(TLS [A-Za-z' ]+)`", PAGE):
         assert event in source

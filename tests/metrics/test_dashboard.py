@@ -22,6 +22,8 @@ from tests.support.openbao import OpenBao
 from tests.support.processes import mint_bytes
 from tests.support.service import Service, wait_until
 from tests.support.signers import example_signer, rotated_file
+from tests.support.tls import make_certificates
+from tests.support.tls_service import TLSService, tls_settings
 from tests.support.wire import exchange
 from tests.vault.environment import with_token
 
@@ -60,6 +62,10 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         environments = [{**metrics_env(), "MACP_AUTH_WORKERS": "2", **signer} for signer in signers]
         services = [stack.enter_context(Service(directory, each)) for each in environments]
         ports = [int(each["MACP_AUTH_METRICS_PORT"]) for each in environments]
+        certificates = make_certificates(directory)
+        secured = {**metrics_env(), **tls_settings(certificates.pair)}
+        stack.enter_context(TLSService(directory, certificates.ca, secured))
+        ports.insert(0, int(secured["MACP_AUTH_METRICS_PORT"]))
         prometheus = stack.enter_context(Prometheus(directory, ports))
         # A rate needs two readings of a series, and one begins with what it counts.
         asked = ask_and_wait(prometheus, services)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import ssl
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from tests.support.bounded import HANG_SECONDS
-from tests.support.processes import mint_bytes
+from tests.support.processes import mint_bytes, read_to_end
 from tests.support.service import wait_until
 from tests.support.tls import Authority
 from tests.support.tls_service import TLSService, tls_settings, trusting
@@ -135,3 +139,62 @@ def test_an_authority_that_is_replaced_vouches_no_more(tmp_path: Path, authority
         trusted.write_bytes(after.path.read_bytes())
         wait_until(lambda: mints(running, new), within=TAKEN_UP, what="the new authority vouches")
         assert not mints(running, old)
+
+
+# --- connections that are open --------------------------------------------------------------------------
+
+
+def test_a_certificate_that_expires_mints_no_more(tmp_path: Path, authority: Authority) -> None:
+    """On the connection that it opened: 403 or the end of it, and never a token after its end."""
+    clients = Authority(tmp_path, "brief")
+    env = {**tls_settings(authority.issue("served")), "MACP_AUTH_TLS_CLIENT_CA_FILE": str(clients.path)}
+    with TLSService(tmp_path, authority.path, env) as running:
+        pair = clients.issue("ending", lives=dt.timedelta(seconds=6))
+        ends = x509.load_pem_x509_certificate(pair.certificate.read_bytes()).not_valid_after_utc.timestamp()
+        with running.connection(trusting(authority.path, pair)) as sock:
+            statuses = []
+            while time.time() < ends + 5:
+                asked_at = time.time()
+                try:
+                    sock.sendall(MINT)
+                    answer = read_answer(sock)
+                except OSError:  # it was closed
+                    break
+                statuses.append(answer.status)
+                if asked_at >= ends:
+                    assert answer.status == 403
+                    assert answer.json == {"error": "the client certificate has expired"}
+                    assert answer.headers["connection"] == "close"
+                time.sleep(0.05)
+            else:
+                raise AssertionError("the connection outlives the certificate")
+            assert 200 in statuses
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_connections_of_an_older_trust_are_closed(tmp_path: Path, authority: Authority, workers: str) -> None:
+    """Within 30 s of the change: one in use with its last answer, idle ones, and one within a request."""
+    before, after = Authority(tmp_path, "before"), Authority(tmp_path, "after")
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(before.path.read_bytes())
+    context = trusting(authority.path, before.issue("client"))
+    env = {**tls_settings(authority.issue("trusting")), "MACP_AUTH_TLS_CLIENT_CA_FILE": str(trusted)}
+    with TLSService(tmp_path, authority.path, env, "--workers", workers) as running, ExitStack() as stack:
+        busy, *idle = (stack.enter_context(running.connection(context)) for _ in range(6))
+        idle.append(stack.enter_context(running.connection()))  # without a certificate
+        for sock in (busy, *idle[:3]):
+            sock.sendall(MINT)
+            assert read_answer(sock).status == 200
+        changed = time.monotonic()
+        trusted.write_bytes(after.path.read_bytes())
+        answer = None
+        while answer is None or answer.headers.get("connection") != "close":
+            assert time.monotonic() - changed < 30, "the connection goes on"
+            busy.sendall(MINT)
+            answer = read_answer(busy)
+            assert answer.status == 200
+            time.sleep(0.05)
+        for sock in (busy, *idle):
+            sock.settimeout(30)
+            assert read_to_end(sock).clean
+        assert time.monotonic() - changed < 30

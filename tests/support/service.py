@@ -67,8 +67,9 @@ class Service:
         directory: Path,
         env: Mapping[str, str] | None = None,
         *args: str,
-        prefix: Sequence[str] = (),
+        prefix: Sequence[str | Path] = (),
     ) -> None:
+        """Start it. ``prefix`` comes before the command, as in ``prlimit --nofile=256 macp-auth serve``."""
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = directory / f"service-{self.port}.log"

@@ -41,6 +41,11 @@ class Certificates(Struct, frozen=True):
     certificate: Path
     key: Path
 
+    @property
+    def pair(self) -> Pair:
+        """The server's."""
+        return Pair(self.certificate, self.key)
+
 
 class Authority:
     """An authority, whose certificate is in a file."""
@@ -58,12 +63,22 @@ class Authority:
         self.path = directory / f"{name}.pem"
         self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, common_name: str = "localhost") -> Pair:
-        """Make a certificate for 127.0.0.1 and localhost, or for a client on them."""
+    def issue(
+        self,
+        name: str,
+        common_name: str = "localhost",
+        *,
+        lives: dt.timedelta = _DAY,
+        lived: dt.timedelta = _DAY,
+    ) -> Pair:
+        """Make a certificate for 127.0.0.1 and localhost, or for a client on them.
+
+        It has been good for ``lived``, and is for ``lives``.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         certificate = (
-            _certificate(subject, key.public_key(), self._name)
+            _certificate(subject, key.public_key(), self._name, lives, lived)
             .add_extension(
                 x509.SubjectAlternativeName(
                     [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
@@ -110,7 +125,11 @@ _CA_USAGE = x509.KeyUsage(
 
 
 def _certificate(
-    subject: x509.Name, public_key: ec.EllipticCurvePublicKey, issuer: x509.Name
+    subject: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    issuer: x509.Name,
+    lives: dt.timedelta = _DAY,
+    lived: dt.timedelta = _DAY,
 ) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     return (
@@ -119,7 +138,7 @@ def _certificate(
         .issuer_name(issuer)
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _DAY)
-        .not_valid_after(now + _DAY)
+        .not_valid_before(now - lived)
+        .not_valid_after(now + lives)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )

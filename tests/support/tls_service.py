@@ -6,7 +6,7 @@ import json
 import socket
 import ssl
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,16 @@ def trusting(authority: Path, client: Pair | None = None) -> ssl.SSLContext:
 class TLSService(Service):
     """A running service whose certificate an authority vouches for."""
 
-    def __init__(self, directory: Path, authority: Path, env: Mapping[str, str], *args: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        authority: Path,
+        env: Mapping[str, str],
+        *args: str,
+        prefix: Sequence[str | Path] = (),
+    ) -> None:
         self.trusting = trusting(authority)
-        super().__init__(directory, env, *args)
+        super().__init__(directory, env, *args, prefix=prefix)
         self.url = f"https://localhost:{self.port}"
 
     def get(self, path: str) -> tuple[int, Any]:

@@ -29,6 +29,9 @@ from macp_auth.domain.signer import Signer
 from macp_auth.entrypoints.audit.destination import OFF
 from macp_auth.entrypoints.audit.line import check_line
 from macp_auth.entrypoints.audit.log import AuditLog
+from macp_auth.entrypoints.certificates import Validity
+from macp_auth.entrypoints.connections import Connections
+from macp_auth.entrypoints.descriptors import connection_bound
 from macp_auth.entrypoints.heap import settled_heap
 from macp_auth.entrypoints.http.app import Lifespan, create_app
 from macp_auth.entrypoints.http.attempts import Observer
@@ -80,6 +83,7 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
     settings = read_settings(Settings, PREFIX, environ)
     _ = settings.ttl, settings.rotation, settings.metrics_address  # checked here, before anything listens
     settings.check_names()
+    connection_bound(settings.max_connections)  # likewise
     if settings.traces != "off":
         _load_tracing()
     if settings.tls is not None:
@@ -131,12 +135,20 @@ def _caller_checks(settings: Settings) -> list[CallerCheck]:
     return checks
 
 
-def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
+class Metered(msgspec.Struct, frozen=True):
+    """Where a worker counts, and what the server around the application has to count."""
+
+    directory: Path
+    connections: Connections
+    certificates: Callable[[], Mapping[str, Validity]]
+
+
+def build_service(plan: ServicePlan, metrics: Metered | None = None) -> ASGIApp:
     """Return the application, with a signer of its own that it opens and closes.
 
     Args:
         plan: what to build.
-        metrics: the directory where this process counts; None, it does not.
+        metrics: where this process counts; None, it does not.
     """
     settings = plan.settings
     signer = open_signer(plan)
@@ -144,12 +156,13 @@ def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
     jwks_answered: Callable[[int], None] = _ignore
     lines_dropped: Callable[[int], None] = _ignore
     if metrics is not None:
-        counts, state = files_of(metrics, os.getpid())
+        counts, state = files_of(metrics.directory, os.getpid())
         meter = Meter(counts)
         signer = meter.timed(signer)
         observers.append(meter.count_mint)
         jwks_answered = meter.count_jwks
         lines_dropped = meter.count_dropped_lines
+        metrics.connections.on_shed = meter.count_shed_connection
     audit = None if settings.audit_log == OFF else AuditLog(settings.audit_log, lines_dropped)
     keys = KeyRing(signer, settings.rotation.timing)
     minter = Minter(
@@ -176,7 +189,10 @@ def build_service(plan: ServicePlan, metrics: Path | None = None) -> ASGIApp:
         observers.append(audit.record)
         lifespan.insert(0, audit.lifespan)
     if metrics is not None:
-        lifespan.append(Reporter(state, Watched(keys, refresher, readiness, signer, clock)).lifespan)
+        watched = Watched(
+            keys, refresher, readiness, signer, clock, metrics.connections, metrics.certificates
+        )
+        lifespan.append(Reporter(state, watched).lifespan)
     tracing = None if settings.traces == "off" else _load_tracing()()
     if tracing is not None:
         lifespan.insert(0, tracing.lifespan)

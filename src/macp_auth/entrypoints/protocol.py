@@ -15,7 +15,9 @@ bare LF, obsolete folding and repeated lengths. This adds, connection by connect
 * when the server stops, a keep-alive connection is not closed under a request on its way: what
   arrives is answered with ``Connection: close``, and only silence is closed;
 * a connection that is closed before its request was read whole is closed for writing first, so
-  that the answer is not lost to a reset.
+  that the answer is not lost to a reset;
+* a connection has a greatest age, and ends with its client's certificate; how many there may be,
+  :mod:`macp_auth.entrypoints.connections` decides.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from __future__ import annotations
 import asyncio
 import http
 import re
-import ssl
+import time
 from typing import Any, NoReturn, cast
 
 import httptools
@@ -31,6 +33,8 @@ import msgspec
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from macp_auth.entrypoints.client_chain import tls_extension
+from macp_auth.entrypoints.connections import Connections
 from macp_auth.entrypoints.gathering import GatheringTransport
 from macp_auth.entrypoints.turns import Turns
 
@@ -83,8 +87,12 @@ class _Refused(Exception):
 class StrictHTTPProtocol(HttpToolsProtocol):
     """One client connection."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, connections: Connections, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.accepting: asyncio.Task[Any] | None = None  # until the handshake is over
+        self._all = connections
+        self._end: asyncio.TimerHandle | None = None
+        self._shed = False
         self._receiving = False  # a request has begun and not ended
         self._in_headers = False  # and its header section has not
         self._ended = False  # a request has ended in what is being parsed
@@ -103,7 +111,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self._refused = False
         self._draining = False
         self._lingering = False
-        self._tls: dict[object, object] | None = None  # as ASGI's TLS extension has it
+        self._tls: dict[object, Any] | None = None  # as ASGI's TLS extension has it
 
     # ruff: noqa: D102 - the methods of asyncio.Protocol and of the parser are documented there
     # --- asyncio ------------------------------------------------------------------------------
@@ -119,22 +127,30 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         if (turns := self.app_state.get(_TURNS)) is None:
             turns = self.app_state[_TURNS] = Turns(self.loop)
         self._turns: Turns = turns
+        if self.accepting is None:  # another server than ours has accepted it
+            self._all.opened(self)
+        self.accepting = None
+        if self._shed:
+            transport.abort()
+            return
+        seconds = self._all.lifetime()
         if (tls := transport.get_extra_info("ssl_object")) is not None:
             transport.set_read_buffer_limits(high=READ_BUFFER_BYTES)  # type: ignore[attr-defined]  # asyncio's too
-            certificate = tls.getpeercert(binary_form=True)
-            self._tls = {
-                "client_cert_chain": [] if certificate is None else [ssl.DER_cert_to_PEM_cert(certificate)]
-            }
-        if _STOPPING in self.app_state:  # a handshake that ended after the stop began
-            self.shutdown()
-        else:
-            self._arm(RECEIVE_SECONDS)
+            self._tls = tls_extension(tls)
+            seconds = min(seconds, max(0.0, self._tls["client_cert_ends"] - time.time()))
+        self._end = self.loop.call_later(seconds, self.retire)
+        self._arm(RECEIVE_SECONDS)
+        if self._draining or _STOPPING in self.app_state:  # the handshake ended after that
+            self._drain()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         self._disarm_write()
         self._unset_keepalive_if_required()
         self._abandon_cycle()
+        if self._end is not None:
+            self._end.cancel()
+        self._all.closed(self)
         super().connection_lost(exc)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
@@ -279,9 +295,13 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         super().on_message_complete()
         if self._idle():  # it was answered before it was read whole, so no answer will start the idle time
             self._arm(DRAIN_IDLE_SECONDS if self._draining else self.timeout_keep_alive)
+        else:
+            self._all.working(self)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self._idle():
+            self._all.waiting(self)
         if self._refused:
             self._refuse_in_turn(*self._refusal)
         elif self._read:
@@ -413,8 +433,27 @@ class StrictHTTPProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Let the request on this connection, or one on its way, be the last. Called by the server."""
-        self._draining = True
         self.app_state[_STOPPING] = True
+        self._drain()
+
+    def retire(self) -> None:
+        """Let it end as if the server stopped, while others go on."""
+        if self.accepting is not None:
+            self._draining = True  # once its handshake is over
+        elif not self._draining:
+            self._drain()
+
+    def shed(self) -> None:
+        """Make room for another connection."""
+        self._shed = True
+        if self.accepting is not None:
+            self.accepting.cancel()
+        else:
+            self._gathering.flush()
+            self.transport.abort()  # close() would wait for a TLS client to agree
+
+    def _drain(self) -> None:
+        self._draining = True
         if self.flow.write_paused:
             self._arm_write(DRAIN_RECEIVE_SECONDS)
         if self._lingering:

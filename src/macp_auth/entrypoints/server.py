@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from pathlib import Path
@@ -24,8 +24,11 @@ from litestar.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
-from macp_auth.entrypoints.bootstrap import ServicePlan, build_service
+from macp_auth.entrypoints.bootstrap import Metered, ServicePlan, build_service
+from macp_auth.entrypoints.certificates import Validity
+from macp_auth.entrypoints.connections import Connections
 from macp_auth.entrypoints.custody import close_memory
+from macp_auth.entrypoints.descriptors import connection_bound, raise_limit
 from macp_auth.entrypoints.event_loop import EventLoop
 from macp_auth.entrypoints.logs import configure_logs
 from macp_auth.entrypoints.metrics.directory import shared_directory
@@ -49,6 +52,7 @@ def serve(plan: ServicePlan, listener: socket.socket, metrics: socket.socket | N
     Raises:
         ConfigurationError: there is no place for what the workers count.
     """
+    raise_limit()
     with nullcontext() if metrics is None else shared_directory() as directory:
         config = _configuration(plan, directory)
         if plan.settings.workers == 1:
@@ -63,23 +67,56 @@ def serve(plan: ServicePlan, listener: socket.socket, metrics: socket.socket | N
         return STARTUP_FAILURE if failed else 0
 
 
+class _Worker:
+    """What a worker has one of. Made in the parent process, with the worker's configuration."""
+
+    def __init__(self, connections: Connections) -> None:
+        self.connections = connections
+        self.tls: ReloadingContext | None = None
+
+    def event_loop(self) -> EventLoop:
+        """Return a new event loop, which accepts connections."""
+        loop = EventLoop()
+        loop.connections = self.connections
+        return loop
+
+    def certificates(self) -> Mapping[str, Validity]:
+        """Return when each certificate begins and ends."""
+        return {} if self.tls is None else self.tls.certificates
+
+
+class _Configuration(uvicorn.Config):
+    """Makes the event loop of a worker."""
+
+    worker: _Worker
+
+    def get_loop_factory(self) -> Callable[[], EventLoop]:
+        """Return what makes it."""
+        return self.worker.event_loop
+
+
 def _configuration(plan: ServicePlan, metrics: Path | None) -> uvicorn.Config:
-    return uvicorn.Config(
-        partial(_worker_app, plan, metrics),
+    settings = plan.settings
+    worker = _Worker(
+        Connections(connection_bound(settings.max_connections), settings.connection_max_age_seconds)
+    )
+    configuration = _Configuration(
+        partial(_worker_app, plan, metrics, worker),
         factory=True,
-        http=StrictHTTPProtocol,
-        loop=f"{EventLoop.__module__}:{EventLoop.__qualname__}",
+        http=partial(StrictHTTPProtocol, connections=worker.connections),  # type: ignore[arg-type]  # is called only
         ws="none",
         lifespan="on",
-        workers=plan.settings.workers,
+        workers=settings.workers,
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        ssl_context_factory=None if plan.settings.tls is None else partial(_tls_context, plan.settings.tls),
+        ssl_context_factory=None if settings.tls is None else partial(_tls_context, worker, settings.tls),
     )
+    configuration.worker = worker
+    return configuration
 
 
 def _serving_metrics(
@@ -172,14 +209,15 @@ class _Supervisor(Multiprocess):
         return self._restarts
 
 
-def _worker_app(plan: ServicePlan, metrics: Path | None) -> ASGIApp:
+def _worker_app(plan: ServicePlan, metrics: Path | None, worker: _Worker) -> ASGIApp:
     _set_up_worker()
-    return build_service(plan, metrics)
+    metered = None if metrics is None else Metered(metrics, worker.connections, worker.certificates)
+    return build_service(plan, metered)
 
 
-def _tls_context(files: TLSFiles, *_: object) -> ReloadingContext:
+def _tls_context(worker: _Worker, files: TLSFiles, *_: object) -> ReloadingContext:
     _set_up_worker()  # uvicorn asks for this before the application
-    context = ReloadingContext(files)
+    context = worker.tls = ReloadingContext(files)
     context.follow()
     return context
 

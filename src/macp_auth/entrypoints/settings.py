@@ -114,6 +114,22 @@ class Settings(Struct, frozen=True, kw_only=True):
             extra={"expects": "the path of a PEM file of certificates"},
         ),
     ] = None
+    max_connections: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000)] | None,
+        Meta(
+            description="The most connections that a worker holds. Unset: 1000, or what descriptors allow.",
+            extra={"expects": "a whole number from 1 to 1000000, and 96 less than the limit of open files"},
+        ),
+    ] = None
+    connection_max_age_seconds: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=_YEAR,
+            description="The greatest age of a connection.",
+            extra={"expects": f"a whole number of seconds from 1 to {_YEAR}"},
+        ),
+    ] = 3600
     issuer: Annotated[
         Text, Meta(description="The `iss` claim.", extra={"expects": "a name of 1 to 1024 characters"})
     ] = "macp-auth-service"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from msgspec import Struct
 
 from macp_auth.adapters.input_file import Custody, FileTooLong, FileUnusable, input_file
+from macp_auth.entrypoints.certificates import CLIENT_AUTHORITY, SERVER, Validity
 from macp_auth.entrypoints.settings import PREFIX, ConfigurationError, TLSFiles
 
 CERTIFICATE, KEY = PREFIX + "TLS_CERT_FILE", PREFIX + "TLS_KEY_FILE"
@@ -30,6 +31,8 @@ class LoadedTLS(Struct, frozen=True):
     serial: str
     """The certificate's serial number, in hexadecimal digits."""
     expires: dt.datetime
+    certificates: Mapping[str, Validity]
+    """When what is in each file of certificates is good, by :data:`SERVER` and :data:`CLIENT_AUTHORITY`."""
 
 
 def load_tls(files: TLSFiles) -> LoadedTLS:
@@ -54,9 +57,20 @@ def load_tls(files: TLSFiles) -> LoadedTLS:
             context.load_cert_chain(chain_path, key_path, password="")  # or it asks the terminal for one
     except (OSError, ValueError) as error:  # what only OpenSSL sees, such as a weak key
         raise ConfigurationError(f"{CERTIFICATE} and {KEY} can't be used: {_openssl_says(error)}") from None
+    # A chain is good until one of it ends; of authorities, one that is good is enough to vouch.
+    certificates = {SERVER: min(_validities(chain), key=lambda each: each.ends)}
     if files.client_ca is not None:
-        _ask_for_client_certificates(context, _read(files.client_ca, CLIENT_CA))
-    return LoadedTLS(context, f"{certificate.serial_number:x}", expires)
+        authorities = _read(files.client_ca, CLIENT_CA)
+        _ask_for_client_certificates(context, authorities)
+        certificates[CLIENT_AUTHORITY] = max(_validities(authorities), key=lambda each: each.ends)
+    return LoadedTLS(context, f"{certificate.serial_number:x}", expires, certificates)
+
+
+def _validities(content: bytes) -> list[Validity]:
+    return [
+        Validity(each.not_valid_before_utc.timestamp(), each.not_valid_after_utc.timestamp())
+        for each in x509.load_pem_x509_certificates(content)
+    ]
 
 
 def _ask_for_client_certificates(context: ssl.SSLContext, authorities: bytes) -> None:

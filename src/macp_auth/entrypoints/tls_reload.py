@@ -3,7 +3,7 @@
 Files are looked at every :data:`LOOK_SECONDS`, also behind a symbolic link: Kubernetes updates a
 mounted Secret by swapping one. Each change makes a whole new context, so that an authority that
 is gone from the file is gone, and no session of before can be resumed. A connection keeps the
-context that it began with.
+context that it began with, and is closed soon after.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import ssl
 import threading
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import structlog
 
+from macp_auth.entrypoints.certificates import ExpiryLog, Validity
 from macp_auth.entrypoints.settings import ConfigurationError, TLSFiles
 from macp_auth.entrypoints.tls_files import load_tls
 
@@ -43,6 +45,11 @@ class ReloadingContext(ssl.SSLContext):
         self._seen: _Seen = ()
         self._failure: tuple[_Seen, str] | None = None
         self._current: ssl.SSLContext | None = None
+        self.on_change: Callable[[], None] = _ignore
+        """Called, in the thread that looks, when other files are in force."""
+        self.certificates: Mapping[str, Validity] = {}
+        """When what is in force is good, by what it is for."""
+        self._expiry_log = ExpiryLog()
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
         """Begin a connection; what uvloop calls, and the only method that it does."""
@@ -66,7 +73,8 @@ class ReloadingContext(ssl.SSLContext):
             self._say_once(seen, error)
         else:
             self._seen, self._failure = seen, None
-            self._current = loaded.context
+            self._current, self.certificates = loaded.context, loaded.certificates
+            self.on_change()
             _log.info("TLS certificate", serial=loaded.serial, expires=loaded.expires.isoformat())
 
     def _say_once(self, seen: _Seen, error: Exception) -> None:
@@ -88,8 +96,13 @@ class ReloadingContext(ssl.SSLContext):
     def _look_for_ever(self, looked: threading.Event) -> None:
         while True:
             self.look()
+            self._expiry_log.check(self.certificates, time.time())
             looked.set()
             time.sleep(LOOK_SECONDS)
+
+
+def _ignore() -> None:
+    """Nobody is to know."""
 
 
 def _version(path: Path | None) -> tuple[int, int, int] | None:

@@ -10,16 +10,20 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 from litestar.types import ASGIApp, Receive, Scope, Send
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from macp_auth.entrypoints.connections import Connections
+from macp_auth.entrypoints.descriptors import METRICS_CONNECTIONS
 from macp_auth.entrypoints.http.routing import ExactRoutes, Route, answering_errors
 from macp_auth.entrypoints.protocol import StrictHTTPProtocol
 
 PATH = "/metrics"
+MAX_AGE_SECONDS = 3600
 STOP_SECONDS = 1
 """With the 8 s that the service's own stop may take, less than 10 s."""
 
@@ -52,10 +56,11 @@ def _format_for(accepted: str) -> tuple[Callable[[Collector], bytes], str]:
 @contextmanager
 def serving(listener: socket.socket, app: ASGIApp) -> Iterator[None]:
     """Serve ``app`` on ``listener`` for as long as the context lasts."""
+    connections = Connections(METRICS_CONNECTIONS, MAX_AGE_SECONDS)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http=StrictHTTPProtocol,
+            http=partial(StrictHTTPProtocol, connections=connections),  # type: ignore[arg-type]  # is called only
             loop="asyncio",
             ws="none",
             lifespan="off",

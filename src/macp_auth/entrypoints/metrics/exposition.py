@@ -18,7 +18,15 @@ from prometheus_client.registry import Collector
 
 from macp_auth import __version__
 from macp_auth.domain.statistics import Distribution
-from macp_auth.entrypoints.metrics.meter import AUDIT_DROPPED, JWKS, MINTS, SIGN, SIGN_BOUNDS, SIGN_SECONDS
+from macp_auth.entrypoints.metrics.meter import (
+    AUDIT_DROPPED,
+    JWKS,
+    MINTS,
+    SHED,
+    SIGN,
+    SIGN_BOUNDS,
+    SIGN_SECONDS,
+)
 from macp_auth.entrypoints.metrics.state import PublishedKey, WorkerState
 from macp_auth.entrypoints.metrics.workers import Counts, Workers
 
@@ -62,6 +70,7 @@ class ServiceCollector(Collector):
         text = "How far the wall clock is ahead of where it should be."
         yield _gauge("clock_drift_seconds", text, ["worker"], drift)
         yield from _keys(states)
+        yield from _server(states)
         yield from _signer(reading.counts, states, self._subject.signer)
 
 
@@ -91,6 +100,8 @@ def _counted(counts: Counts, signer: str) -> Iterator[Metric]:
     dropped: list[tuple[list[str], float]] = [([], cells.get((AUDIT_DROPPED,), 0))]
     text = "Lines of minted tokens that the audit log could not keep."
     yield _counter("audit_lines_dropped", text, [], dropped)
+    shed: list[tuple[list[str], float]] = [([], cells.get((SHED,), 0))]
+    yield _counter("connections_shed", "Idle connections closed to make room for others.", [], shed)
     within = [cells.get((SIGN, str(bound)), 0) for bound in (*SIGN_BOUNDS, "+Inf")]
     taken = Distribution(SIGN_BOUNDS, [int(number) for number in within], cells.get((SIGN_SECONDS,), 0))
     yield _histogram("sign_duration_seconds", "How long the signer took.", signer, taken)
@@ -130,6 +141,21 @@ def _keys(states: list[tuple[str, WorkerState]]) -> Iterator[Metric]:
     yield _gauge(
         "key_next_change_timestamp_seconds", "When the key leaves its state, if planned.", labels, changes
     )
+
+
+def _server(states: list[tuple[str, WorkerState]]) -> Iterator[Metric]:
+    connections: list[Row] = [([worker], state.connections) for worker, state in states]
+    yield _gauge("connections", "Open connections of callers and verifiers.", ["worker"], connections)
+    certificates = [
+        ([worker, use], validity) for worker, state in states for use, validity in state.certificates.items()
+    ]
+    labels = ["worker", "certificate"]
+    begins: list[Row] = [(values, validity.begins) for values, validity in certificates]
+    text = "When the certificate begins to be good."
+    yield _gauge("tls_certificate_not_before_timestamp_seconds", text, labels, begins)
+    ends: list[Row] = [(values, validity.ends) for values, validity in certificates]
+    text = "When the certificate expires."
+    yield _gauge("tls_certificate_expiry_timestamp_seconds", text, labels, ends)
 
 
 def _signer(counts: Counts, states: list[tuple[str, WorkerState]], signer: str) -> Iterator[Metric]:

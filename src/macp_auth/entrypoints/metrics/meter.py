@@ -13,6 +13,7 @@ from macp_auth.entrypoints.http.attempts import MintAttempt
 from macp_auth.entrypoints.metrics.cells import Cells
 
 MINTS, JWKS, SIGN, SIGN_SECONDS, AUDIT_DROPPED = "mints", "jwks", "sign", "sign-seconds", "audit-dropped"
+SHED = "shed"
 """The first word of a cell's name."""
 SIGN_BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Seconds: from a local ES256 signature (0.05 ms) to more than a signer's own deadline (2 s)."""
@@ -46,6 +47,10 @@ class Meter:
     def count_dropped_lines(self, lines: int) -> None:
         """Count lines of minted tokens that the audit log could not keep."""
         self._numbers[self._cells.cell(AUDIT_DROPPED)] += lines
+
+    def count_shed_connection(self) -> None:
+        """Count a connection that was closed to make room for another."""
+        self._count(SHED)
 
     def timed(self, signer: Signer) -> Signer:
         """Return ``signer``, with the time measured that each of its signatures takes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -15,6 +15,8 @@ from msgspec import Struct
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.signer import Signer
 from macp_auth.entrypoints.background import in_background
+from macp_auth.entrypoints.certificates import Validity
+from macp_auth.entrypoints.connections import Connections
 from macp_auth.entrypoints.key_refresh import KeyRefresher
 from macp_auth.entrypoints.metrics.state import PublishedKey, WorkerState, write_state
 from macp_auth.entrypoints.readiness import Readiness
@@ -31,6 +33,8 @@ class Watched(Struct, frozen=True):
     readiness: Readiness
     signer: Signer
     clock: TrustedClock
+    connections: Connections
+    certificates: Callable[[], Mapping[str, Validity]]
 
 
 class Reporter:
@@ -73,6 +77,8 @@ def _state(watched: Watched) -> WorkerState:
         keys=_published(watched.keys),
         keys_read_at=None if age is None else time.time() - age,
         signer=dict(watched.signer.statistics()),
+        connections=len(watched.connections),
+        certificates=dict(watched.certificates()),
     )
 
 

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from macp_auth.domain.statistics import Distribution
+from macp_auth.entrypoints.certificates import Validity
 
 
 class PublishedKey(Struct, frozen=True):
@@ -34,6 +35,10 @@ class WorkerState(Struct, frozen=True, kw_only=True):
     """When it read the keys last, in seconds since the epoch; None if it never did."""
     signer: dict[str, float | Distribution]
     """What the signer tells of its work."""
+    connections: int = 0
+    """How many are open."""
+    certificates: dict[str, Validity] = {}
+    """With which it speaks TLS, and those that it trusts, by what they are for."""
 
 
 def write_state(path: Path, state: WorkerState) -> None:
