@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from macp_auth.domain.policy import MACP_RUNTIME, VERIFIERS, RotationPolicy, Ver
 from macp_auth.entrypoints import doctor
 from macp_auth.entrypoints.doctor import Check, Expected
 from tests.support.service import clean_environment
-from tests.support.tls import make_certificates
+from tests.support.tls import Authority, make_certificates
+from tests.support.tls_service import tls_settings
 
 
 def run(env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
@@ -63,7 +65,16 @@ def test_a_deployment_that_is_fit_to_go_live(good: dict[str, str]) -> None:
     assert (told.returncode, told.stderr) == (0, "")
     *lines, empty, verdict = told.stdout.splitlines()
     assert (empty, verdict) == ("", "0 failures, 0 warnings")
-    checks = [check for check in Check if check not in {Check.AUDIT, Check.VARIABLES, Check.SIGNER}]
+    silent = {
+        Check.AUDIT,
+        Check.VARIABLES,
+        Check.SIGNER,
+        Check.ADDRESSES,
+        Check.TRANSPORT,
+        Check.SENDERS,
+        Check.CERTIFICATE,
+    }
+    checks = [check for check in Check if check not in silent]
     assert [line.split()[:2] for line in lines] == [["ok", check] for check in checks]
     for key in json.loads(Path(good["MACP_AUTH_SIGNING_KEYS_FILE"]).read_text())["keys"]:
         assert key["d"] not in told.stdout
@@ -157,8 +168,6 @@ def test_a_configuration_that_can_t_work_is_the_only_finding() -> None:
 @pytest.mark.parametrize(
     ("env", "check"),
     [
-        ({"MACP_AUTH_HOST": "0.0.0.0"}, Check.EXPOSURE),
-        ({"MACP_AUTH_HOST": "192.0.2.1"}, Check.EXPOSURE),
         ({"MACP_AUTH_MAX_TTL_SECONDS": "7200", "MACP_AUTH_DEFAULT_TTL_SECONDS": "3601"}, Check.LIFETIME),
         ({"MACP_AUTH_MAX_TTL_SECONDS": "86401"}, Check.LIFETIME),
     ],
@@ -175,7 +184,6 @@ def test_settings_that_deserve_a_warning(good: dict[str, str], env: dict[str, st
     [
         {"MACP_AUTH_HOST": "::1"},
         {"MACP_AUTH_HOST": "localhost"},
-        {"MACP_AUTH_HOST": "0.0.0.0", "MACP_AUTH_SENDER_PATTERN": "agent://[a-z]{1,64}"},
         {"MACP_AUTH_MAX_TTL_SECONDS": "86400", "MACP_AUTH_DEFAULT_TTL_SECONDS": "3600"},
     ],
 )
@@ -301,3 +309,69 @@ def test_an_examination_that_hangs_is_left(good: dict[str, str], monkeypatch: py
     *_, battery, late = examined(good)
     assert time.monotonic() - begun < 5
     assert (battery.check, late.check, late.status) == ("battery", Check.SIGNER, Status.FAILURE)
+
+
+# --- exposure and certificates --------------------------------------------------------------------------
+
+EVERYWHERE = {"MACP_AUTH_HOST": "0.0.0.0"}
+
+
+def exposure(env: dict[str, str]) -> list[tuple[str, Status]]:
+    checks = {Check.EXPOSURE, Check.ADDRESSES, Check.TRANSPORT, Check.SENDERS, Check.CERTIFICATE}
+    return [fault for fault in faults(examined(env)) if fault[0] in checks]
+
+
+def test_each_way_to_be_exposed_is_a_finding_of_its_own(good: dict[str, str]) -> None:
+    """On all addresses, over plain HTTP, for anybody."""
+    assert exposure(good | EVERYWHERE) == [
+        (Check.EXPOSURE, Status.WARNING),
+        (Check.ADDRESSES, Status.WARNING),
+        (Check.TRANSPORT, Status.WARNING),
+    ]
+    far = good | {"MACP_AUTH_HOST": "192.0.2.1"}
+    assert exposure(far) == [(Check.EXPOSURE, Status.WARNING), (Check.TRANSPORT, Status.WARNING)]
+    metrics = {"MACP_AUTH_METRICS_PORT": "9464", "MACP_AUTH_METRICS_HOST": "::"}
+    assert exposure(good | metrics) == [(Check.ADDRESSES, Status.WARNING)]
+
+
+@pytest.mark.parametrize("pattern", [".*", ".+", r"[\s\S]+", "(?:.|x)*"])
+def test_a_pattern_that_matches_everything_is_none(good: dict[str, str], pattern: str) -> None:
+    """It has a finding of its own, and counts for nothing."""
+    env = good | EVERYWHERE | {"MACP_AUTH_SENDER_PATTERN": pattern}
+    assert (Check.EXPOSURE, Status.WARNING) in exposure(env)
+    assert (Check.SENDERS, Status.WARNING) in exposure(env)
+    assert exposure(good | {"MACP_AUTH_SENDER_PATTERN": pattern}) == [(Check.SENDERS, Status.WARNING)]
+
+
+@pytest.mark.parametrize("pattern", ["agent://.*", "[a-z0-9-]+", "[ -~]+"])
+def test_a_pattern_that_keeps_some_out_is_one(good: dict[str, str], pattern: str) -> None:
+    assert exposure(good | {"MACP_AUTH_SENDER_PATTERN": pattern}) == []
+    far = good | {"MACP_AUTH_HOST": "192.0.2.1", "MACP_AUTH_SENDER_PATTERN": pattern}
+    assert exposure(far) == [(Check.TRANSPORT, Status.WARNING)]
+
+
+@pytest.mark.parametrize(
+    ("lives", "status"),
+    [(-3600, Status.FAILURE), (3600, Status.WARNING), (13 * 86400, Status.WARNING), (15 * 86400, None)],
+)
+def test_the_end_of_a_certificate_is_a_finding(
+    good: dict[str, str], tmp_path: Path, lives: int, status: Status | None
+) -> None:
+    """Expired, soon to expire, and good."""
+    authority = Authority(tmp_path)
+    pair = authority.issue("server", lives=dt.timedelta(seconds=lives), lived=dt.timedelta(days=76))
+    found = exposure(good | tls_settings(pair))
+    assert found == ([] if status is None else [(Check.CERTIFICATE, status)])
+
+
+def test_a_certificate_of_a_day_ends_soon_when_a_third_is_left(good: dict[str, str], tmp_path: Path) -> None:
+    """The chain's first to end counts; and authorities for clients end, too."""
+    authority = Authority(tmp_path)
+    for left, expected in ((9, []), (7, [(Check.CERTIFICATE, Status.WARNING)])):
+        pair = authority.issue(
+            f"server-{left}", lives=dt.timedelta(hours=left), lived=dt.timedelta(hours=24 - left)
+        )
+        assert exposure(good | tls_settings(pair)) == expected
+    old = authority.issue("old", lives=dt.timedelta(hours=-1))
+    env = tls_settings(authority.issue("fresh")) | {"MACP_AUTH_TLS_CLIENT_CA_FILE": str(old.certificate)}
+    assert exposure(good | env) == [(Check.CERTIFICATE, Status.FAILURE)]

@@ -24,13 +24,28 @@ from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.policy import VERIFIERS, RotationPolicy, Verifier
 from macp_auth.entrypoints.audit.destination import check_place
 from macp_auth.entrypoints.bootstrap import ServicePlan, open_signer, plan_service
-from macp_auth.entrypoints.listening import check_addresses, is_loopback
+from macp_auth.entrypoints.certificates import CLIENT_AUTHORITY, SERVER
+from macp_auth.entrypoints.listening import check_addresses, is_loopback, is_unspecified
 from macp_auth.entrypoints.settings import ConfigurationError, Settings
+from macp_auth.entrypoints.tls_files import CERTIFICATE, CLIENT_CA, load_tls
 
 SECONDS = 10.0
 """The longest that the signer is waited for, all its checks together."""
 _LONG_DEFAULT_TTL = 3600  # the default of the maximum: who names no lifetime should not get more
 _LONG_MAX_TTL = 24 * 3600  # no token can be revoked, so a stolen one serves for as long
+_ODD_SENDERS = (
+    "a",
+    "0",
+    "agent://risk",
+    "a b",
+    "~!§%&/()=?\\\"'",
+    "Ελένη",
+    "x" * 200,
+)  # no scheme has all of these
+_CERTIFICATES = {
+    SERVER: (CERTIFICATE, "renew it; the service follows the file, without a restart (docs/tls.md)"),
+    CLIENT_AUTHORITY: (CLIENT_CA, "add the authority's new certificate to the file (docs/tls.md)"),
+}
 _READ = "docs/troubleshooting.md, and the documentation of the signer"
 
 
@@ -41,6 +56,10 @@ class Check(StrEnum):
     AUDIT = "audit"
     VARIABLES = "variables"
     EXPOSURE = "exposure"
+    ADDRESSES = "addresses"
+    TRANSPORT = "transport"
+    SENDERS = "senders"
+    CERTIFICATE = "certificate"
     ISSUER = "issuer"
     AUDIENCE = "audience"
     LIFETIME = "lifetime"
@@ -88,6 +107,10 @@ def _examine_settings(plan: ServicePlan, expected: Expected) -> Iterator[Finding
         text = f"{variable.name} is set, but nothing reads it: misspelt, or of another signer?"
         yield warning(Check.VARIABLES, text, variable.remedy)
     yield _exposure(settings)
+    yield from _addresses(settings)
+    yield from _transport(settings)
+    yield from _senders(settings)
+    yield from _certificates(settings)
     yield _claim(Check.ISSUER, "iss", settings.issuer, expected.issuer)
     yield _claim(Check.AUDIENCE, "aud", settings.audience, expected.audience)
     yield _lifetime(settings)
@@ -101,13 +124,69 @@ def _exposure(settings: Settings) -> Finding:
         return ok(Check.EXPOSURE, f"{where}, for this machine only")
     if settings.tls_client_ca_file is not None:
         return ok(Check.EXPOSURE, f"{where}, and a token needs a client certificate")
-    if settings.sender_pattern is not None:
+    if settings.sender_pattern is not None and not _matches_everything(settings):
         return ok(Check.EXPOSURE, f"{where}, for whoever can reach it, and MACP_AUTH_SENDER_PATTERN is set")
     return warning(
         Check.EXPOSURE,
         f"{where}: whoever can reach it can get a token for any sender",
         "set MACP_AUTH_SENDER_PATTERN or MACP_AUTH_TLS_CLIENT_CA_FILE (SECURITY.md)",
     )
+
+
+def _addresses(settings: Settings) -> Iterator[Finding]:
+    if is_unspecified(settings.host):
+        yield warning(
+            Check.ADDRESSES,
+            f"the service listens on {settings.host}: on all addresses of this machine",
+            "set MACP_AUTH_HOST to the address that callers use; in a container, limit who reaches it",
+        )
+    metrics = settings.metrics_address
+    if metrics is not None and is_unspecified(metrics[0]):
+        yield warning(
+            Check.ADDRESSES,
+            f"the metrics listen on {metrics[0]}: on all addresses of this machine",
+            "set MACP_AUTH_METRICS_HOST to the address that is scraped; in a container, limit who reaches it",
+        )
+
+
+def _transport(settings: Settings) -> Iterator[Finding]:
+    if settings.tls is None and not is_loopback(settings.host):
+        yield warning(
+            Check.TRANSPORT,
+            "tokens and keys travel as plain HTTP: who can read it has the tokens, who can change it makes "
+            "verifiers accept any",
+            "set MACP_AUTH_TLS_CERT_FILE and MACP_AUTH_TLS_KEY_FILE, or let a proxy or a mesh end TLS here",
+        )
+
+
+def _senders(settings: Settings) -> Iterator[Finding]:
+    if _matches_everything(settings):
+        yield warning(
+            Check.SENDERS,
+            "MACP_AUTH_SENDER_PATTERN matches whatever is tried, so it keeps no sender out",
+            "set it to your naming scheme, such as agent://[a-z0-9-]{1,64}",
+        )
+
+
+def _matches_everything(settings: Settings) -> bool:
+    pattern = settings.sender_pattern
+    return pattern is not None and all(map(pattern.matches, _ODD_SENDERS))
+
+
+def _certificates(settings: Settings) -> Iterator[Finding]:
+    if settings.tls is None:
+        return
+    now = time.time()
+    for use, validity in load_tls(settings.tls).certificates.items():
+        variable, remedy = _CERTIFICATES[use]
+        if now < validity.begins:
+            yield failure(Check.CERTIFICATE, f"{variable} is not good yet: correct the clock", remedy)
+        elif now >= validity.ends:
+            yield failure(Check.CERTIFICATE, f"{variable} has expired, at {validity.end()}", remedy)
+        elif validity.ends_soon(now):
+            yield warning(Check.CERTIFICATE, f"{variable} expires soon, at {validity.end()}", remedy)
+        else:
+            yield ok(Check.CERTIFICATE, f"{variable} is good until {validity.end()}")
 
 
 def _claim(check: Check, claim: str, value: str, expected: str | None) -> Finding:

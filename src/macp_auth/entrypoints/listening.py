@@ -96,3 +96,11 @@ def _resolved(host: str, port: int, host_variable: str) -> tuple[int, tuple[str,
 
 def _another_address(host_variable: str) -> str:
     return f"Set {host_variable} to an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+
+
+def is_unspecified(host: str) -> bool:
+    """Whether what listens on ``host`` listens on all addresses."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False

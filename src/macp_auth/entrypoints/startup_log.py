@@ -9,6 +9,7 @@ import structlog
 
 from macp_auth.entrypoints.bootstrap import ServicePlan
 from macp_auth.entrypoints.http import jwks, tokens
+from macp_auth.entrypoints.listening import is_loopback
 
 _log = structlog.get_logger()
 
@@ -25,6 +26,12 @@ def log_startup(plan: ServicePlan) -> None:
     if (metrics := settings.metrics_address) is not None:
         _log.info("metrics", host=metrics[0], port=metrics[1])
     _log.info("minting", mint_url=f"POST {base}{tokens.PATH}")
+    if settings.tls_client_ca_file is None and not is_loopback(settings.host):
+        _log.warning(
+            "anyone who can reach this address can get a token: nobody has to authenticate",
+            host=settings.host,
+            remedy="set MACP_AUTH_TLS_CLIENT_CA_FILE, or let only callers reach it (SECURITY.md)",
+        )
     if plan.signer == "ephemeral":
         _log.warning(
             "EPHEMERAL KEY: lost when the service stops, so a restart breaks every token, and replicas never "

@@ -1,0 +1,58 @@
+"""What is said before a certificate ends, and after; and at the start, of who may get a token."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from tests.support.metrics import metrics_env, scrape
+from tests.support.service import Service, wait_until
+from tests.support.tls import Authority
+from tests.support.tls_service import TLSService, tls_settings
+
+SOON, EXPIRED = "TLS certificate expires soon", "TLS certificate has expired"
+ANYONE = "anyone who can reach this address can get a token: nobody has to authenticate"
+
+
+def test_the_end_of_a_certificate_is_announced(tmp_path: Path) -> None:
+    """Once before and once after, in the log; and as a metric, beside that of the clients' authority."""
+    authority, clients = Authority(tmp_path), Authority(tmp_path, "clients")
+    pair = authority.issue("ending", lives=dt.timedelta(seconds=15))
+    env = {**metrics_env(), **tls_settings(pair), "MACP_AUTH_TLS_CLIENT_CA_FILE": str(clients.path)}
+    ends = x509.load_pem_x509_certificate(pair.certificate.read_bytes()).not_valid_after_utc.timestamp()
+    with TLSService(tmp_path, authority.path, env) as service:
+        wait_until(lambda: ("0", "server") in certificate_ends(service), within=10, what="there is a metric")
+        found = certificate_ends(service)
+        assert found["0", "server"] == ends
+        assert found["0", "client-authority"] > time.time() + 3600
+        wait_until(lambda: EXPIRED in service.log, within=30, what="the log says that it has expired")
+        said = [(event["level"], event["certificate"]) for event in service.events if "certificate" in event]
+        assert said == [("warning", "server"), ("error", "server")]
+        assert service.log.count(SOON) == service.log.count(EXPIRED) == 1
+
+
+def certificate_ends(service: Service) -> dict[tuple[str, ...], float]:
+    name = "macp_auth_tls_certificate_expiry_timestamp_seconds"
+    return scrape(service).values(name, "worker", "certificate")
+
+
+@pytest.mark.parametrize(
+    ("host", "authenticates", "warned"),
+    [("0.0.0.0", False, True), ("127.0.0.1", False, False), ("0.0.0.0", True, False)],
+)
+def test_the_start_warns_where_nobody_has_to_authenticate(
+    tmp_path: Path, host: str, *, authenticates: bool, warned: bool
+) -> None:
+    """Only beyond loopback, and only without client certificates."""
+    authority = Authority(tmp_path)
+    env = {"MACP_AUTH_HOST": host, **tls_settings(authority.issue("server"))}
+    if authenticates:
+        env["MACP_AUTH_TLS_CLIENT_CA_FILE"] = str(authority.path)
+    with TLSService(tmp_path, authority.path, env) as service:
+        assert [event["level"] for event in service.events if event["event"] == ANYONE] == [
+            "warning"
+        ] * warned
