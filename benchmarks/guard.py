@@ -26,12 +26,13 @@ from tests.support.service import clean_environment
 
 from benchmarks.mint_loop import EXCHANGES, MARK
 
-MOST = 0.84
+MOST = 0.91
 """What our own code may take for a token, in bare Litestar routes (benchmarks/echo.py).
 
-5 % above the highest: the four builds gave 0.78 to 0.80, and one of them, in three runs of which one was
-on a loaded machine, the same within 0.3 %. When the code got faster, take what ``make guard`` prints and
-add 7 %, so that it holds for all builds. A new Litestar may move it too.
+5 % above what CPython 3.11 gave, 0.87. It was 0.78 before a token's audit line was checked
+beforehand and had a queue of its own (0.05), and before browsers and foreign hosts were refused (0.04); four
+builds, of CPython 3.11 to 3.13, gave 0.78 to 0.80 then. When the code got faster, take what ``make guard``
+prints and add 7 %, so that it holds for all builds. A new Litestar may move it too.
 """
 TIMEOUT_SECONDS = 180  # it takes 15 s where nothing else runs
 ROOT = Path(__file__).resolve().parents[1]

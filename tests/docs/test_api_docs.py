@@ -147,6 +147,7 @@ PROVOCATIONS = [
     request_bytes("GET", "/healthz", [("host", "a"), ("origin", "b"), ("origin", "b")]),
     _post(b" " * (MAX_BODY_BYTES + 1)),
     _post(b"{}", ("content-type", "text/plain")),
+    _post(b"{}", ("content-type", "application/json; charset=latin1")),
     _post(b"{}", ("origin", "null")),
     _post(b"{}", ("content-type", "application/json"), ("content-encoding", "gzip")),
     request_bytes("GET", "/healthz", [("host", "a"), ("x", "x" * protocol.MAX_HEADER_BYTES)]),
@@ -155,6 +156,7 @@ PROVOCATIONS = [
 NOT_PROVOKED = {
     "sender is not one that this service may mint for",  # needs a pattern
     "a client certificate is required",  # needs TLS
+    "the client certificate has expired",  # the same
     "Host names another host with the port of this service; use localhost",  # needs the port
     "the request was cut off",  # nobody is left to read it
     "the request did not arrive in time",  # takes 10 s

@@ -51,8 +51,11 @@ def test_every_error_is_mapped(error: type[MACPAuthError]) -> None:
     elif issubclass(error, InvalidRequest):
         assert response.status_code == 400
         assert body == {"error": str(make(error))}
-    else:
+    elif error is HTTPRefusal:
         assert (response.status_code, response.headers["X"]) == (418, "y")
+    else:
+        assert response.status_code == 403
+        assert body == {"error": str(make(error))}
 
 
 def test_the_unexpected_is_not_told() -> None:

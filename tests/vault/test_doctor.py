@@ -331,6 +331,7 @@ def test_a_token_that_will_end(
 def test_a_token_from_a_file_may_end(openbao: OpenBao, key_name: str, tmp_path: Path) -> None:
     """Another program writes the next one."""
     file = tmp_path / "token"
+    file.touch(mode=0o600)
     file.write_text(openbao.token([allow(openbao, key_name)], renewable=False))
     assert faults(with_login(openbao, key_name, "token", token_file=file)) == []
 

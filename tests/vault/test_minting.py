@@ -159,6 +159,7 @@ APPROLE = {
     "MACP_AUTH_VAULT_ROLE_ID": "x",
     "MACP_AUTH_VAULT_SECRET_ID": "x",
 }
+LINE_FEED = "ends with U+000A (a line feed); remove it"
 NOT_SENDABLE = "must have no white space around it, and no control character in it"
 
 
@@ -190,17 +191,17 @@ NOT_SENDABLE = "must have no white space around it, and no control character in 
         ({"VAULT_ADDR": "http://[::1"}, "(or VAULT_ADDR) must be an address such as"),
         ({"VAULT_ADDR": "http://:8200"}, "(or VAULT_ADDR) must be an address such as"),
         ({"VAULT_ADDR": "http://va\x01ult:1"}, "(or VAULT_ADDR) must be an address such as"),
-        ({"MACP_AUTH_VAULT_KEY": "macp\n"}, "MACP_AUTH_VAULT_KEY must be the name of a transit key"),
-        ({"MACP_AUTH_VAULT_MOUNT": "transit\n"}, "MACP_AUTH_VAULT_MOUNT must be a path such as transit"),
+        ({"MACP_AUTH_VAULT_KEY": "macp\n"}, f"MACP_AUTH_VAULT_KEY {LINE_FEED}"),
+        ({"MACP_AUTH_VAULT_MOUNT": "transit\n"}, f"MACP_AUTH_VAULT_MOUNT {LINE_FEED}"),
         ({"VAULT_TOKEN": "hvs.secret@\n"}, f"MACP_AUTH_VAULT_TOKEN (or VAULT_TOKEN) {NOT_SENDABLE}"),
         ({"VAULT_TOKEN": "hvs.\x00secret@"}, f"MACP_AUTH_VAULT_TOKEN (or VAULT_TOKEN) {NOT_SENDABLE}"),
         ({"VAULT_TOKEN": " hvs.secret@"}, f"MACP_AUTH_VAULT_TOKEN (or VAULT_TOKEN) {NOT_SENDABLE}"),
         ({"VAULT_NAMESPACE": "a\r\n"}, f"MACP_AUTH_VAULT_NAMESPACE (or VAULT_NAMESPACE) {NOT_SENDABLE}"),
-        ({**APPROLE, "MACP_AUTH_VAULT_ROLE_ID": "x\n"}, f"MACP_AUTH_VAULT_ROLE_ID {NOT_SENDABLE}"),
-        ({**APPROLE, "MACP_AUTH_VAULT_SECRET_ID": "secret@\n"}, f"MACP_AUTH_VAULT_SECRET_ID {NOT_SENDABLE}"),
+        ({**APPROLE, "MACP_AUTH_VAULT_ROLE_ID": "x\n"}, f"MACP_AUTH_VAULT_ROLE_ID {LINE_FEED}"),
+        ({**APPROLE, "MACP_AUTH_VAULT_SECRET_ID": "secret@\n"}, f"MACP_AUTH_VAULT_SECRET_ID {LINE_FEED}"),
         (
             {"MACP_AUTH_VAULT_AUTH": "kubernetes", "MACP_AUTH_VAULT_ROLE": "x\n"},
-            f"MACP_AUTH_VAULT_ROLE {NOT_SENDABLE}",
+            f"MACP_AUTH_VAULT_ROLE {LINE_FEED}",
         ),
         (
             {"MACP_AUTH_VAULT_TOKEN_FILE": "secret@"},

@@ -37,7 +37,9 @@ def test_missing_library_stops_the_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o604, 0o620, 0o602, 0o644, 0o601])
 def test_pin_that_others_may_reach_stops_the_start(tmp_path: Path, mode: int) -> None:
     """A PIN file that others may read, or its group may write, is refused with its mode."""
-    with pytest.raises(SignerMisconfigured, match=f"MACP_AUTH_PKCS11_PIN_FILE: .* {mode:04o} .* chmod 600"):
+    with pytest.raises(
+        SignerMisconfigured, match=rf"MACP_AUTH_PKCS11_PIN_FILE: .* \(mode {mode:04o}\); chmod 600"
+    ):
         prepare(settings(tmp_path, mode=mode))
 
 

@@ -433,7 +433,8 @@ def _convert(text: str, name: str, variable: Variable) -> Any:
     if not text:
         mend = "give it a value" if variable.required else "unset it for the default"
         raise ConfigurationError(f"{name} is set but empty; {mend}. It must be {variable.expects}")
-    if not variable.multiline:
+    # A variable of the backend's own tools may be there for them only; the signer checks it if it uses it.
+    if not variable.multiline and name != variable.fallback:
         _check_characters(text, name)
     try:
         text.encode()

@@ -11,6 +11,7 @@ so a foreign name is refused only with our port, and only where the service list
 from __future__ import annotations
 
 import re
+from operator import itemgetter
 
 from litestar.types import Scope
 
@@ -19,6 +20,7 @@ from macp_auth.entrypoints.http.errors import BrowserRefusal
 _BROWSER_HEADERS = frozenset({b"origin", b"sec-fetch-site"})
 _OWN_NAMES = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
 _HOST_AND_PORT = re.compile(rb"(\[[^\]]*\]|[^:]*)(?::([0-9]{0,5}))?")
+_NAME = itemgetter(0)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -28,9 +30,8 @@ def refuse_browsers(scope: Scope) -> None:
     Raises:
         BrowserRefusal: one does.
     """
-    for name, _ in scope["headers"]:
-        if name in _BROWSER_HEADERS:
-            raise BrowserRefusal("browsers get no tokens: a request with Origin or Sec-Fetch-Site is refused")
+    if not _BROWSER_HEADERS.isdisjoint(map(_NAME, scope["headers"])):
+        raise BrowserRefusal("browsers get no tokens: a request with Origin or Sec-Fetch-Site is refused")
 
 
 class OwnHosts:
@@ -45,13 +46,12 @@ class OwnHosts:
         Raises:
             BrowserRefusal: it is not.
         """
+        # The protocol has checked that there is one at most, and that it has only what a Host may have.
+        host = dict(scope["headers"]).get(b"host")
         server = scope["server"]
-        for name, value in scope["headers"]:
-            # The protocol has checked that there is one at most, and that it has only what a Host may have.
-            if name == b"host" and server is not None and (parts := _HOST_AND_PORT.fullmatch(value)):
-                port = int(parts[2]) if parts[2] else _DEFAULT_PORTS.get(scope["scheme"])
-                if port == server[1] and parts[1].lower() not in self._own:
-                    raise BrowserRefusal(
-                        "Host names another host with the port of this service; use localhost"
-                    )
-                return
+        if host is None or host in self._own or server is None:
+            return
+        if (parts := _HOST_AND_PORT.fullmatch(host)) and parts[1].lower() not in self._own:
+            port = int(parts[2]) if parts[2] else _DEFAULT_PORTS.get(scope["scheme"])
+            if port == server[1]:
+                raise BrowserRefusal("Host names another host with the port of this service; use localhost")
