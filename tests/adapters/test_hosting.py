@@ -541,6 +541,23 @@ def test_a_key_keeps_its_kid() -> None:
     asyncio.run(run())
 
 
+def test_a_refused_reading_counts_against_no_good_one() -> None:
+    """A backend that was wrong once is believed again."""
+    backend = Scripted()
+    other = LocalKey.signing("k2", jose.generate(Algorithm.ES256)).version
+
+    async def run() -> None:
+        signer = host(lambda: backend, "wrong once")
+        await signer.key_versions()
+        backend.versions = [KEY.version, changed(kid="k2")]
+        with pytest.raises(SignerMisconfigured, match="offers the key 'k1' as 'k2'"):
+            await signer.key_versions()
+        backend.versions = [KEY.version, other]
+        assert [version.kid for version in await signer.key_versions()] == ["k1", "k2"]
+
+    asyncio.run(run())
+
+
 def test_what_is_checked_is_what_is_published() -> None:
     """A sequence that says something else when it is read again is read once."""
 

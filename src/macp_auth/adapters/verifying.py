@@ -41,8 +41,8 @@ class VerifyingSigner(SignerWrapper):
         self._name = name
         self._public: dict[str, jose.PublicKey] = {}
         self._checked: dict[tuple[PublicJWK, Algorithm], jose.PublicKey] = {}  # in the last reading
-        self._jwks: dict[str, PublicJWK] = {}  # of each kid ever offered
-        self._kids: dict[PublicJWK, str] = {}  # and the other way
+        self._jwks: dict[str, PublicJWK] = {}  # of each kid ever published
+        self._kids: dict[PublicJWK, str] = {}  # in the last reading
         self._unusable: dict[str, str] = {}  # why a version was left out of the last reading, by its kid
 
     async def key_versions(self) -> Sequence[KeyVersion]:
@@ -61,6 +61,7 @@ class VerifyingSigner(SignerWrapper):
         good: list[KeyVersion] = []
         public: dict[str, jose.PublicKey] = {}
         checked: dict[tuple[PublicJWK, Algorithm], jose.PublicKey] = {}
+        kids: dict[PublicJWK, str] = {}
         unusable: dict[str, str] = {}
         # A copy, read once: what is checked here is what is published, whatever the sequence says next.
         for number, anything in enumerate(islice(iter(offered), MAX_VERSIONS + 1)):
@@ -74,14 +75,16 @@ class VerifyingSigner(SignerWrapper):
             except jose.InvalidJWK as error:
                 unusable[version.kid] = str(error)
             else:
-                self._check_names(version)
+                self._check_names(version, kids.setdefault(version.public_jwk, version.kid))
                 good.append(version)
                 public[version.kid] = checked[version.public_jwk, version.algorithm] = key
         self._report(unusable)
         if unusable and not good:
             kid, fault = next(iter(unusable.items()))
             raise self._bad(f"a bad key as {kid!r}: {fault}")
-        self._public, self._checked = public, checked
+        # Only now: what a refused reading said must not count against a good one.
+        self._public, self._checked, self._kids = public, checked, kids
+        self._jwks.update((kid, jwk) for jwk, kid in kids.items())
         return good
 
     def statistics(self) -> Statistics:
@@ -129,12 +132,15 @@ class VerifyingSigner(SignerWrapper):
         assert isinstance(key, jose.PublicKey)  # noqa: S101 - a PublicJWK has no private member
         return key
 
-    def _check_names(self, version: KeyVersion) -> None:
-        """Hold each kid to one key, and each key to one kid: verifiers look a cached key up by its kid."""
+    def _check_names(self, version: KeyVersion, first: str) -> None:
+        """Hold each kid to one key, and each key to one kid: verifiers look a cached key up by its kid.
+
+        ``first`` is the kid under which this reading has the key first.
+        """
         kid, jwk = version.kid, version.public_jwk
-        if self._jwks.setdefault(kid, jwk) != jwk:
+        if self._jwks.get(kid, jwk) != jwk:
             raise self._bad(f"the kid {kid!r} for another key than before; a kid is never reused")
-        if (known := self._kids.setdefault(jwk, kid)) != kid:
+        if (known := self._kids.get(jwk, first)) != kid:
             raise self._bad(f"the key {known!r} as {kid!r}; a key keeps its kid")
 
     def _report(self, unusable: dict[str, str]) -> None:
