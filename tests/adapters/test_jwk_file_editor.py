@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import struct
 import tempfile
@@ -13,9 +14,9 @@ from typing import Any, NoReturn
 import pytest
 
 from macp_auth.adapters import jose
-from macp_auth.adapters.jwk_file_editor import create_jwk_file, edit_jwk_file
+from macp_auth.adapters.jwk_file_editor import create_jwk_file, edit_jwk_file, new_jwk
 from macp_auth.domain.errors import SignerMisconfigured
-from macp_auth.domain.key_changes import UnsafeChange, plan_rotation
+from macp_auth.domain.key_changes import UnsafeChange, plan_revocation, plan_rotation
 from macp_auth.domain.keys import Algorithm
 from macp_auth.domain.rotation import Timing
 
@@ -131,3 +132,31 @@ def test_a_file_that_can_not_be_given_its_owner_stays(
         rotate(file)
     assert file.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["keys.json"]
+
+
+def test_a_change_is_planned_on_what_the_locked_file_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another command may change the file after the first look at it, and before the lock is held."""
+    file = tmp_path / "keys.json"
+    keys = [new_jwk(jose.generate(Algorithm.ES256), kid, issued_at=NOW - 1000) for kid in ("a", "b")]
+    file.write_text(json.dumps({"keys": keys}))
+    file.chmod(0o600)
+    timing = Timing(publish_lead=100, retire_lag=50)
+
+    def revoke(kid: str) -> None:
+        with edit_jwk_file(file) as editor:
+            editor.revoke(kid, plan_revocation(editor.versions, kid, timing, NOW))
+            editor.save()
+
+    opened = Path.open
+
+    def open_late(path: Path, *args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(Path, "open", opened)
+        revoke("a")
+        return path.open(*args, **options)
+
+    monkeypatch.setattr(Path, "open", open_late)
+    with pytest.raises(UnsafeChange):
+        revoke("b")
+    assert [key["kid"] for key in json.loads(file.read_text())["keys"]] == ["b"]

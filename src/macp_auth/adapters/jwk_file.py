@@ -24,7 +24,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from macp_auth.adapters.hookspecs import SignerPlugin, hookimpl
-from macp_auth.adapters.input_file import Content, Custody, InputFile, signer_errors
+from macp_auth.adapters.input_file import Custody, InputFile, signer_errors
 from macp_auth.adapters.jwk_document import JWK, read_jwks
 from macp_auth.adapters.local import InMemorySigner, key_version
 from macp_auth.domain.errors import SignerMisconfigured, SignerUnavailable
@@ -58,12 +58,21 @@ def read_keys_file(path: Path) -> list[JWK]:
     source = str(path)
     with signer_errors(source):
         content = InputFile(path, Custody.KEYS_OF_ANY_OWNER, _MAX_BYTES).read()
-    return read_jwks(_text(content, source), source)
+    return parse_keys(content.data, source)
 
 
-def _text(content: Content, source: str) -> str:
+def parse_keys(data: bytes, source: str) -> list[JWK]:
+    """Return the keys of a file that holds ``data``, in its order.
+
+    Raises:
+        SignerMisconfigured: it is no usable JWK Set.
+    """
+    return read_jwks(_text(data, source), source)
+
+
+def _text(data: bytes, source: str) -> str:
     try:
-        return content.data.decode()
+        return data.decode()
     except UnicodeDecodeError:
         raise SignerMisconfigured(f"{source} is not UTF-8") from None
 
@@ -79,7 +88,7 @@ def prepare(settings: JWKFileSettings) -> str:
             content = _keys_file(settings.signing_keys_file).read()
     except SignerUnavailable as error:
         raise SignerMisconfigured(str(error)) from None
-    read_jwks(_text(content, KEYS_FILE), KEYS_FILE)
+    parse_keys(content.data, KEYS_FILE)
     return settings.signing_keys_file
 
 
@@ -105,7 +114,7 @@ class JWKFileSigner(InMemorySigner):
     async def key_versions(self) -> Sequence[KeyVersion]:
         """Read the file anew; a version that is no longer in it can't sign from here on."""
         with signer_errors(KEYS_FILE):
-            text = _text(await self._file.read_async(), KEYS_FILE)
+            text = _text((await self._file.read_async()).data, KEYS_FILE)
         # To prove an RSA key takes 30 ms in which no other thread runs, so only a changed file is read on.
         if (digest := hashlib.sha256(text.encode()).digest()) != self._digest:
             keys = await asyncio.to_thread(read_jwks, text, KEYS_FILE)

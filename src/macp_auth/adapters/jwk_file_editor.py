@@ -19,7 +19,7 @@ from typing import Any
 
 from macp_auth.adapters import jose
 from macp_auth.adapters.jwk_document import DEFAULT_KID
-from macp_auth.adapters.jwk_file import read_keys_file, version_of
+from macp_auth.adapters.jwk_file import parse_keys, read_keys_file, version_of
 from macp_auth.domain.errors import SignerMisconfigured
 from macp_auth.domain.key_changes import Revocation, Rotation, UnsafeChange
 from macp_auth.domain.keys import KeyVersion
@@ -84,15 +84,18 @@ def edit_jwk_file(path: Path) -> Iterator[JWKFileEditor]:
         SignerMisconfigured: it is no good keys file, or somebody else is changing it.
     """
     path = path.resolve()  # behind a symbolic link, the file itself is replaced
-    versions = [version_of(jwk) for jwk in read_keys_file(path)]
+    read_keys_file(path)  # refuses what must not be opened, or is no good
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise SignerMisconfigured(f"{path} is being changed by another command; try again") from None
-        document = json.load(file)
         if os.fstat(file.fileno()).st_ino != path.stat().st_ino:
             raise SignerMisconfigured(f"{path} was changed a moment ago; try again")
+        # Only from here on can no other command change it, so a change is planned on what it holds now.
+        data = file.read()
+        versions = [version_of(jwk) for jwk in parse_keys(data, str(path))]
+        document = json.loads(data)
         yield JWKFileEditor(path, file.fileno(), versions, document.get("keys", [document]))
 
 
