@@ -9,6 +9,7 @@ Only regular files are read, and nobody waits longer than :data:`READ_SECONDS` f
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -156,7 +157,7 @@ class InputFile:
             return
         trusted = {_ROOT, os.geteuid()}
         if self._custody is Custody.KEYS_OF_ANY_OWNER:
-            trusted.add(status.st_uid)
+            trusted |= {status.st_uid, real.parent.lstat().st_uid}  # a service owns its StateDirectory
         yield from weaknesses_of(status, trusted, _CHMOD)
         for folder in real.parents:
             yield from _weaknesses_of_folder(folder, trusted)
@@ -220,8 +221,13 @@ def weaknesses_of(
             Risk.OWNER,
             f"it belongs to uid {status.st_uid}, neither root nor the user of this process "
             f"(uid {os.geteuid()})",
-            "chown it, or run as that user",
+            _remedy_of_owner(status.st_uid),
         )
+
+
+def _remedy_of_owner(owner: int) -> str:
+    # Root most often looks at what is another user's, and a chown would take it from that user's service.
+    return f"run this as uid {owner}" if os.geteuid() == _ROOT else "run as that user, or chown it"
 
 
 def _weaknesses_of_folder(folder: Path, trusted: AbstractSet[int]) -> Iterator[Weakness]:
@@ -231,7 +237,9 @@ def _weaknesses_of_folder(folder: Path, trusted: AbstractSet[int]) -> Iterator[W
         yield Weakness(
             Risk.FOLDER,
             f"uid {status.st_uid}, which owns the folder {folder}, can replace it",
-            "chown the folder, or move the file to one of root or of this user",
+            f"run this as uid {status.st_uid}, or move the file to a folder of root"
+            if os.geteuid() == _ROOT
+            else "chown the folder, or move the file to one of root or of this user",
         )
     elif mode & _OTHERS_WRITE and not mode & stat.S_ISVTX and _others_can_write(folder, status):
         yield Weakness(
@@ -245,9 +253,16 @@ def _others_can_write(folder: Path, status: os.stat_result) -> bool:
     """Whether more than the owner's own group can: a user's private group has the user's number."""
     if status.st_mode & stat.S_IWOTH or status.st_gid not in {_ROOT, status.st_uid}:
         return True
-    return hasattr(os, "listxattr") and _ACL in os.listxattr(
-        folder
-    )  # the mode has what the ACL grants at most
+    return _has_acl(folder)  # the mode has what the ACL grants at most
+
+
+def _has_acl(folder: Path) -> bool:
+    try:
+        return hasattr(os, "listxattr") and _ACL in os.listxattr(folder)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:  # by this file system, such as one of FUSE
+            return False
+        raise
 
 
 def _open(path: Path) -> tuple[int, Path]:
