@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import ssl
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from structlog.testing import capture_logs
 
+from macp_auth.entrypoints import tls_files
 from macp_auth.entrypoints.bootstrap import plan_service
 from macp_auth.entrypoints.settings import ConfigurationError, TLSFiles
 from macp_auth.entrypoints.tls_files import load_tls
@@ -268,3 +271,22 @@ def test_a_pair_is_replaced_by_renaming(place: Place) -> None:
     place.pair.replace(fresh)
     context.look()
     assert served(context, place.authority) == fresh.serial
+
+
+@pytest.mark.parametrize("lacking", ["memory", "proc", "flag"])
+def test_openssl_finds_the_files_on_a_system_that_lacks(
+    place: Place, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    """``vm.memfd_noexec=2`` may refuse files in memory, a chroot has no /proc, an old kernel no such flag."""
+    create = getattr(os, "memfd_create", None)
+
+    def refuse(name: str, flags: int) -> int:
+        if lacking == "memory" or create is None or flags & 8:
+            raise OSError(errno.EACCES if lacking == "memory" else errno.EINVAL, "refused")
+        return int(create(name, flags))
+
+    if lacking == "proc":
+        monkeypatch.setattr(tls_files, "_DESCRIPTORS", "/nowhere")
+    else:
+        monkeypatch.setattr(os, "memfd_create", refuse, raising=False)
+    assert load_tls(place.files).serial

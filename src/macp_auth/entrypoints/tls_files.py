@@ -22,6 +22,8 @@ from macp_auth.entrypoints.settings import PREFIX, ConfigurationError, TLSFiles
 CERTIFICATE, KEY = PREFIX + "TLS_CERT_FILE", PREFIX + "TLS_KEY_FILE"
 CLIENT_CA = PREFIX + "TLS_CLIENT_CA_FILE"
 _MAX_BYTES = 1024 * 1024
+_DESCRIPTORS = "/proc/self/fd"
+_MFD_NOEXEC_SEAL = 0x8  # linux/memfd.h; Python has no name for it
 
 
 class LoadedTLS(Struct, frozen=True):
@@ -103,12 +105,26 @@ def _read(path: Path, variable: str, custody: Custody = Custody.PUBLIC) -> bytes
 @contextmanager
 def _as_read(content: bytes, path: Path) -> Iterator[str]:
     """Yield a path by which OpenSSL finds ``content``, in memory where the system can: a file may change."""
-    if not hasattr(os, "memfd_create"):
+    descriptor = _memory()
+    if descriptor is None:
         yield str(path)
         return
-    with open(os.memfd_create("tls", os.MFD_CLOEXEC), "wb", buffering=0) as memory:  # noqa: PTH123 - no path
+    with open(descriptor, "wb", buffering=0) as memory:  # noqa: PTH123 - no path
         memory.write(content)
-        yield f"/proc/self/fd/{memory.fileno()}"
+        found = f"{_DESCRIPTORS}/{descriptor}"
+        yield found if os.access(found, os.R_OK) else str(path)
+
+
+def _memory() -> int | None:
+    """Return a new file in memory; None where the system has none, or lets nobody make one."""
+    if not hasattr(os, "memfd_create"):
+        return None
+    for flags in (os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL, os.MFD_CLOEXEC):
+        try:
+            return os.memfd_create("tls", flags)
+        except OSError:  # a kernel before 6.3 does not know the one, vm.memfd_noexec may refuse the other
+            continue
+    return None
 
 
 def _certificate(
