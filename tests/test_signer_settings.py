@@ -11,9 +11,14 @@ from msgspec import Meta, Struct
 
 from macp_auth import Secret, SignerMisconfigured, SignerPlugin
 from macp_auth.adapters.local import LocalSigner
-from macp_auth.adapters.plugins import BUILT_IN, load_signer_plugin
+from macp_auth.adapters.plugins import BUILT_IN, BUILT_IN_FALLBACKS, BUILT_IN_SECRETS, load_signer_plugin
 from macp_auth.entrypoints.settings import ConfigurationError
-from macp_auth.entrypoints.signer_settings import read_signer_settings, unusable_settings
+from macp_auth.entrypoints.signer_settings import (
+    declared_secrets,
+    read_signer_settings,
+    secret_variables,
+    unusable_settings,
+)
 
 
 def plugin(settings: Any) -> SignerPlugin:
@@ -90,3 +95,15 @@ def test_a_settings_type_may_refuse_what_it_is_given() -> None:
     with pytest.raises(ConfigurationError, match="'odd' raised ValueError") as caught:
         read_signer_settings(plugin(Checked), {"ODD_FIELD": "s3cret"})
     assert "s3cret" not in str(caught.value)
+
+
+def test_the_secrets_of_our_signers_are_known_without_importing_them() -> None:
+    """What their settings types declare, and no other."""
+    declared = {secret for name in BUILT_IN for secret in declared_secrets(load_signer_plugin(name))}
+    assert declared == {*BUILT_IN_SECRETS, *BUILT_IN_FALLBACKS}
+
+
+def test_a_plugin_keeps_the_variables_that_its_own_library_may_read() -> None:
+    """Of our signers' secrets only those with our prefix are taken from it."""
+    secrets = secret_variables(with_field(Secret[str] | None))
+    assert sorted([*BUILT_IN_SECRETS, "ODD_FIELD"]) == secrets

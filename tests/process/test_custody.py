@@ -63,6 +63,22 @@ def test_a_token_of_vault_leaves_the_environment(start_service: Callable[..., Se
     assert b"AWS_SECRET_ACCESS_KEY=of-aws" in found
 
 
+@linux
+def test_secrets_of_signers_that_are_not_selected_leave_the_environment(
+    start_service: Callable[..., Service],
+) -> None:
+    """A migration may leave them set: the key that was, and the token of a Vault."""
+    key = new_key()
+    env = {"MACP_AUTH_SIGNER": "ephemeral", "MACP_AUTH_SIGNING_KEY_JSON": key, "VAULT_TOKEN": "hvs.of-vault"}
+    service = start_service({**env, "MACP_AUTH_VAULT_SECRET_ID": "of-approle", "MACP_AUTH_WORKERS": "2"})
+    environments = [environment_of(process) for process in family(service)]
+    assert len(environments) >= 2
+    for found in environments:
+        assert not any(
+            secret in found for secret in (json.loads(key)["d"].encode(), b"hvs.of-vault", b"of-approle")
+        )
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_no_core_dump(start_service: Callable[..., Service], workers: str) -> None:
     """The limit is 0, and no process can raise it."""

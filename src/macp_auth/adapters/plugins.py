@@ -22,6 +22,11 @@ BUILT_IN = {
 IN_PROCESS = frozenset({"ephemeral", "env-jwk", "jwk-file"})
 """Those whose signatures our own code makes in this process: they need no host."""
 
+BUILT_IN_SECRETS = ("MACP_AUTH_SIGNING_KEY_JSON", "MACP_AUTH_VAULT_TOKEN", "MACP_AUTH_VAULT_SECRET_ID")
+"""The variables of theirs that hold a secret: to import their settings would slow each start."""
+BUILT_IN_FALLBACKS = ("VAULT_TOKEN",)
+"""Likewise, but a name that another signer's library may read as well."""
+
 
 class KnownSigner(Struct, frozen=True):
     """A signer that can be selected, and the distribution that brings it."""

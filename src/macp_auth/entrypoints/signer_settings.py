@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct, inspect
 
 from macp_auth.adapters.hookspecs import SignerPlugin
+from macp_auth.adapters.plugins import BUILT_IN, BUILT_IN_FALLBACKS, BUILT_IN_SECRETS
 from macp_auth.domain.errors import MACPAuthError
 from macp_auth.domain.secret import Secret
 from macp_auth.entrypoints.settings import ConfigurationError, decode_custom, read_settings, variables
@@ -65,10 +66,17 @@ def unusable_settings(plugin: SignerPlugin) -> Iterator[str]:
 
 
 def secret_variables(plugin: SignerPlugin) -> list[str]:
-    """Return the variables whose content ``plugin`` declares to be a secret.
+    """Return the variables with a secret that a service with this ``plugin`` need not keep.
 
-    Those of its backend's own library, such as ``AWS_SECRET_ACCESS_KEY``, are not among them.
+    They are what it declares, and what another signer that was selected before may have left behind. Those
+    of its backend's own library, such as ``AWS_SECRET_ACCESS_KEY``, are not among them.
     """
+    fallbacks = BUILT_IN_FALLBACKS if plugin.name in BUILT_IN else ()
+    return sorted({*declared_secrets(plugin), *BUILT_IN_SECRETS, *fallbacks})
+
+
+def declared_secrets(plugin: SignerPlugin) -> list[str]:
+    """Return the variables whose content ``plugin`` declares to be a secret."""
     declared = variables(plugin.settings, plugin.settings_prefix)
     secrets = [each for each in declared if _is_secret(each.type)]
     return [name for each in secrets for name in (each.name, each.fallback) if name is not None]
