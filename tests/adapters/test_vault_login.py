@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from macp_auth.adapters.input_file import Content
+from macp_auth.adapters.vault_transit import login
 from macp_auth.adapters.vault_transit.connection import Connection
 from macp_auth.adapters.vault_transit.login import Login
 from macp_auth.adapters.vault_transit.settings import AuthMethod, VaultSettings
 from macp_auth.domain.errors import SignerUnavailable
+from macp_auth.domain.redaction import REDACTED, shown
 from macp_auth.domain.secret import Secret
 from tests.support.fake_server import FakeServer, Reply
 
@@ -123,3 +127,25 @@ def test_an_answer_to_a_login_that_is_none(auth: object) -> None:
     ):
         asyncio.run(log_in(server.url))
     assert raised.value.reason == "bad-answer"
+
+
+def test_a_role_id_that_is_a_name_is_shown(tmp_path: Path) -> None:
+    """Remedies name paths and policies like it; one that Vault made is concealed."""
+    name, made = "macp-auth-prod-role", str(uuid4())
+    for role_id in (name, made):
+        refusal_of(auth=AuthMethod.APPROLE, role_id=role_id, secret_id_file=str(tmp_path / "none"))
+    assert shown(f"auth/{name}: {made}") == f"auth/{name}: {REDACTED}"
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        Content(b"s3cret", []),
+        login._Auth(client_token="s3cret", lease_duration=1),
+        login._Refusal("s3cret", 1, "refused"),
+    ],
+    ids=lambda holder: type(holder).__name__,
+)
+def test_what_holds_a_credential_does_not_show_it(holder: object) -> None:
+    """In a traceback with locals, or a debugger."""
+    assert "s3cret" not in f"{holder!r} {holder}"

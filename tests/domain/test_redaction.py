@@ -6,6 +6,7 @@ import base64
 import pickle
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,11 @@ from macp_auth.domain.redaction import LONGEST, REDACTED, conceal, shown
 from macp_auth.domain.secret import Secret
 
 TOKEN = f"hvs.{secrets.token_urlsafe(60)}"
-conceal(TOKEN)
+
+
+@pytest.fixture(autouse=True)
+def _in_use() -> None:
+    conceal(TOKEN)
 
 
 def test_a_word_that_repeats_a_credential_goes_and_the_others_stay() -> None:
@@ -26,11 +31,64 @@ def test_a_word_that_repeats_a_credential_goes_and_the_others_stay() -> None:
     assert shown(f"token={TOKEN}, ttl=3") == f"{REDACTED}, ttl=3"
 
 
-@pytest.mark.parametrize("length", [9, 10, 40])
+@pytest.mark.parametrize("length", [16, 17, 40])
 @pytest.mark.parametrize("start", [0, 1, 7])
 def test_a_piece_is_enough(start: int, length: int) -> None:
     """A proxy may cut it off anywhere."""
     assert shown(f"denied:~{TOKEN[start : start + length]}") == REDACTED
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2, 7])
+@pytest.mark.parametrize("prefix", ["", "~", "~~", "token="])
+@pytest.mark.parametrize("length", [16, 1200, 4095, 4096, 8191, 8192, 12_288, 16_383, 65_536])
+def test_a_credential_of_any_length_is_known_at_any_place(length: int, prefix: str, offset: int) -> None:
+    """Of a long one, only every so many pieces are kept."""
+    text = secrets.token_hex(length // 2 + 1)[:length]
+    conceal(f"{text}abcdefg")
+    assert shown(f"denied: {prefix}{text[offset : offset + 40]}abcdefg"[:100]) == f"denied: {REDACTED}"
+
+
+@pytest.mark.parametrize("length", [9, 10, 15])
+def test_a_short_credential_is_known_as_a_whole(length: int) -> None:
+    """And glued to other words."""
+    text = secrets.token_hex(8)[:length]
+    conceal(text)
+    assert shown(f"PIN={text.upper()}; wrong") == f"{REDACTED} wrong"
+    assert shown(f"PIN={text[1:]} wrong") == f"PIN={text[1:]} wrong"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("correct,horse,battery,staple-9f8e", "staple-9f8e"),
+        ("pass(word)1234567890abcdef", "1234567890abcdef"),
+        ("four words, and-a-long-one", "and-a-long-one"),
+        ("{no: document-1234}", "document-1234"),
+    ],
+)
+def test_a_credential_of_several_words(text: str, word: str) -> None:
+    """It goes as a whole, in other spellings, and by each of its words that is long enough."""
+    conceal(text)
+    assert shown(f"denied: x{text.upper()} here") == f"denied: x{REDACTED} here"
+    for spelled in (quote(text, safe=""), base64.b64encode(text.encode()).decode(), word):
+        assert shown(f"denied: {spelled} here") == f"denied: {REDACTED} here"
+
+
+def test_a_name_that_a_credential_holds_is_shown() -> None:
+    """A remedy names paths and commands."""
+    conceal("macp-auth-prod-secret-5b1f")
+    remedy = "run `vault policy read macp-auth-prod` and see auth/macp-auth/role"
+    assert shown(remedy) == remedy
+
+
+def test_a_credential_in_use_is_kept() -> None:
+    """Others that come after it do not drive it out."""
+    live = secrets.token_hex(12)
+    for _ in range(2):
+        conceal(live)
+        for _ in range(20):
+            conceal(secrets.token_hex(12))
+    assert shown(live) == REDACTED
 
 
 @given(before=st.binary(max_size=5), after=st.binary(max_size=5))
@@ -82,4 +140,3 @@ def test_many_credentials_from_many_threads() -> None:
             pool.submit(conceal, text)
             pool.submit(shown, f"is {text}")
     assert {shown(text) for text in texts[-8:]} == {REDACTED}
-    conceal(TOKEN)

@@ -8,6 +8,7 @@ import secrets
 import subprocess
 import sys
 import urllib.error
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
@@ -25,8 +26,8 @@ from tests.support.service import Service, clean_environment, wait_until
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 PEM = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-LONGEST_PIECE = 8
-"""Characters of a secret that may be seen: nothing follows from so few."""
+LONGEST_PIECE = 15
+"""Characters of a secret that may be seen, as SECURITY.md says."""
 LONGEST_DETAIL = 500
 
 Spelling = Callable[[str], str]
@@ -150,7 +151,7 @@ class Credentials:
             case "token":
                 self.env["VAULT_TOKEN"] = self._made(f"hvs.{secrets.token_urlsafe(60)}")
             case "approle":
-                self.env["MACP_AUTH_VAULT_ROLE_ID"] = self._made(secrets.token_hex(18))
+                self.env["MACP_AUTH_VAULT_ROLE_ID"] = self._made(str(uuid.uuid4()))
                 self.env["MACP_AUTH_VAULT_SECRET_ID"] = self._made(secrets.token_hex(18))
             case _:
                 file = directory / "jwt"

@@ -96,6 +96,9 @@ class Content(Struct, frozen=True):
     weaknesses: list[Weakness]
     """Those that deserve a warning."""
 
+    def __repr__(self) -> str:
+        return "Content(...)"
+
 
 class InputFile:
     """A file that may be read again and again.

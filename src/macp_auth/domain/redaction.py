@@ -14,14 +14,19 @@ import re
 import threading
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple
+
+import msgspec
 
 LONGEST = 500
 """Characters of a text that are shown."""
 REDACTED = "[redacted]"
 _SHORTEST = 9
-"""A word that repeats so many characters of a credential, one after another, is not shown. What has
-fewer is no credential: it would be guessed, and is most likely a word of its own, such as ``root``."""
-_PIECE = _SHORTEST - 1  # every second piece of a text is looked up: of 9 characters, one is among them
+"""A text of fewer characters is no credential: it would be guessed, and is most likely a word of its own,
+such as ``root``."""
+_PIECE = 16
+"""A word that repeats so many characters of a credential, one after another, is not shown; of a shorter
+credential, all. Fewer are often a name: a credential of an operator's own may hold that of a path."""
 _MOST = 32  # credentials that are kept; a service has two or three, and those before them
 _MOST_PIECES = 4096  # of a credential; a JWT of Kubernetes's has 1,000 to 2,000
 _WORD = re.compile(r"""[^\s"'<>(){}\[\],]+""")
@@ -30,39 +35,54 @@ _BASE64 = re.compile(r"[\w+/-]+", re.ASCII)
 _HEXADECIMAL = re.compile(r"(?:[0-9a-f]{2}){8,}", re.IGNORECASE)
 
 
+class _Traces(NamedTuple):
+    """What a text is searched for."""
+
+    pieces: frozenset[str]
+    short: frozenset[str]
+    """Credentials that are shorter than a piece."""
+    phrases: re.Pattern[str]
+    """Credentials of more than one word."""
+
+    def are_in(self, word: str) -> bool:
+        if not (self.pieces or self.short):
+            return False
+        return any(
+            any(text in view for text in self.short)
+            or any(view[at : at + _PIECE] in self.pieces for at in range(len(view) - _PIECE + 1))
+            for view in map(str.casefold, _readings(word))
+        )
+
+
 class _Credentials:
     """The credentials of this process that were sent somewhere, or may be."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._texts: dict[str, None] = {}  # in their order
-        self._pieces: frozenset[str] | None = frozenset()
+        self._texts: dict[str, None] = {}  # in the order of their last use
+        self._traces: _Traces | None = None  # made when they are needed: that is, with luck, never
 
     def add(self, text: str) -> None:
-        text = text.strip().casefold()
-        if len(text) < _SHORTEST or not _WORD.fullmatch(text):
+        text = text.strip()
+        if len(text) < _SHORTEST or len(text.splitlines()) > 1 or _is_document(text):
             return
         with self._lock:
             if text in self._texts:
+                del self._texts[text]  # it is in use: others go before it
+                self._texts[text] = None
                 return
             if len(self._texts) == _MOST:
                 del self._texts[next(iter(self._texts))]
             self._texts[text] = None
-            self._pieces = None  # made when they are needed: that is, with luck, never
+            self._traces = None
         _redacted.cache_clear()
 
-    def repeated_by(self, word: str) -> bool:
-        pieces = self._pieces
-        if pieces is None:
+    def traces(self) -> _Traces:
+        traces = self._traces
+        if traces is None:
             with self._lock:
-                pieces = self._pieces = frozenset(piece for text in self._texts for piece in _pieces(text))
-        if not pieces:
-            return False
-        return any(
-            view[at : at + _PIECE] in pieces
-            for view in map(str.casefold, _readings(word))
-            for at in range(0, len(view) - _PIECE + 1, 2)
-        )
+                traces = self._traces = _traces_of(list(self._texts))
+        return traces
 
 
 _credentials = _Credentials()
@@ -71,6 +91,7 @@ _credentials = _Credentials()
 def conceal(credential: str) -> None:
     """Take ``credential`` out of every text that is shown from now on, in this process.
 
+    Of one with spaces or brackets, the whole goes, and each of its words that is long enough.
     A document, such as a JWK, is no credential: what is public of it must still be shown.
     """
     _credentials.add(credential)
@@ -88,7 +109,29 @@ def shown(text: str, longest: int = LONGEST) -> str:
 @lru_cache(maxsize=128)
 def _redacted(text: str) -> str:
     """Take out each word that repeats a credential. A backend that fails says the same again and again."""
-    return _WORD.sub(lambda word: REDACTED if _credentials.repeated_by(word[0]) else word[0], text)
+    traces = _credentials.traces()
+    return _WORD.sub(
+        lambda word: REDACTED if traces.are_in(word[0]) else word[0], traces.phrases.sub(REDACTED, text)
+    )
+
+
+def _is_document(text: str) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(text), dict | list)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+
+
+def _traces_of(texts: list[str]) -> _Traces:
+    parts = {
+        part.casefold() for text in texts for part in (text, *_WORD.findall(text)) if len(part) >= _SHORTEST
+    }
+    phrases = sorted((text for text in texts if not _WORD.fullmatch(text)), key=len, reverse=True)
+    return _Traces(
+        pieces=frozenset(piece for part in parts for piece in _pieces(part)),
+        short=frozenset(part for part in parts if len(part) < _PIECE),
+        phrases=re.compile("|".join(map(re.escape, phrases)) or "(?!)", re.IGNORECASE),
+    )
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import hvac
 import msgspec
@@ -57,6 +58,9 @@ class _Auth(Struct):
     lease_duration: float
     renewable: bool = False
 
+    def __repr__(self) -> str:
+        return "_Auth(...)"
+
 
 class _Token(Struct):
     """What Vault says of a token that looks itself up."""
@@ -74,6 +78,9 @@ class _Refusal(Struct, frozen=True):
     """When it may be shown to Vault again, by the monotonic clock."""
     text: str
     """Not the error: raised again and again, that would keep a traceback that grows."""
+
+    def __repr__(self) -> str:
+        return "_Refusal(...)"
 
 
 class Login:
@@ -148,7 +155,7 @@ class Login:
 
     async def _present_credential(self) -> Any:
         settings, auth = self._settings, self._connection.client().auth
-        conceal(settings.role_id or "")  # no secret by itself; but half of what a login needs
+        _conceal_role_id(settings.role_id or "")
         mount = settings.login_mount
         try:
             match settings.auth:
@@ -245,6 +252,15 @@ def _only_line(content: Content, source: str) -> str:
         raise _unreadable(f"{source} can't be read: it has control characters, or more than one line")
     conceal(text)
     return text
+
+
+def _conceal_role_id(role_id: str) -> None:
+    """Conceal one that Vault made: it is half of what a login needs. Any other is a name, as of a path."""
+    try:
+        UUID(role_id)
+    except ValueError:
+        return
+    conceal(role_id)
 
 
 def _unreadable(text: str) -> SignerUnavailable:
