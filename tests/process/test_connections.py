@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from tests.support.service import Service, clean_environment, free_port, wait_un
 from tests.support.tls import Authority
 from tests.support.tls_service import TLSService, tls_settings
 from tests.support.tools import require_tool
-from tests.support.wire import read_answer
+from tests.support.wire import read_answer, request_bytes
 
 MINT = mint_bytes()
 CROWD = 300
@@ -132,6 +132,23 @@ def test_a_client_that_is_slow_to_send_its_request_is_idle(tmp_path: Path) -> No
                 sock.sendall(MINT)
                 assert read_answer(sock).status == 200
         assert not is_open(slow[0])
+
+
+def test_clients_that_do_not_read_keep_nobody_out(tmp_path: Path) -> None:
+    """While their answers wait to be read, it is their turn, and they make room as idle ones do."""
+    asking = request_bytes("GET", "/.well-known/jwks.json", [("Host", "localhost")]) * 4000
+    with Service(tmp_path, {"MACP_AUTH_MAX_CONNECTIONS": "10"}) as service, ExitStack() as stack:
+        for _ in range(10):
+            sock = stack.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect(("127.0.0.1", service.port))
+            sock.settimeout(0.2)
+            with suppress(TimeoutError):
+                sock.sendall(asking)
+        for _ in range(15):
+            with connection(service.port) as caller:
+                caller.sendall(MINT)
+                assert read_answer(caller).status == 200
 
 
 def test_idle_clients_of_the_metrics_keep_nobody_out(tmp_path: Path) -> None:

@@ -116,6 +116,9 @@ def _long(unit: str) -> str:
 REQUESTS: dict[str, bytes] = {
     "chunks-of-one-byte": chunked(_filled("y", '{"sender":"a","x":"', '"}'), 1),
     "chunks-of-32-bytes": chunked(_filled("y", '{"sender":"a","x":"', '"}'), 32),
+    "empty-lines-in-a-chunk": chunked(b"\r\n\r\n" * (MAX_BODY_BYTES // 4), MAX_BODY_BYTES),
+    "trailers": chunked(b"{}", 2).removesuffix(b"\r\n") + b"a:b\r\n" * (MAX_BODY_BYTES // 5),
+    "one-trailer": chunked(b"{}", 2).removesuffix(b"\r\n") + b"a:%s\r\n\r\n" % (b"b" * MAX_BODY_BYTES),
     "many-headers": mint_bytes(*[(f"X-{number}", "y" * 140) for number in range(90)]),
     "content-type-of-spaces": _typed("application/json" + _long(" ") + "x"),
     "content-type-of-parameters": _typed("application/json" + _long(";a=b") + ","),

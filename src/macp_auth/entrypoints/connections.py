@@ -50,8 +50,11 @@ class Connections:
         self._open: set[Connection] = set()
         self._waiting: OrderedDict[Connection, None] = OrderedDict()  # the longest first
         self._shed = 0
-        self._shed_when_checked = 0
+        self._needed = 0  # how often room was needed
+        self._needed_when_checked = 0
         self._episode: int | None = None  # what `_shed` was when the connections became too many
+        self.stopping = False
+        """Whether the server stops: a connection whose handshake ends now has one request at most."""
         self.on_shed: Callable[[], None] = _ignore
         """Called for each connection that is shed."""
 
@@ -99,9 +102,10 @@ class Connections:
             loop.call_later(_random.uniform(0, RETIRE_SPREAD_SECONDS), connection.retire)
 
     def _shed_longest_idle(self, event: str, **details: int) -> None:
+        self._needed += 1
         if self._episode is None:
             _log.warning(event, open=len(self._open), **details)
-            self._episode = self._shed_when_checked = self._shed
+            self._episode, self._needed_when_checked = self._shed, self._needed
             asyncio.get_running_loop().call_later(QUIET_SECONDS, self._check_whether_over)
         if not self._waiting:
             return
@@ -112,11 +116,11 @@ class Connections:
         connection.shed()
 
     def _check_whether_over(self) -> None:
-        if self._shed == self._shed_when_checked and self._episode is not None:
+        if self._needed == self._needed_when_checked and self._episode is not None:
             _log.info("connection limit no longer reached", closed=self._shed - self._episode)
             self._episode = None
             return
-        self._shed_when_checked = self._shed
+        self._needed_when_checked = self._needed
         asyncio.get_running_loop().call_later(QUIET_SECONDS, self._check_whether_over)
 
 

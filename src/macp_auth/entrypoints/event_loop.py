@@ -26,6 +26,7 @@ HANDSHAKE_SECONDS = RECEIVE_SECONDS
 CLOSE_SECONDS = LINGER_SECONDS
 _BATCH = 16  # connections accepted in a turn; each may be one more descriptor than the bound
 _RETRY_SECONDS = 0.05  # after running out of descriptors: those that are being closed need a turn
+_UNUSABLE = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}  # the listening socket itself
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -82,6 +83,7 @@ class _Listener:
 
     def close(self) -> None:
         """Accept no more. The socket is uvicorn's to close."""
+        self._loop.connections.stopping = True
         self._loop.remove_reader(self._sock)
         if self._retry is not None:
             self._retry.cancel()
@@ -96,8 +98,10 @@ class _Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                if error.errno not in _EXHAUSTED:
+                if error.errno in _UNUSABLE:
                     raise
+                if error.errno not in _EXHAUSTED:  # an error of the new connection's network: accept(2)
+                    return
                 self._loop.connections.out_of_descriptors()
                 self._loop.remove_reader(self._sock)
                 self._retry = self._loop.call_later(_RETRY_SECONDS, self.resume)

@@ -46,7 +46,7 @@ MAX_HEADER_BYTES = 16 * 1024
 """Request line and header section; Node's and nginx's limits are of this order."""
 MAX_HEADERS = 100
 """Apache's LimitRequestFields."""
-MAX_REQUEST_BYTES = 1024 * 1024
+MAX_REQUEST_BYTES = 256 * 1024
 """All of a request, with what chunks and trailers add. The application's limit for a body is far lower."""
 MAX_CHUNKS = 2048
 """Of a body in chunked coding. Each takes a microsecond, however little it holds."""
@@ -56,6 +56,8 @@ READ_BUFFER_BYTES = 16 * 1024
 """How much of a TLS connection is read before it can be decrypted and parsed; the length of a record."""
 WRITE_BUFFER_BYTES = 16 * 1024
 """How many bytes of answers may wait for a client to read them before it is served no further."""
+_MAX_PARTS = MAX_CHUNKS + MAX_REQUEST_BYTES // PARSE_BYTES
+"""Of a body, as it is parsed: chunks, turns, and what ends in an empty line."""
 DRAIN_IDLE_SECONDS = 1.0
 """How long a stopping server waits for the next request on an idle connection."""
 DRAIN_RECEIVE_SECONDS = 5.0
@@ -64,9 +66,7 @@ LINGER_SECONDS = 2.0
 """How long a refused client may take to read its answer and go."""
 
 
-# Keys of the state that uvicorn gives to every connection.
-_STOPPING = "macp_auth.stopping"
-_TURNS = "macp_auth.turns"
+_TURNS = "macp_auth.turns"  # a key of the state that uvicorn gives to every connection
 _HOST = re.compile(rb"[\w.~!$&'()*+,;=%\[\]:-]*")  # RFC 3986, section 3.2: reg-name, IP-literal and port
 # The parser also takes RTSP, HTTP/0.9, HTTP/2.0, no version at all, and more than one space between.
 _REQUEST_LINE = re.compile(rb"[\r\n]*[A-Z-]+ [^ \r\n]+ HTTP/1\.([01])\r\n")
@@ -98,6 +98,8 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self._ended = False  # a request has ended in what is being parsed
         self._received_bytes = 0  # of the request being received
         self._chunks = 0  # of its body, in chunked coding
+        self._parts = 0  # of its body, in which it was parsed
+        self._trailers = 0
         self._head = b""  # its header section, as far as it is here
         self._body_left = 0  # of a body of known length
         self._tail = b""  # the last bytes that were parsed, where an empty line may have begun
@@ -140,7 +142,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             seconds = min(seconds, max(0.0, self._tls["client_cert_ends"] - time.time()))
         self._end = self.loop.call_later(seconds, self.retire)
         self._arm(RECEIVE_SECONDS)
-        if self._draining or _STOPPING in self.app_state:  # the handshake ended after that
+        if self._draining or self._all.stopping:  # the handshake ended after that
             self._drain()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -163,10 +165,13 @@ class StrictHTTPProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._arm_write(WRITE_SECONDS)
+        self._all.waiting(self)  # for the client to read
 
     def resume_writing(self) -> None:
         self._disarm_write()
         super().resume_writing()
+        if not self._receiving and not self._idle():
+            self._all.working(self)
 
     def data_received(self, data: bytes) -> None:
         if self._refused or self._lingering:
@@ -266,9 +271,18 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         if not self._receiving:
             self._disarm()  # what runs is for the silence before
         self._receiving = self._in_headers = True
-        self._chunks = 0
+        self._chunks = self._parts = self._trailers = 0
         self._head = self._piece
         self._received_bytes = len(self._piece)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_headers:
+            super().on_header(name, value)
+            return
+        # A trailer is no header of the request (RFC 9110, section 6.5.1), and nothing here reads it.
+        self._trailers += 1
+        if self._trailers > MAX_HEADERS:
+            self._raise(431, "too many request headers")
 
     def on_headers_complete(self) -> None:
         self._check_headers()
@@ -277,14 +291,19 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self._in_headers = False
         self._head = b""
-        self.headers = []  # trailers come next; they are not the request's headers (RFC 9110, section 6.5.1)
         if self._draining or not self.cycle.keep_alive:
             self._make_last()
 
     def on_chunk_header(self) -> None:
         self._chunks += 1
         if self._chunks > MAX_CHUNKS:
-            self._raise(413, "the request has too many chunks")
+            self._refuse_parts()
+
+    def on_body(self, body: bytes) -> None:
+        self._parts += 1
+        if self._parts > _MAX_PARTS:
+            self._refuse_parts()
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -295,7 +314,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         super().on_message_complete()
         if self._idle():  # it was answered before it was read whole, so no answer will start the idle time
             self._arm(DRAIN_IDLE_SECONDS if self._draining else self.timeout_keep_alive)
-        else:
+        elif not self.flow.write_paused:
             self._all.working(self)
 
     def on_response_complete(self) -> None:
@@ -363,6 +382,9 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
         self._feed(b"\r\n".join([*lines, b"", b""]))
+
+    def _refuse_parts(self) -> NoReturn:
+        self._raise(413, "the request has too many chunks")
 
     def _raise(self, status: int, message: str) -> NoReturn:
         self._refusal = (status, message)
@@ -433,7 +455,6 @@ class StrictHTTPProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Let the request on this connection, or one on its way, be the last. Called by the server."""
-        self.app_state[_STOPPING] = True
         self._drain()
 
     def retire(self) -> None:
