@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +169,32 @@ def test_command_on_a_live_service(service: Service) -> None:
         assert "The token is good." in run.stdout
         assert "'agent://risk'" in run.stdout
         assert run.stdout.count("ok   ") == 9
+
+
+def test_a_server_that_sends_a_byte_at_a_time() -> None:
+    """It holds the command for no longer than one that says nothing."""
+
+    def drip(listener: socket.socket) -> None:
+        with suppress(OSError), listener.accept()[0] as client:
+            client.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+            while not done.wait(0.2):
+                client.sendall(b" ")
+
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=[listener], daemon=True)
+        thread.start()
+        said = without_keys("--jwks", f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        done.set()
+        thread.join(HANG_SECONDS)
+    assert "no answer within 5 s" in said
+
+
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+def test_a_time_that_no_calendar_has(claim: str) -> None:
+    """It is a finding, and no traceback."""
+    claims: dict[str, Any] = {claim: -90_000_000_000}
+    judge(token(**claims), published(KEY), EXPECTED, NOW)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

@@ -15,7 +15,8 @@ class BlockingCall(Generic[T]):
     """Makes one call in a daemon thread, so that its caller waits no longer than it wants to.
 
     The end of the process does not wait for the thread, as it would for one of ``asyncio.to_thread``.
-    A call that hangs is joined and not repeated: it holds one thread, however often it is asked for.
+    A call that hangs is joined and not repeated: it holds one thread, however often it is asked for. An
+    outcome that came too late is kept for whoever asks next, or a slow call would never have one.
 
     Args:
         function: what to call.
@@ -33,19 +34,32 @@ class BlockingCall(Generic[T]):
         Raises:
             TimeoutError: it took longer than ``seconds``.
         """
-        return self._begun().result(seconds)
+        running = self._begun()
+        try:
+            return running.result(seconds)
+        finally:
+            self._collected(running)
 
     async def result_async(self, seconds: float) -> T:
         """As :meth:`result`, for an event loop."""
-        async with asyncio.timeout(seconds):
-            return await asyncio.wrap_future(self._begun())
+        running = self._begun()
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.wrap_future(running)
+        finally:
+            self._collected(running)
 
     def _begun(self) -> Future[T]:
-        if self._running is None or self._running.done():
+        if self._running is None:
             self._running = Future()
             self._running.set_running_or_notify_cancel()  # from here on, nobody who waits can cancel it
             threading.Thread(target=self._run, args=(self._running,), name=self._name, daemon=True).start()
         return self._running
+
+    def _collected(self, running: Future[T]) -> None:
+        """Let the next call be a new one, if somebody has the outcome of this one."""
+        if running.done() and running is self._running:
+            self._running = None
 
     def _run(self, future: Future[T]) -> None:
         try:

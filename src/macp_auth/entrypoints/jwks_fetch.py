@@ -9,8 +9,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from macp_auth.adapters.blocking_call import BlockingCall
 from macp_auth.adapters.input_file import Custody, FileUnusable, InputFile
 from macp_auth.entrypoints.listening import is_loopback
 from macp_auth.entrypoints.runtime_keys import PublishedKey, read_jwks
@@ -46,8 +48,8 @@ def fetch_jwks(url: str, authorities: Path | None = None) -> Sequence[PublishedK
     try:
         if is_loopback(urllib.parse.urlsplit(url).hostname or ""):
             handlers.append(urllib.request.ProxyHandler({}))  # a proxy would look on its own loopback
-        with urllib.request.build_opener(*handlers).open(url, timeout=_FETCH_SECONDS) as response:
-            document = response.read(_MAX_BYTES)
+        # The opener's own timeout is for each read: a server could send a byte at a time for days.
+        document = BlockingCall(partial(_download, url, handlers), "jwks-fetch").result(_FETCH_SECONDS)
     except (OSError, http.client.HTTPException) as error:
         raise JWKSUnreachable(f"{url}: {_why(error)}") from error
     except ValueError:  # of the URL
@@ -56,6 +58,12 @@ def fetch_jwks(url: str, authorities: Path | None = None) -> Sequence[PublishedK
         return read_jwks(document)
     except ValueError:
         raise JWKSUnreachable(f"{url}: {_NO_JWKS}") from None
+
+
+def _download(url: str, handlers: Sequence[urllib.request.BaseHandler]) -> bytes:
+    with urllib.request.build_opener(*handlers).open(url, timeout=_FETCH_SECONDS) as response:
+        content: bytes = response.read(_MAX_BYTES)
+        return content
 
 
 def _trusting(authorities: Path | None) -> ssl.SSLContext:

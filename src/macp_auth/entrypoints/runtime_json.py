@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from base64 import b64decode
+from collections import Counter
 from typing import Any, NoReturn
 
 from macp_auth.domain.encoding import base64url
@@ -24,8 +25,8 @@ class Members(dict[str, Any]):
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        names = [name for name, _ in pairs]
-        self.repeated = {name for name in names if names.count(name) > 1} if len(self) < len(pairs) else set()
+        counts = Counter(name for name, _ in pairs) if len(self) < len(pairs) else {}
+        self.repeated = {name for name, count in counts.items() if count > 1}
 
 
 def parse(data: bytes) -> Any:

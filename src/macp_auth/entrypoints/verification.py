@@ -96,7 +96,7 @@ REPEATED = (
 TOO_LARGE = "too large: a gRPC peer may drop metadata of more than 8192 bytes; ask for fewer scopes"
 
 _YEAR = 366 * 86_400
-_YEAR_5138 = 1e11
+_YEAR_1, _YEAR_5138 = -6.2e10, 1e11
 _SHOWN = 200  # characters of a claim; a whole token may be 8 KiB
 _NO_POLICY = SenderPolicy()
 
@@ -414,16 +414,18 @@ def _repeated(token: _Token) -> Iterator[Finding]:
 
 
 def _repeats(value: object) -> Iterator[str]:
-    if isinstance(value, Members):
-        yield from value.repeated
-    if isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _repeats(item)
+    waiting = [value]
+    while waiting:  # and no recursion: a foreign claim may be nested as deeply as it likes
+        item = waiting.pop()
+        if isinstance(item, Members):
+            yield from item.repeated
+        if isinstance(item, dict | list):
+            waiting += item.values() if isinstance(item, dict) else item
 
 
 def _seconds(value: object) -> float | None:
     """Return a NumericDate (RFC 7519, section 2) that a calendar can show, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _YEAR_5138:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _YEAR_1 < value < _YEAR_5138:
         return None
     return float(value)
 
