@@ -16,7 +16,7 @@ class BlockingCall(Generic[T]):
 
     The end of the process does not wait for the thread, as it would for one of ``asyncio.to_thread``.
     A call that hangs is joined and not repeated: it holds one thread, however often it is asked for. An
-    outcome that came too late is kept for whoever asks next, or a slow call would never have one.
+    outcome that came too late is kept for the next caller, or a slow call would never have one.
 
     Args:
         function: what to call.

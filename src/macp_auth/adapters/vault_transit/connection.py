@@ -11,6 +11,7 @@ import math
 import os
 import socket
 import ssl
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -63,6 +64,7 @@ class Connection:
         self._look_at = -math.inf
         """When the file is looked at again, by the loop's clock."""
         self._failure: str | None = None
+        self._silent_since: float | None = None  # when a look at the authorities first took too long
         """Why the file could not be used when it was last looked at."""
         self._closed = False
 
@@ -112,15 +114,15 @@ class Connection:
                 changed = self._changed_authorities()  # the system's own files, and only once
             else:
                 changed = await self._authorities.result_async(seconds)
-        except (SignerMisconfigured, TimeoutError) as error:  # the file may be half-written
-            text = str(error) or f"{names('cacert')} can't be read: the file system does not answer"
-            if self._current is None:
-                raise SignerMisconfigured(text, reason="tls") from None
-            if text != self._failure:
-                _log.error("VAULT'S AUTHORITIES CAN'T BE USED; the last good ones stay", detail=text)
-            self._failure = text
+        except SignerMisconfigured as error:  # the file may be half-written
+            self._authorities_failed(str(error))
             return
-        self._failure = None
+        except TimeoutError:  # the look goes on, and a later request may see what it found
+            self._silent_since = self._silent_since or time.monotonic()
+            if self._current is None or time.monotonic() - self._silent_since > READ_SECONDS:
+                self._authorities_failed(f"{names('cacert')} can't be read: the file system does not answer")
+            return
+        self._failure = self._silent_since = None
         if self._closed:
             raise SignerUnavailable("the connections to Vault are closed", reason="stopping")
         if changed is not None and changed.seen != self._seen:  # and no other request was faster
@@ -128,6 +130,18 @@ class Connection:
             self._seen = changed.seen
             if old is not None:
                 await self._close_unless_used(old)
+
+    def _authorities_failed(self, text: str) -> None:
+        """Log, once, why the authorities can't be used while the last good ones can.
+
+        Raises:
+            SignerMisconfigured: there are none.
+        """
+        if self._current is None:
+            raise SignerMisconfigured(text, reason="tls")
+        if text != self._failure:
+            _log.error("VAULT'S AUTHORITIES CAN'T BE USED; the last good ones stay", detail=text)
+        self._failure = text
 
     def _changed_authorities(self) -> _Authorities | None:
         """Return the authorities if they are not those of the newest session. Blocks."""
