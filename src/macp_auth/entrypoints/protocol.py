@@ -56,8 +56,8 @@ READ_BUFFER_BYTES = 16 * 1024
 """How much of a TLS connection is read before it can be decrypted and parsed; the length of a record."""
 WRITE_BUFFER_BYTES = 16 * 1024
 """How many bytes of answers may wait for a client to read them before it is served no further."""
-_MAX_PARTS = MAX_CHUNKS + MAX_REQUEST_BYTES // PARSE_BYTES
-"""Of a body, as it is parsed: chunks, turns, and what ends in an empty line."""
+_MAX_PARTS = 2 * MAX_REQUEST_BYTES // PARSE_BYTES
+"""Of a body, beside its chunks: one for each turn, and as many that end in an empty line."""
 DRAIN_IDLE_SECONDS = 1.0
 """How long a stopping server waits for the next request on an idle connection."""
 DRAIN_RECEIVE_SECONDS = 5.0
@@ -301,7 +301,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._parts += 1
-        if self._parts > _MAX_PARTS:
+        if self._parts - self._chunks > _MAX_PARTS:
             self._refuse_parts()
         super().on_body(body)
 
