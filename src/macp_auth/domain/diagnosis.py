@@ -23,7 +23,7 @@ class Status(StrEnum):
 
 
 class Finding(Struct, frozen=True):
-    """One check that was made. Its texts are shown to whoever asks, and hold no secret.
+    """One check that was made. Its texts are for everybody who asks, and hold no secret.
 
     What was found may quote a backend: it becomes one printable line of bounded length, without a credential.
     """

@@ -220,7 +220,7 @@ def _fitting(line: AuditLine) -> bytes | None:
 
 
 def _encoded(line: Struct) -> bytes:
-    """Return ``line`` as JSON that moves no terminal, whoever sent the texts in it."""
+    """Return ``line`` as JSON that moves no terminal, whatever texts callers sent."""
     encoded = _encode(line)
     if encoded.isascii() and b"\x7f" not in encoded:  # msgspec escapes what comes before the space
         return encoded
