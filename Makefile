@@ -64,7 +64,7 @@ guard: install ## instructions of our own code for a token: it may not take many
 bench: install ## a token's cost beside a bare signature, and beside any --peer: make bench BENCH_ARGS=--help (needs wrk)
 	$(BIN)/python -m benchmarks.bench $(BENCH_ARGS)
 
-bench-growth: install ## how that grows with keys, scopes, connections and plugins (needs wrk)
+bench-growth: install ## how that grows with keys, scopes, connections, versions and plugins (needs wrk)
 	$(BIN)/python -m benchmarks.growth $(BENCH_ARGS)
 
 bench-page: install ## all three, for the figures and charts of docs/performance.md (needs wrk)

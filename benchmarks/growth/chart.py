@@ -49,5 +49,5 @@ def _panel(left: float, top: float, name: str, grown: Grown) -> Iterator[str]:
     for x, size, spread in zip(columns, grown.points, spreads, strict=True):
         yield svg.line([(x, y(spread.low)), (x, y(spread.high))], "range")
         yield svg.dot(x, y(spread.median), "signature")
-        yield svg.text(x, y(spread.high) - 9, f"{spread.median:,.0f}", anchor="middle")
+        yield svg.text(x, y(spread.high) - 9, f"{spread.median:,.{row.decimals}f}", anchor="middle")
         yield svg.text(x, floor + 18, f"{size:,}", "note", anchor="middle")

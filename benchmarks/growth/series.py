@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +16,16 @@ from benchmarks.meter import meter_minting
 from benchmarks.service import MINT_REQUEST, Server, Service
 from benchmarks.subjects import ephemeral, jwk_file
 from benchmarks.tables import Row
-from macp_auth.domain.keys import Algorithm
+from macp_auth.adapters import jose
+from macp_auth.domain.keys import Algorithm, KeyVersion
+from macp_auth.domain.rotation import Timing, schedule
 
 ALGORITHM = Algorithm.ES256  # the cheaper signature: what the rest costs shows better beside it
 CONNECTIONS = 16
 SCOPE = "allowed_modes"
 MODE_CHARS = 24  # about as long as macp.mode.decision.v1
+VERSIONS_APART_SECONDS = 86_400
+TIMING = Timing(publish_lead=600, retire_lag=3600)
 
 
 class Minting(Struct, frozen=True, kw_only=True):
@@ -38,7 +43,13 @@ class Start(Struct, frozen=True, kw_only=True):
     first_token_ms: float
 
 
-Point = Run[Minting] | Run[Start]
+class Scheduling(Struct, frozen=True, kw_only=True):
+    """What is worked out of each reading of a backend."""
+
+    schedule_ms: float
+
+
+Point = Run[Minting] | Run[Start] | Run[Scheduling]
 
 
 class Series(Struct, frozen=True):
@@ -80,6 +91,24 @@ def of_plugins(installed: int, _seconds: int) -> Run[Start]:
             return Run(Start(first_token_ms=service.wait_for_first_token() * 1e3), failed=0)
 
 
+def of_versions(offered: int, _seconds: int) -> Run[Scheduling]:
+    """Schedule so many versions, made a day apart, of which the newest signs."""
+    jwk = jose.public_jwk(jose.generate(ALGORITHM).public_key())
+    versions = [
+        KeyVersion(
+            kid=f"key-{number}",
+            algorithm=ALGORITHM,
+            public_jwk=jwk,
+            can_sign=True,
+            created_at=float(number * VERSIONS_APART_SECONDS),
+        )
+        for number in range(offered)
+    ]
+    begun = time.process_time()
+    schedule(versions, TIMING, now=float(offered * VERSIONS_APART_SECONDS))
+    return Run(Scheduling(schedule_ms=(time.process_time() - begun) * 1e3), failed=0)
+
+
 MINTING_ROWS = (
     Row("CPU per token, us", "cpu_us", 0),
     Row("latency p50, ms", "p50_ms", 2),
@@ -87,10 +116,14 @@ MINTING_ROWS = (
     Row("tokens/s", "tokens_per_second", 0),
 )
 START_ROWS = (Row("first token, ms", "first_token_ms", 0),)
+SCHEDULING_ROWS = (Row("scheduling them, ms", "schedule_ms", 2),)
 SERIES = {
     "keys": Series("Published keys", (1, 10, 100), of_keys, MINTING_ROWS, 100),
-    "scopes": Series("Bytes of scopes", (100, 512, 1024, 2048, 4096), of_scopes, MINTING_ROWS, 1024),
+    "scopes": Series("Bytes of scopes", (100, 512, 1024, 2048, 3072), of_scopes, MINTING_ROWS, 1024),
     "connections": Series("Connections", (1, 4, 16, 64, 256, 1024), of_connections, MINTING_ROWS, 1000),
+    "versions": Series(
+        "Versions that a backend offers", (10, 100, 1000, 5000), of_versions, SCHEDULING_ROWS, 1000
+    ),
     "plugins": Series("Plugins that are not selected", (0, 10, 100), of_plugins, START_ROWS, 100),
 }
 
