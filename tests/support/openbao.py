@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ from typing import Any, Self
 
 import hvac
 import requests
+from cryptography.hazmat.primitives import hashes, keywrap, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from tests.support.bounded import HANG_SECONDS
 from tests.support.service import free_port, wait_until
@@ -54,6 +57,38 @@ class Vault:
 
     def rotate(self, name: str) -> None:
         self.client().secrets.transit.rotate_key(name)
+
+    def import_key(self, name: str, key: ec.EllipticCurvePrivateKey) -> None:
+        """Make a transit key of a P-256 key, which is its first version."""
+        data = {"ciphertext": self._wrapped(key), "type": "ecdsa-p256"}
+        self.client().write_data(f"transit/keys/{name}/import", data=data)
+
+    def import_public_key(self, name: str, key: ec.EllipticCurvePublicKey) -> None:
+        """As ``import_key``, without the private half."""
+        data = {"public_key": _pem(key), "type": "ecdsa-p256"}
+        self.client().write_data(f"transit/keys/{name}/import", data=data)
+
+    def import_public_version(self, name: str, key: ec.EllipticCurvePublicKey) -> None:
+        """Add a version to an imported key, without its private half."""
+        self.client().write_data(f"transit/keys/{name}/import_version", data={"public_key": _pem(key)})
+
+    def import_private_half(self, name: str, version: int, key: ec.EllipticCurvePrivateKey) -> None:
+        """Add what a version that was imported by its public half lacks."""
+        data = {"ciphertext": self._wrapped(key), "version": version}
+        self.client().write_data(f"transit/keys/{name}/import_version", data=data)
+
+    def _wrapped(self, key: ec.EllipticCurvePrivateKey) -> str:
+        """The key as transit imports it: wrapped with an AES key, and that one with transit's own."""
+        answer = self.client().read("transit/wrapping_key")
+        wrapping = serialization.load_pem_public_key(answer["data"]["public_key"].encode())
+        assert isinstance(wrapping, rsa.RSAPublicKey)
+        private = key.private_bytes(
+            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        once = os.urandom(32)
+        oaep = padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=None)
+        wrapped = wrapping.encrypt(once, oaep) + keywrap.aes_key_wrap_with_padding(once, private)
+        return base64.b64encode(wrapped).decode()
 
     def set_min_version(self, name: str, version: int) -> None:
         self.configure_key(name, min_decryption_version=version)
@@ -204,3 +239,9 @@ class OpenBao(Vault):
             if not self._leader:
                 raise
             return False  # a standby that has not joined yet
+
+
+def _pem(key: ec.EllipticCurvePublicKey) -> str:
+    return key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    ).decode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shlex
 import socket
 import subprocess
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import hashes, keywrap, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from macp_auth.adapters.vault_transit.doctor import Check
 from macp_auth.adapters.vault_transit.transit import Transit
@@ -461,22 +462,49 @@ def test_a_key_that_can_leave(openbao: OpenBao, key_name: str, config: dict[str,
 
 def test_a_key_that_was_imported(openbao: OpenBao, key_name: str) -> None:
     """It has been outside, so others may have it; that may be meant, so it is a warning."""
-    client = openbao.client()
-    wrapping = serialization.load_pem_public_key(
-        client.read("transit/wrapping_key")["data"]["public_key"].encode()
+    openbao.import_key(key_name, ec.generate_private_key(ec.SECP256R1()))
+    assert "imported" in fault(with_good_token(openbao, key_name), Check.CUSTODY, WARNING).text
+
+
+PUBLIC_ONLY = [
+    pytest.param(True, WARNING, id="the other version signs"),
+    pytest.param(False, FAILURE, id="no version signs"),
+]
+
+
+@pytest.mark.parametrize(("first_is_able", "status"), PUBLIC_ONLY)
+def test_a_version_without_its_private_half(
+    openbao: OpenBao, key_name: str, tmp_path: Path, status: Status, *, first_is_able: bool
+) -> None:
+    """The mend is the command that imports the private half, and mends."""
+    first, second = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    if first_is_able:
+        openbao.import_key(key_name, first)
+        openbao.import_public_version(key_name, second.public_key())
+        number, lacking = 2, second
+    else:
+        openbao.import_public_key(key_name, first.public_key())
+        number, lacking = 1, first
+    env = with_good_token(openbao, key_name)
+    found = {each.check: each for each in examined(env) if each.status is not Status.OK}
+    assert found.keys() == {Check.CUSTODY, Check.VERSIONS}
+    assert found[Check.VERSIONS].status is status
+    assert f"{key_name}-v{number}-" in found[Check.VERSIONS].text
+    mend = str(found[Check.VERSIONS].mend)
+    assert mend == (
+        f"vault transit import-version transit/keys/{key_name} @<its private key, PKCS #8, base64> "
+        f"version={number}"
     )
-    assert isinstance(wrapping, rsa.RSAPublicKey)
-    private = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+    file = tmp_path / "private"
+    file.write_text(base64.b64encode(pkcs8(lacking)).decode())
+    do(openbao, env, re.sub("<.*>", str(file), mend))
+    assert faults(env) == [(Check.CUSTODY, WARNING)]
+
+
+def pkcs8(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    once = os.urandom(32)
-    oaep = padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=None)
-    wrapped = wrapping.encrypt(once, oaep) + keywrap.aes_key_wrap_with_padding(once, private)
-    client.write_data(
-        f"transit/keys/{key_name}/import",
-        data={"ciphertext": base64.b64encode(wrapped).decode(), "type": "ecdsa-p256"},
-    )
-    assert "imported" in fault(with_good_token(openbao, key_name), Check.CUSTODY, WARNING).text
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.support.bounded import HANG_SECONDS
 from tests.support.openbao import OpenBao
 from tests.support.service import Service, wait_until
 from tests.support.verifiers import verify_with_pyjwt
@@ -80,3 +82,23 @@ def test_a_version_that_may_only_verify(
     service = start_service(with_token(openbao, key_name))
     assert versions_published(service) == [1, 2]
     assert version_that_signs(service) == 2
+
+
+def test_a_version_without_its_private_half(
+    openbao: OpenBao, key_name: str, start_service: Callable[..., Service]
+) -> None:
+    """It is published and does not sign, its time past or not, until its private half is imported."""
+    first, second = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    openbao.import_key(key_name, first)
+    openbao.import_public_version(key_name, second.public_key())
+    its_time = time.time() + int(SHORT_ROTATION["MACP_AUTH_KEY_PUBLISH_LEAD_SECONDS"])
+    service = start_service(with_token(openbao, key_name, **SHORT_ROTATION))
+    with Load(service) as load:
+        wait_until(lambda: time.time() > its_time, within=2 * HANG_SECONDS, what="its time to sign")
+        load.wait_for(10)
+        assert versions_published(service) == [1, 2]
+        assert version_that_signs(service) == 1
+        openbao.import_private_half(key_name, 2, second)
+        wait_until(lambda: version_that_signs(service) == 2, within=HANG_SECONDS, what="version 2 signs")
+    assert load.failed == []
+    verify_with_pyjwt(service.mint(sender="agent://risk")["token"], service.jwks())

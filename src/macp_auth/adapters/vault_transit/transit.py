@@ -7,6 +7,7 @@ them is pinned in every call.
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -16,7 +17,7 @@ import hvac
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from macp_auth.adapters import jose
 from macp_auth.adapters.vault_transit.batcher import Outcome
@@ -39,7 +40,11 @@ ALGORITHMS = {
 """The key types that the MACP runtime can verify, and how."""
 
 _KID_THUMBPRINT_CHARS = 16  # 96 bits: that no other key has them is as good as certain
-_NOT_THIS_VERSION = re.compile(r"no such key version|version for signing is|minimum|disallowed by policy")
+_NOT_THIS_VERSION = re.compile(
+    r"no such key version|version for signing is|minimum|disallowed by policy|does not contain a private part"
+)
+_PROBE = hashlib.sha256(b"macp-auth").digest()
+"""Signed to see whether a version can. Without a dot, its input can never be that of a token."""
 
 
 class _Kind(Struct):
@@ -54,6 +59,7 @@ class _Version(Struct):
 class _Key(Struct):
     keys: Mapping[str, _Version]
     min_encryption_version: int = 0
+    imported_key: bool = False
 
 
 class _Result(Struct):
@@ -67,6 +73,8 @@ class TransitKey(Struct, frozen=True):
     versions: Mapping[str, int]
     """Transit's version numbers by kid."""
     published: Sequence[KeyVersion]
+    public_only: frozenset[str] = frozenset()
+    """The kids of the versions that were imported without their private halves."""
 
 
 class Transit:
@@ -75,6 +83,8 @@ class Transit:
     def __init__(self, mount: str, key: str) -> None:
         self._mount = mount
         self._key = key
+        self._has_private_half: dict[str, bool] = {}
+        """What signatures have shown of the versions of an imported key, by kid."""
 
     async def read(self, client: hvac.Client) -> TransitKey:
         """Return the key's versions, oldest first.
@@ -88,7 +98,30 @@ class Transit:
             answer = await call(client.secrets.transit.read_key, self._key, mount_point=self._mount)
         except SignerRefused as error:
             raise self._refusal(error) from None
-        return _read(answer, self._key)
+        key, imported = _read(answer, self._key)
+        return await self._without_public_only(client, key) if imported else key
+
+    async def _without_public_only(self, client: hvac.Client, key: TransitKey) -> TransitKey:
+        """Return ``key`` with its versions that lack a private half marked: a reading does not show that.
+
+        Only an imported key can have such versions. A private half can be imported later and never goes away.
+        """
+        for version in key.published:
+            if version.can_sign and not self._has_private_half.get(version.kid):
+                try:
+                    [outcome] = await self.sign(client, key.versions[version.kid], [_PROBE])
+                except UnknownKid as error:
+                    outcome = error
+                except SignerError:
+                    break  # the key can be read all the same; the next reading asks again
+                if isinstance(outcome, bytes | UnknownKid):
+                    self._has_private_half[version.kid] = isinstance(outcome, bytes)
+        public_only = {kid for kid in key.versions if self._has_private_half.get(kid) is False}
+        published = [
+            structs.replace(version, can_sign=False) if version.kid in public_only else version
+            for version in key.published
+        ]
+        return structs.replace(key, published=published, public_only=frozenset(public_only))
 
     async def sign(self, client: hvac.Client, version: int, digests: Sequence[bytes]) -> Sequence[Outcome]:
         """Return a signature by ``version`` for each SHA-256 digest, or why there is none.
@@ -134,7 +167,8 @@ class Transit:
         return error
 
 
-def _read(answer: Any, name: str) -> TransitKey:
+def _read(answer: Any, name: str) -> tuple[TransitKey, bool]:
+    """Return the key, and whether it was imported."""
     try:
         kind = msgspec.convert(answer["data"], _Kind).type
         algorithm = ALGORITHMS.get(kind)
@@ -151,10 +185,11 @@ def _read(answer: Any, name: str) -> TransitKey:
     except (TypeError, KeyError, ValueError, UnsupportedAlgorithm) as error:
         raise SignerUnavailable(f"Vault's key can't be read: {error!r}", reason="bad-answer") from None
     numbers = sorted(published)
-    return TransitKey(
+    found = TransitKey(
         versions={published[number].kid: number for number in numbers},
         published=[published[number] for number in numbers],
     )
+    return found, key.imported_key
 
 
 def _key_version(

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import hvac
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from macp_auth.adapters import jose
 from macp_auth.adapters.vault_transit.connection import TokenNotAccepted
@@ -16,7 +16,7 @@ from macp_auth.adapters.vault_transit.doctor.checks import Blocked, Check, ask, 
 from macp_auth.adapters.vault_transit.settings import VaultSettings
 from macp_auth.adapters.vault_transit.transit import ALGORITHMS, Transit, TransitKey
 from macp_auth.domain.diagnosis import Finding, failure, ok, warning
-from macp_auth.domain.errors import SignerError, SignerRefused
+from macp_auth.domain.errors import SignerError, SignerMisconfigured, SignerRefused, reason_of
 from macp_auth.domain.rotation import Timing, schedule
 
 _HOUR = 3600
@@ -132,14 +132,34 @@ def _rotation(key: _Key, path: str, timing: Timing) -> Finding:
 def _versions(key: _Key, found: TransitKey, path: str, timing: Timing) -> Finding:
     now = time.time()
     versions = found.published
-    in_force = schedule(versions, timing, now)
-    free = schedule([msgspec.structs.replace(each, can_sign=True) for each in versions], timing, now)
+    lacking = [version.kid for version in versions if version.kid in found.public_only]
+    mend_of_lacking = "\n".join(
+        f"vault transit import-version {path} @<its private key, PKCS #8, base64> "
+        f"version={found.versions[kid]}"
+        for kid in lacking
+    )
+    try:
+        in_force = schedule(versions, timing, now)
+    except SignerMisconfigured:
+        if not lacking:
+            raise
+        text = f"no version can sign: {', '.join(lacking)} was imported without its private half"
+        raise Blocked(failure(Check.VERSIONS, text, mend_of_lacking)) from None
+    free = schedule(
+        [structs.replace(each, can_sign=each.kid not in found.public_only) for each in versions], timing, now
+    )
     if in_force.signing.kid != free.signing.kid:
         return warning(
             Check.VERSIONS,
             f"{in_force.signing.kid} signs before its publish lead is over: min_encryption_version is "
             f"{key.min_encryption_version}, so {free.signing.kid} can't",
             f"vault write {path}/config min_encryption_version=0",
+        )
+    if lacking:
+        return warning(
+            Check.VERSIONS,
+            f"{', '.join(lacking)} is published and never signs: it was imported without its private half",
+            mend_of_lacking,
         )
     count = f"{len(versions)} version{'s' if len(versions) > 1 else ''}"
     return ok(Check.VERSIONS, f"{count}, {len(in_force.keys)} published; {in_force.signing.kid} signs")
@@ -148,8 +168,8 @@ def _versions(key: _Key, found: TransitKey, path: str, timing: Timing) -> Findin
 async def _signature(
     transit: Transit, client: hvac.Client, found: TransitKey, settings: VaultSettings
 ) -> Finding:
-    """Try the newest version: it signs next, and the one in force is tried as the service does it."""
-    newest = found.published[-1]
+    """Try the newest version that can: the one in force is tried as the service does it."""
+    newest = next(version for version in reversed(found.published) if version.can_sign)
     begun = time.monotonic()
     try:
         [outcome] = await transit.sign(client, found.versions[newest.kid], [hashlib.sha256(_PROOF).digest()])
@@ -158,7 +178,8 @@ async def _signature(
     except TokenNotAccepted:
         return _denied(f"{settings.mount}/sign/{settings.key}", "update")
     except SignerError as error:
-        return failure(Check.SIGNATURE, f"{newest.kid} does not sign: {error}", "run this again")
+        mend = f"docs/vault.md, What each fault looks like, says what to do for {reason_of(error)!r}"
+        return failure(Check.SIGNATURE, f"{newest.kid} does not sign: {error}", mend)
     milliseconds = 1000 * (time.monotonic() - begun)
     public = jose.load(msgspec.to_builtins(newest.public_jwk))
     assert isinstance(public, jose.PublicKey)  # noqa: S101 - a PublicJWK has no private member
