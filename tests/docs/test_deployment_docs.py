@@ -9,8 +9,9 @@ import pwd
 import re
 import ssl
 import subprocess
-from collections.abc import Iterator
-from http.client import HTTPSConnection
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from tests.drill.envoy import binary
 from tests.support.bounded import HANG_SECONDS
 from tests.support.service import Service, clean_environment, free_port, wait_until
 from tests.support.tls import Authority, Certificates, Pair, make_certificates
+from tests.support.tls_service import TLSService
 from tests.support.tools import require_script, require_tool
 
 PAGE = read("docs/deployment.md")
@@ -142,18 +144,24 @@ def start(
         config = folder / f"envoy-{port}.yaml"
         config.write_text(configuration(block, network, port, service, folder))
         command = [str(program), "--config-path", str(config), *ENVOY_OPTIONS]
-    log_path = folder / f"{name}-{port}.log"
+    proxy = Proxy(name, port, files.ca, password)
+    with _running(command, folder / f"{name}-{port}.log") as running:
+        wait_until(lambda: running() and proxy.answers(), within=START_SECONDS, what=f"{name} answers")
+        yield proxy
+
+
+@contextmanager
+def _running(command: Sequence[str], log_path: Path) -> Iterator[Callable[[], bool]]:
+    """Run it, and give what fails with its log once it has ended."""
     with log_path.open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    proxy = Proxy(name, port, files.ca, password)
 
-    def answers() -> bool:
+    def running() -> bool:
         assert process.poll() is None, log_path.read_text()
-        return proxy.answers()
+        return True
 
     try:
-        wait_until(answers, within=START_SECONDS, what=f"{name} answers")
-        yield proxy
+        yield running
     finally:
         process.terminate()
         process.wait(10)
@@ -347,6 +355,47 @@ def test_the_password_stays_in_the_proxy_and_the_request_id_does_not(
     pattern = re.compile(rf"orchestrator-1 {re.escape(minted()[-1])} 200")
     wait_until(lambda: pattern.search(proxy_log()), within=HANG_SECONDS, what="the proxy's line is written")
     assert proxy.password not in proxy_log() + service.log + service.audit_path.read_text()
+
+
+def test_the_forwarder_gives_the_runtime_the_keys_of_a_service_that_it_verified(
+    files: Certificates, tmp_path: Path
+) -> None:
+    """Over plain HTTP, which is all that the runtime's client speaks; from a stranger it gives none."""
+    [block] = blocks(section(PAGE, "Keys for the MACP runtime"))
+    env = {
+        f"MACP_AUTH_TLS_{name}_FILE": str(path)
+        for name, path in (("CERT", files.certificate), ("KEY", files.key))
+    }
+    with TLSService(tmp_path, files.ca, env | {"MACP_AUTH_SIGNING_ALG": "ES256"}) as service:
+        stranger = Authority(tmp_path, "strangers").path
+        for authority, expected in ((files.ca, 200), (stranger, 502)):
+            port = free_port()
+            text = block.text.replace("auth.example.com", f"localhost:{service.port}")
+            text = text.replace("127.0.0.1:3280", f"127.0.0.1:{port}")
+            text = text.replace("/etc/ssl/certs/ca-certificates.crt", str(authority))
+            log = tmp_path / f"forwarder-{port}.log"
+            with _running(nginx(text, tmp_path, port), log) as running:
+
+                def answers(port: int = port, running: Callable[[], bool] = running) -> bool:
+                    return running() and _plain(port, "/tokens")[0] == 404
+
+                wait_until(answers, within=START_SECONDS, what="nginx answers")
+                status, keys = _plain(port, "/.well-known/jwks.json")
+                assert status == expected
+            if status == 200:
+                assert json.loads(keys) == service.jwks()
+
+
+def _plain(port: int, path: str) -> tuple[int, str]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=HANG_SECONDS)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    except OSError:
+        return 0, ""
+    finally:
+        connection.close()
 
 
 def test_proxies_close_idle_connections_before_the_service_does() -> None:

@@ -23,7 +23,9 @@ from tests.support.service import Service
 
 PAGE = read("docs/integration.md")
 TEXT = " ".join(PAGE.split())
-DEFINITION, CALL = (block.text for block in blocks(PAGE) if block.language == "python")
+DEFINITION, CALL = (
+    block.text for block in blocks(section(PAGE, "SDK orchestrators")) if block.language == "python"
+)
 
 
 @pytest.fixture

@@ -164,7 +164,7 @@ def _senders(settings: Settings) -> Iterator[Finding]:
         yield warning(
             Check.SENDERS,
             "MACP_AUTH_SENDER_PATTERN matches whatever is tried, so it keeps no sender out",
-            "set it to your naming scheme, such as agent://[a-z0-9-]{1,64}",
+            "set it to your naming scheme, such as (agent://)?[a-z0-9-]{1,64}",
         )
 
 
