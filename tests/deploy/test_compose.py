@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.engine import BUILD_SECONDS, Engine, get
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, blocks, read
 from tests.support.service import free_port
 from tests.support.verifiers import verify_with_pyjwt
 
@@ -21,11 +21,38 @@ COMPOSE = ROOT / "deploy/docker/compose.yaml"
 BAO_IMAGE = "docker.io/openbao/openbao:latest"
 PROJECT = "macp-auth-test"
 
+# As in docker-compose.fullstack.yml of macp-playground; what waits there is the runtime.
+THEIRS = """
+services:
+  auth-service:
+    image: macp-auth-service:0.5.0
+    environment:
+      PORT: '3200'
+      MACP_AUTH_ISSUER: macp-auth-service
+      MACP_AUTH_AUDIENCE: macp-runtime
+      MACP_AUTH_DEFAULT_TTL_SECONDS: '3600'
+      MACP_AUTH_MAX_TTL_SECONDS: '7200'
+    healthcheck:
+      test: ['CMD', 'node', '-e', "require('http').get('http://localhost:3200/healthz')"]
+      interval: 3s
+      timeout: 3s
+      retries: 10
+  without-a-check:
+    image: IMAGE
+  runtime:
+    image: IMAGE
+    command: [python, -c, "print('started')"]
+    healthcheck: {disable: true}
+    depends_on:
+      auth-service: {condition: service_healthy}
+      without-a-check: {condition: service_healthy}
+"""
+
 pytestmark = pytest.mark.timeout(BUILD_SECONDS)
 
 
-def _compose(file: Path) -> list[str]:
-    """The command, and the file as it can read it: 1.29, in Debian, knows no project name in the file."""
+def _compose() -> tuple[list[str], bool]:
+    """The command, and whether it is 1.29, which Debian has."""
     for command in (["docker", "compose"], ["docker-compose"]):
         if not shutil.which(command[0]):
             continue
@@ -33,12 +60,14 @@ def _compose(file: Path) -> list[str]:
             [*command, "version"], capture_output=True, text=True, timeout=60, check=False
         )
         if version.returncode == 0:
-            text = COMPOSE.read_text()
-            if "version 1." in version.stdout:
-                text = text.replace("\nname: macp-auth\n", "\n")
-            file.write_text(text)
-            return [*command, "-p", PROJECT, "--project-directory", str(COMPOSE.parent), "-f", str(file)]
+            return [*command, "-p", PROJECT], "version 1." in version.stdout
     pytest.skip("docker compose is missing; install Docker's plugin, or Debian's package docker-compose")
+
+
+def _run(*command: str, env: dict[str, str] | None = None) -> str:
+    run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
 
 
 @contextlib.contextmanager
@@ -63,28 +92,38 @@ def _health_checks(engine: Engine) -> Iterator[None]:
 
 def test_one_command_leads_to_a_token(engine: Engine, image: str, tmp_path: Path) -> None:
     """It prints a token that OpenBao's key has signed; given again, it prints another."""
-    command = _compose(tmp_path / "compose.yaml")
+    command, old = _compose()
+    file = tmp_path / "compose.yaml"
+    text = COMPOSE.read_text()
+    file.write_text(text.replace("\nname: macp-auth\n", "\n") if old else text)  # 1.29 knows no such name
+    command += ["--project-directory", str(COMPOSE.parent), "-f", str(file)]
     if engine.run("image", "inspect", BAO_IMAGE, check=False).returncode:
         pulled = engine.run("pull", BAO_IMAGE, check=False, within=300)
         if pulled.returncode:
             pytest.skip(f"no image {BAO_IMAGE} here; pull it by hand: {pulled.stderr[:200]}")
     port = free_port()
     env = {**os.environ, "MACP_AUTH_IMAGE": image, "BAO_IMAGE": BAO_IMAGE, "MACP_AUTH_PORT": str(port)}
-
-    def compose(*args: str) -> str:
-        run = subprocess.run(
-            [*command, *args], env=env, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert run.returncode == 0, run.stdout + run.stderr
-        return run.stdout
-
     assert "compose.yaml run --rm token" in COMPOSE.read_text()
     try:
         with _health_checks(engine):
-            tokens = [compose("run", "--rm", "token").split()[-1] for _ in range(2)]
+            tokens = [_run(*command, "run", "--rm", "token", env=env).split()[-1] for _ in range(2)]
             jwks = get(port, "/.well-known/jwks.json")
         for token in tokens:
             assert verify_with_pyjwt(token, jwks)["sub"] == "agent://risk"
         assert jwks["keys"][0]["kid"].startswith("macp-auth-v1-")
     finally:
-        compose("down", "--volumes")
+        _run(*command, "down", "--volumes", env=env)
+
+
+def test_what_waits_for_a_healthy_service_starts(engine: Engine, image: str, tmp_path: Path) -> None:
+    """With the image's own check, and in a file that asks with node, with the override of the page."""
+    command, _ = _compose()
+    [override] = [block.text for block in blocks(read("docs/integration.md")) if block.language == "yaml"]
+    (tmp_path / "override.yaml").write_text(override.replace("image: macp-auth", f"image: {image}"))
+    (tmp_path / "theirs.yaml").write_text(THEIRS.replace("IMAGE", image))
+    command += ["-f", str(tmp_path / "theirs.yaml"), "-f", str(tmp_path / "override.yaml")]
+    try:
+        with _health_checks(engine):
+            assert _run(*command, "run", "--rm", "runtime").split()[-1] == "started"
+    finally:
+        _run(*command, "down", "--volumes")

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, blocks, read
 from tests.support.bounded import HANG_SECONDS
 from tests.support.service import Service, clean_environment, free_port
 from tests.support.tls import Authority
@@ -48,3 +49,16 @@ def test_nobody_answers() -> None:
     unhealthy = check(free_port(), {})
     assert unhealthy.returncode == 1
     assert unhealthy.stderr == "not healthy: [Errno 111] Connection refused\n"
+
+
+def test_the_override_for_other_compose_files_asks_whether_it_can_mint(
+    start_service: Callable[..., Service],
+) -> None:
+    """The command of docs/integration.md is the image's check, with the path that says ready."""
+    [override] = [block.text for block in blocks(read("docs/integration.md")) if block.language == "yaml"]
+    command = yaml.safe_load(override)["services"]["auth-service"]["healthcheck"]["test"]
+    assert command[:4] == ["CMD", "python", "-I", "/opt/macp-auth/healthcheck.py"]
+    service = start_service()
+    healthy = check(service.port, {}, *command[4:])
+    assert healthy.returncode == 0, healthy.stderr
+    assert "Connection refused" in check(free_port(), {}, *command[4:]).stderr
