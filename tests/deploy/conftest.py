@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import macp_auth
@@ -9,6 +11,13 @@ from tests.deploy.engine import BASE, Engine, find_engine
 from tests.deploy.helm import Tools, find_tools
 
 IMAGE, SHELL_LESS = "localhost/macp-auth-test-image", "localhost/macp-auth-test-shell-less-base"
+BUILD_ARGUMENTS: dict[str, Any] = {
+    "VERSION": macp_auth.__version__,
+    "REVISION": "0123abc",
+    "SOURCE": "https://forge.example.com/macp-auth",
+    "DOCUMENTATION": "https://forge.example.com/macp-auth/docs",
+    "BASE_DIGEST": f"sha256:{'0' * 64}",
+}
 REMOVE_SHELLS = "import glob, os; [os.remove(f) for d in ('/bin', '/usr/bin') for f in glob.glob(d + '/*sh')]"
 
 
@@ -28,7 +37,5 @@ def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
     context = tmp_path_factory.mktemp("base")
     (context / "Dockerfile").write_text(f'FROM {BASE}\nRUN ["python", "-c", "{REMOVE_SHELLS}"]\n')
     engine.build(SHELL_LESS, context)
-    engine.build_ours(
-        IMAGE, BASE=BASE, RUNTIME_BASE=SHELL_LESS, VERSION=macp_auth.__version__, REVISION="0123abc"
-    )
+    engine.build_ours(IMAGE, BASE=BASE, RUNTIME_BASE=SHELL_LESS, **BUILD_ARGUMENTS)
     return IMAGE

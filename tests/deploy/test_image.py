@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 import macp_auth
+from tests.deploy.conftest import BUILD_ARGUMENTS, SHELL_LESS
 from tests.deploy.engine import BASE, BUILD_SECONDS, Engine, get
 from tests.deploy.helm import CHART
 from tests.docs.pages import ROOT, blocks, read
@@ -26,6 +28,28 @@ DOCKERFILE = ROOT / "deploy/docker/Dockerfile"
 README = read("deploy/docker/README.md")
 PLUGIN_IMAGE = "localhost/macp-auth-test-plugin"
 HEALTHCHECK = ["/opt/macp-auth/bin/python", "-I", "/opt/macp-auth/healthcheck.py"]
+
+IMPORT_EVERYTHING = """
+import importlib, importlib.metadata, pkgutil, sys
+
+class Without:
+    modules = {
+        module for module, packages in importlib.metadata.packages_distributions().items()
+        if {package.lower().replace("_", "-") for package in packages} <= set(sys.argv[1:])
+    }
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in self.modules:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Without())
+assert len(Without.modules) >= len(sys.argv[1:])
+import macp_auth
+names = [found.name for found in pkgutil.walk_packages(macp_auth.__path__, "macp_auth.")]
+for name in names:
+    if not name.startswith("macp_auth.testing") and not name.endswith("__main__"):
+        importlib.import_module(name)
+print(len(names))
+"""
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS)
 
@@ -121,7 +145,7 @@ def test_the_healthcheck_is_the_images_own(engine: Engine, image: str) -> None:
 
 
 def test_labels_say_what_it_is(engine: Engine, image: str) -> None:
-    """The OCI labels have the version and the revision of the build."""
+    """The OCI labels have what the build was given, and which base it has."""
     labels = engine.inspect("image", image)["Config"]["Labels"]
     assert {name.rpartition(".")[2]: value for name, value in labels.items() if "opencontainers" in name} == {
         "title": "macp-auth",
@@ -130,17 +154,65 @@ def test_labels_say_what_it_is(engine: Engine, image: str) -> None:
         "version": macp_auth.__version__,
         "revision": "0123abc",
         "created": "unknown",
+        "source": BUILD_ARGUMENTS["SOURCE"],
+        "url": BUILD_ARGUMENTS["SOURCE"],
+        "documentation": BUILD_ARGUMENTS["DOCUMENTATION"],
+        "name": SHELL_LESS,
+        "digest": BUILD_ARGUMENTS["BASE_DIGEST"],
     }
 
 
-def test_nothing_is_left_of_the_build(engine: Engine, image: str) -> None:
-    """What built the service is not in the image, nor is anything else of the repository."""
+def test_the_base_digest_is_that_of_the_base() -> None:
+    """The label's default names the image that the build starts from."""
+    text = DOCKERFILE.read_text()
+    [base] = re.findall(r"^ARG BASE=(\S+)$", text, re.MULTILINE)
+    [digest] = re.findall(r"^ARG BASE_DIGEST=(\S+)$", text, re.MULTILINE)
+    assert base.endswith(f"@{digest}")
+
+
+def _left_out() -> set[str]:
+    """The packages that the Dockerfile removes, by the names that requirements have."""
+    [names] = re.findall(r"^ARG UNUSED=\"(.+)\"$", DOCKERFILE.read_text(), re.MULTILINE)
+    return set(names.split())
+
+
+def test_the_image_holds_what_serves_and_no_more(engine: Engine, image: str) -> None:
+    """The locked packages but for those that nothing imports, and of commands ours, Python and the init."""
+    code = """
+import json, os
+from importlib.metadata import distributions
+packages = distributions(path=["/opt/macp-auth/lib/python3.11/site-packages"])
+print(json.dumps([[package.metadata["Name"] for package in packages],
+    os.listdir("/opt/macp-auth/bin"), os.listdir("/opt/macp-auth"), os.path.exists("/build")]))
+"""
     with engine.container(image) as container:
-        installed = (
-            "import json, os; print(json.dumps(os.listdir('/opt/macp-auth/lib/python3.11/site-packages')))"
-        )
-        assert not {"pip", "hatchling", "pytest"} & set(engine.python(container, installed))
-        assert engine.python(container, "import os; print(int(os.path.exists('/build')))") == 0
+        packages, commands, folder, build = engine.python(container, code)
+    locked = set(
+        re.findall(r"^([\w.-]+)==", _without_other_systems(read("requirements/runtime.txt")), re.MULTILINE)
+    )
+    assert {"faker", "pygments"} <= _left_out() <= locked
+    assert {_name(package) for package in packages} == locked - _left_out() | {"macp-auth"}
+    assert set(commands) == {"dumb-init", "macp-auth", "python", "python3", "python3.11"}
+    assert set(folder) - {"include", "lib64"} == {"bin", "healthcheck.py", "lib", "pyvenv.cfg"}
+    assert not build
+
+
+def _without_other_systems(requirements: str) -> str:
+    return re.sub(r"^.* ; sys_platform == 'win32'.*$", "", requirements, flags=re.MULTILINE)
+
+
+def _name(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def test_every_module_can_do_without_what_the_image_leaves_out() -> None:
+    """Where those packages can't be imported, all of ours can, but for the kit that tests plugins."""
+    run = subprocess.run(
+        [sys.executable, "-c", IMPORT_EVERYTHING, *_left_out()],
+        capture_output=True, text=True, timeout=HANG_SECONDS, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) > 100
 
 
 def test_a_package_with_another_hash_is_refused(engine: Engine, tmp_path: Path) -> None:
