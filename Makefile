@@ -7,11 +7,11 @@ UV     := uv==0.13.9
 # Signer plugins that live here; each is a distribution of its own.
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 
-# These load the service and measure, so nothing runs beside them.
+# What these find depends on the machine, so nothing runs beside them.
 MEASURED := tests/bench tests/docs/test_performance_docs.py tests/drill tests/rollout tests/soak
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check fmt fuzz rotation-drill rollout-drill soak guard bench bench-growth bench-page bench-vault helm-docs lock clean
+.PHONY: help install serve test measure check fmt fuzz rotation-drill rollout-drill soak guard bench bench-growth bench-page bench-vault helm-docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +30,10 @@ $(STAMP): requirements/dev.txt requirements/runtime.txt pyproject.toml $(PLUGINS
 serve: install ## serve on 127.0.0.1:3200 with an ephemeral key
 	@$(BIN)/macp-auth serve
 
-test: install ## the whole test suite, a few files at a time: make test JOBS=1 for one
+test: install ## the tests, a few files at a time: make test JOBS=1 for one
 	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),3) --dist loadfile $(addprefix --ignore ,$(MEASURED))
+
+measure: install ## the tests that load the service and measure it: benchmarks, drills, rollouts, soak
 	$(BIN)/python -m pytest $(MEASURED)
 
 check: install ## lint, formatting, types, import contracts
