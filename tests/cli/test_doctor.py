@@ -364,10 +364,10 @@ def test_the_end_of_a_certificate_is_a_finding(
     assert found == ([] if status is None else [(Check.CERTIFICATE, status)])
 
 
-def test_a_certificate_of_a_day_ends_soon_when_a_third_is_left(good: dict[str, str], tmp_path: Path) -> None:
+def test_a_certificate_of_a_day_ends_soon_with_a_quarter_left(good: dict[str, str], tmp_path: Path) -> None:
     """The chain's first to end counts; and authorities for clients end, too."""
     authority = Authority(tmp_path)
-    for left, expected in ((9, []), (7, [(Check.CERTIFICATE, Status.WARNING)])):
+    for left, expected in ((7, []), (5, [(Check.CERTIFICATE, Status.WARNING)])):
         pair = authority.issue(
             f"server-{left}", lives=dt.timedelta(hours=left), lived=dt.timedelta(hours=24 - left)
         )

@@ -12,7 +12,7 @@ SERVER, CLIENT_AUTHORITY = "server", "client-authority"
 """What certificates are for: the server's own chain, and the authorities that vouch for clients."""
 _DAY = 24 * 3600
 _NOTICE = 14 * _DAY  # for a certificate of 90 days, renewed when 30 are left: renewal has failed for 16
-_NOTICE_SHARE = 1 / 3  # of a shorter life: what cert-manager leaves when it renews
+_NOTICE_SHARE = 1 / 4  # of a shorter life: cert-manager renews when a third is left, and needs a while
 _log = structlog.get_logger()
 
 
