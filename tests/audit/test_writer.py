@@ -21,6 +21,7 @@ from macp_auth.entrypoints.audit.line import audit_line
 from macp_auth.entrypoints.audit.log import AuditLog
 from macp_auth.entrypoints.audit.waiting import LINE_OVERHEAD, LineQueue, Tally
 from macp_auth.entrypoints.audit.writer import LineWriter
+from macp_auth.entrypoints.standard_output import StandardOutput
 from tests.audit.pipes import read_lines
 from tests.audit.test_line import attempt, minted
 from tests.support.bounded import HANG_SECONDS
@@ -40,7 +41,7 @@ def pipe(tmp_path: Path) -> Iterator[int]:
 
 
 def line_writer(path: Path, on_dropped: Callable[[int], object] = lambda _: None) -> LineWriter:
-    return LineWriter(Destination(str(path)), on_dropped)
+    return LineWriter(Destination(str(path), StandardOutput(1)), on_dropped)
 
 
 def bound_to(monkeypatch: pytest.MonkeyPatch, lines: int) -> None:
@@ -173,7 +174,7 @@ def test_a_service_that_ends_has_written_all(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
 
     async def serve() -> None:
-        log = AuditLog(str(path), lambda _: None)
+        log = AuditLog(Destination(str(path), StandardOutput(1)), lambda _: None)
         async with log.lifespan(Litestar()):
             for _ in range(100):
                 log.record(attempt(minted()))

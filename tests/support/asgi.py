@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from macp_auth.entrypoints.bootstrap import build_service, plan_service
+from macp_auth.entrypoints.standard_output import StandardOutput
 from tests.support.wire import Answer
 
 
@@ -15,7 +16,7 @@ class InProcess:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         quiet = {"MACP_AUTH_AUDIT_LOG": "off"}  # standard output is the test run's
-        self._app: Any = build_service(plan_service({**quiet, **env}))
+        self._app: Any = build_service(plan_service({**quiet, **env}), StandardOutput(1))
         self._loop = asyncio.new_event_loop()
         self._to_lifespan: asyncio.Queue[dict[str, str]] = asyncio.Queue()
         self._from_lifespan: asyncio.Queue[dict[str, str]] = asyncio.Queue()

@@ -40,32 +40,31 @@ def known_signers() -> list[KnownSigner]:
     """Return what can be selected: ours, then the installed ones by name. Imports none of them."""
     ours = [KnownSigner(name, "macp-auth", version("macp-auth")) for name in BUILT_IN]
     installed = {
-        entry_point.name: entry_point.dist for entry_point in entry_points(group=PROJECT) if entry_point.dist
+        (entry_point.name, entry_point.dist.name, entry_point.dist.version)
+        for entry_point in entry_points(group=PROJECT)
+        if entry_point.dist
     }
-    return ours + [
-        KnownSigner(name, dist.name, dist.version)
-        for name, dist in sorted(installed.items())
-        if name not in BUILT_IN
-    ]
+    return ours + [KnownSigner(*each) for each in sorted(installed) if each[0] not in BUILT_IN]
 
 
 def available_signers() -> list[str]:
     """Return the names that can be selected, in that order."""
-    return [signer.name for signer in known_signers()]
+    return list(dict.fromkeys(signer.name for signer in known_signers()))
 
 
 def load_signer_plugin(name: str) -> SignerPlugin:
     """Import and return the plugin called ``name``.
 
     Raises:
-        SignerMisconfigured: there is none, it fails to import, it registers something else, or it was
-            written for another version of the plugin API.
+        SignerMisconfigured: there is none, two packages bring it, it fails to import, it registers
+            something else, or it was written for another version of the plugin API.
     """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
     if name in BUILT_IN:
         manager.register(importlib.import_module(BUILT_IN[name]), name)
     elif name in (names := available_signers()):
+        _check_that_one_package_brings(name)
         _load_installed(manager, name)
     else:
         raise SignerMisconfigured(f"MACP_AUTH_SIGNER names no signer; there are: {', '.join(names)}")
@@ -78,7 +77,9 @@ def load_signer_plugin(name: str) -> SignerPlugin:
 def _registered(manager: pluggy.PluginManager, name: str) -> SignerPlugin:
     try:
         registered = manager.hook.macp_auth_signer()
-    except Exception as error:
+    except KeyboardInterrupt:  # the operator's
+        raise
+    except BaseException as error:
         raise SignerMisconfigured(
             f"the signer plugin {name!r} can't register ({type(error).__name__}: {error}); "
             "upgrade or mend its package, or select another signer"
@@ -105,11 +106,21 @@ def _check_api_version(plugin: SignerPlugin) -> None:
     )
 
 
+def _check_that_one_package_brings(name: str) -> None:
+    packages = [f"{each.distribution} {each.version}" for each in known_signers() if each.name == name]
+    if len(packages) > 1:
+        raise SignerMisconfigured(
+            f"several packages bring a signer plugin {name!r}: {', '.join(packages)}; uninstall all but one"
+        )
+
+
 def _load_installed(manager: pluggy.PluginManager, name: str) -> None:
     try:
         manager.load_setuptools_entrypoints(PROJECT, name=name)
         manager.check_pending()  # a hook whose name is misspelt would be ignored in silence
-    except Exception as error:
+    except KeyboardInterrupt:  # the operator's
+        raise
+    except BaseException as error:  # sys.exit() included: it would end the command in silence
         raise SignerMisconfigured(
             f"the signer plugin {name!r} can't be loaded ({type(error).__name__}: {error}); "
             "mend or uninstall its package, or select another signer"

@@ -26,7 +26,7 @@ from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.minting import Minter, any_claims
 from macp_auth.domain.sender import SenderPolicy
 from macp_auth.domain.signer import Signer
-from macp_auth.entrypoints.audit.destination import OFF
+from macp_auth.entrypoints.audit.destination import OFF, Destination
 from macp_auth.entrypoints.audit.line import check_line
 from macp_auth.entrypoints.audit.log import AuditLog
 from macp_auth.entrypoints.certificates import Validity
@@ -53,6 +53,7 @@ from macp_auth.entrypoints.settings import (
     variables,
 )
 from macp_auth.entrypoints.signer_settings import read_signer_settings, secret_variables
+from macp_auth.entrypoints.standard_output import StandardOutput
 from macp_auth.entrypoints.tls_files import load_tls
 from macp_auth.entrypoints.trusted_clock import TrustedClock
 from macp_auth.entrypoints.unread_variables import UnreadVariable, unread_variables
@@ -143,11 +144,12 @@ class Metered(msgspec.Struct, frozen=True):
     certificates: Callable[[], Mapping[str, Validity]]
 
 
-def build_service(plan: ServicePlan, metrics: Metered | None = None) -> ASGIApp:
+def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | None = None) -> ASGIApp:
     """Return the application, with a signer of its own that it opens and closes.
 
     Args:
         plan: what to build.
+        output: where the audit log goes if it goes to standard output.
         metrics: where this process counts; None, it does not.
     """
     settings = plan.settings
@@ -163,7 +165,9 @@ def build_service(plan: ServicePlan, metrics: Metered | None = None) -> ASGIApp:
         jwks_answered = meter.count_jwks
         lines_dropped = meter.count_dropped_lines
         metrics.connections.on_shed = meter.count_shed_connection
-    audit = None if settings.audit_log == OFF else AuditLog(settings.audit_log, lines_dropped)
+    audit = None
+    if settings.audit_log != OFF:
+        audit = AuditLog(Destination(settings.audit_log, output), lines_dropped)
     keys = KeyRing(signer, settings.rotation.timing)
     minter = Minter(
         issuer=settings.issuer,

@@ -35,6 +35,7 @@ from macp_auth.entrypoints.metrics.directory import shared_directory
 from macp_auth.entrypoints.metrics.workers import Workers
 from macp_auth.entrypoints.protocol import StrictHTTPProtocol
 from macp_auth.entrypoints.settings import TLSFiles
+from macp_auth.entrypoints.standard_output import StandardOutput
 from macp_auth.entrypoints.tls_reload import ReloadingContext
 
 KEEP_ALIVE_SECONDS = 65
@@ -46,15 +47,23 @@ SHUTDOWN_SECONDS = 8
 """The most that a stop may take; more than protocol.DRAIN_RECEIVE_SECONDS, less than 10."""
 
 
-def serve(plan: ServicePlan, listener: socket.socket, metrics: socket.socket | None = None) -> int:
+def serve(
+    plan: ServicePlan, output: StandardOutput, listener: socket.socket, metrics: socket.socket | None = None
+) -> int:
     """Serve on ``listener``, and metrics on the other, until told to stop; return the exit status.
+
+    Args:
+        plan: what to serve.
+        output: where the audit log goes if it goes to standard output.
+        listener: for callers.
+        metrics: for Prometheus; None, nothing is counted.
 
     Raises:
         ConfigurationError: there is no place for what the workers count.
     """
     raise_limit()
     with nullcontext() if metrics is None else shared_directory() as directory:
-        config = _configuration(plan, directory)
+        config = _configuration(plan, output, directory)
         if plan.settings.workers == 1:
             with _serving_metrics(plan, metrics, directory, pids=lambda: [os.getpid()], restarts=lambda: 0):
                 uvicorn.Server(config).run([listener])
@@ -95,13 +104,13 @@ class _Configuration(uvicorn.Config):
         return self.worker.event_loop
 
 
-def _configuration(plan: ServicePlan, metrics: Path | None) -> uvicorn.Config:
+def _configuration(plan: ServicePlan, output: StandardOutput, metrics: Path | None) -> uvicorn.Config:
     settings = plan.settings
     worker = _Worker(
         Connections(connection_bound(settings.max_connections), settings.connection_max_age_seconds)
     )
     configuration = _Configuration(
-        partial(_worker_app, plan, metrics, worker),
+        partial(_worker_app, plan, output, metrics, worker),
         factory=True,
         http=partial(StrictHTTPProtocol, connections=worker.connections),  # type: ignore[arg-type]  # is called only
         ws="none",
@@ -209,10 +218,10 @@ class _Supervisor(Multiprocess):
         return self._restarts
 
 
-def _worker_app(plan: ServicePlan, metrics: Path | None, worker: _Worker) -> ASGIApp:
+def _worker_app(plan: ServicePlan, output: StandardOutput, metrics: Path | None, worker: _Worker) -> ASGIApp:
     _set_up_worker()
     metered = None if metrics is None else Metered(metrics, worker.connections, worker.certificates)
-    return build_service(plan, metered)
+    return build_service(plan, output, metered)
 
 
 def _tls_context(worker: _Worker, files: TLSFiles, *_: object) -> ReloadingContext:

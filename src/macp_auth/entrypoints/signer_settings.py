@@ -39,7 +39,7 @@ def read_signer_settings(plugin: SignerPlugin, environ: Mapping[str, str]) -> St
         return read_settings(plugin.settings, plugin.settings_prefix, environ)
     except MACPAuthError:
         raise
-    except Exception as error:  # noqa: BLE001 - its __post_init__ may raise anything, with a value in the text
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - its __post_init__ may raise anything, with a value in the text
         raise ConfigurationError(
             f"the settings type of the signer plugin {plugin.name!r} raised {type(error).__name__} when it "
             "was filled; check its variables, or mend its package"
@@ -57,7 +57,7 @@ def unusable_settings(plugin: SignerPlugin) -> Iterator[str]:
     name = plugin.settings.__name__
     try:
         declared = variables(plugin.settings, plugin.settings_prefix)
-    except Exception as error:  # noqa: BLE001 - resolving annotations runs them
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - resolving annotations runs them
         yield f"an annotation of {name} can't be resolved ({type(error).__name__}: {error})"
         return
     for variable in declared:

@@ -15,11 +15,12 @@ from pathlib import Path
 from macp_auth.adapters.blocking_call import BlockingCall
 from macp_auth.adapters.input_file import READ_SECONDS, Risk, Weakness, weaknesses_of
 from macp_auth.entrypoints.settings import ConfigurationError
+from macp_auth.entrypoints.standard_output import StandardOutput
 
 STDOUT, OFF = "stdout", "off"
+_STDOUT_NAMES = {STDOUT, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 LOOK_SECONDS = 1.0
 """How often it is looked whether a file was moved away, as logrotate does."""
-_STDOUT_FD = 1
 _ROOM_MS = 250  # how long room in a pipe is waited for
 _FILE_BYTES = 65536
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
@@ -32,8 +33,9 @@ class Destination:
     a pipe takes up to PIPE_BUF whole (write(2), pipe(7)).
     """
 
-    def __init__(self, setting: str) -> None:
-        self._path = None if setting == STDOUT else Path(setting)
+    def __init__(self, setting: str, output: StandardOutput) -> None:
+        self._path = None if setting in _STDOUT_NAMES else Path(setting)
+        self._output = output
         self._fd: int | None = None
         self._is_file = False
         self._torn = False
@@ -52,7 +54,7 @@ class Destination:
                 self.close()
         if self._fd is None:
             # Standard output is not ours alone, so it stays blocking if it is.
-            self._fd = os.dup(_STDOUT_FD) if self._path is None else os.open(self._path, _FLAGS, 0o600)
+            self._fd = os.dup(self._output.fd) if self._path is None else os.open(self._path, _FLAGS, 0o600)
             self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
             self._looked = now
 
@@ -112,13 +114,13 @@ def _first_of(lines: Sequence[bytes], limit: int) -> bytes:
     return b"".join(lines[:count])
 
 
-def check_destination(setting: str) -> list[Weakness]:
+def check_destination(setting: str, output: StandardOutput) -> list[Weakness]:
     """Try it out, before anything listens; return how others can change what is written there.
 
     Raises:
         ConfigurationError: lines could not be appended there.
     """
-    return [] if setting == OFF else _in_time(partial(_try, setting))
+    return [] if setting == OFF else _in_time(partial(_try, setting, output))
 
 
 def check_place(setting: str) -> list[Weakness]:
@@ -127,7 +129,7 @@ def check_place(setting: str) -> list[Weakness]:
     Raises:
         ConfigurationError: lines could not be appended there.
     """
-    return [] if setting in {STDOUT, OFF} else _in_time(partial(_look_at, Path(setting)))
+    return [] if setting in {*_STDOUT_NAMES, OFF} else _in_time(partial(_look_at, Path(setting)))
 
 
 def _in_time(check: Callable[[], list[Weakness]]) -> list[Weakness]:
@@ -137,8 +139,8 @@ def _in_time(check: Callable[[], list[Weakness]]) -> list[Weakness]:
         raise _unusable(f"the file system does not answer within {READ_SECONDS:g} s") from None
 
 
-def _try(setting: str) -> list[Weakness]:
-    destination = Destination(setting)
+def _try(setting: str, output: StandardOutput) -> list[Weakness]:
+    destination = Destination(setting, output)
     try:
         destination.open()
         return destination.weaknesses()

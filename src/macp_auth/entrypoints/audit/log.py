@@ -23,12 +23,12 @@ class AuditLog:
     """Records mint attempts.
 
     Args:
-        destination: where, as the setting names it.
+        destination: where it goes.
         on_dropped: called with the number of lines of tokens that could not be kept.
     """
 
-    def __init__(self, destination: str, on_dropped: Callable[[int], object]) -> None:
-        self._writer = LineWriter(Destination(destination), on_dropped)
+    def __init__(self, destination: Destination, on_dropped: Callable[[int], object]) -> None:
+        self._writer = LineWriter(destination, on_dropped)
         self._whole_refusals = Allowance(WHOLE_REFUSALS, SUMMARY_SECONDS)
 
     def record(self, attempt: MintAttempt) -> None:

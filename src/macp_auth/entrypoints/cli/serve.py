@@ -10,6 +10,8 @@ from typing import NoReturn
 
 import rich_click as click
 
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+
 
 @click.command()
 @click.option("--host", metavar="ADDRESS", help="Address to listen on. [MACP_AUTH_HOST, default 127.0.0.1]")
@@ -22,8 +24,8 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
 
     Settings come from environment variables; an option overrides its variable.
     """
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, _exit_cleanly)
+    for signum in _STOPS:
+        signal.signal(signum, _exit_at_once)
     from macp_auth.entrypoints.custody import close_memory, forget_variables  # noqa: PLC0415 - as those below
 
     close_memory()
@@ -33,26 +35,39 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
     from macp_auth.entrypoints.audit.destination import check_destination  # noqa: PLC0415
     from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
     from macp_auth.entrypoints.settings import ConfigurationError  # noqa: PLC0415
+    from macp_auth.entrypoints.standard_output import reserve  # noqa: PLC0415
     from macp_auth.entrypoints.startup_log import log_startup  # noqa: PLC0415
 
     configure_logs()
+    output = reserve()
     options = {"MACP_AUTH_HOST": host, "PORT": port, "MACP_AUTH_WORKERS": workers}
     overrides = {name: value for name, value in options.items() if value is not None}
     try:
         plan = bootstrap.plan_service({**os.environ, **overrides})
         forget_variables(plan.secret_variables)
-        for weakness in check_destination(plan.settings.audit_log):
+        for weakness in check_destination(plan.settings.audit_log, output):
             detail = f"MACP_AUTH_AUDIT_LOG: {weakness.text}; {weakness.remedy}"
             structlog.get_logger().warning("others can change the audit log", detail=detail)
         with listening.listen(plan.settings) as listener:
             metrics = listening.listen_for_metrics(plan.settings)
             log_startup(plan)
-            sys.exit(server.serve(plan, listener, metrics))
+            for signum in _STOPS:
+                signal.signal(signum, _exit_in_order)
+            sys.exit(server.serve(plan, output, listener, metrics))
     except ConfigurationError as error:
         structlog.get_logger().critical("can't start", error=str(error))
         sys.exit(2)
 
 
-def _exit_cleanly(_signum: int, _frame: FrameType | None) -> NoReturn:
-    """Exit 0: during start-up at once, later when uvicorn, its work done, raises the signal again."""
+def _exit_at_once(_signum: int, _frame: FrameType | None) -> NoReturn:
+    """Exit 0 while there is nothing to close.
+
+    An exception would be raised in whatever runs, and a plugin's code or our own would take it for a fault of
+    the plugin's.
+    """
+    os._exit(0)
+
+
+def _exit_in_order(_signum: int, _frame: FrameType | None) -> NoReturn:
+    """Exit 0 when uvicorn, its work done, raises the signal again."""
     raise SystemExit(0)

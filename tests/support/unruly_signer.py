@@ -1,0 +1,73 @@
+"""A plugin that prints wherever it is called; and at the place that ``UNRULY_AT`` names, it does more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from macp_auth import KeyVersion, SignerPlugin, hookimpl
+from macp_auth.adapters.ephemeral import EphemeralSettings, prepare
+from macp_auth.adapters.local import LocalSigner
+
+
+def act(place: str) -> None:
+    """Print in three ways; then exit, or wait, if it is the place for it."""
+    print(f"print in {place}", flush=True)  # noqa: T201 - what a careless plugin does
+    os.write(1, f"write in {place}\n".encode())
+    if os.environ.get("UNRULY_AT") != place:
+        return
+    if waiting := os.environ.get("UNRULY_WAITS"):
+        Path(waiting).touch()
+        while True:
+            time.sleep(0.1)
+    sys.exit(0)
+
+
+class UnrulySettings(EphemeralSettings, frozen=True):
+    """Those of the ephemeral signer."""
+
+    def __post_init__(self) -> None:
+        """Print."""
+        act("settings")
+
+
+class UnrulySigner(LocalSigner):
+    """Signs well."""
+
+    async def key_versions(self) -> Sequence[KeyVersion]:
+        """Print, and have a child print."""
+        act("key_versions")
+        subprocess.run(["/bin/echo", "a child"], check=True)  # noqa: ASYNC221 - a plugin's own affair
+        return await super().key_versions()
+
+    async def sign(self, kid: str, signing_input: bytes) -> bytes:
+        """Print."""
+        act("sign")
+        return await super().sign(kid, signing_input)
+
+
+def prepare_unruly(settings: EphemeralSettings) -> object:
+    """Print."""
+    act("prepare")
+    return prepare(settings)
+
+
+@hookimpl
+def macp_auth_signer() -> SignerPlugin:
+    """Register the signer."""
+    act("hook")
+    return SignerPlugin(
+        name="unruly",
+        api_version=1,
+        settings=UnrulySettings,
+        settings_prefix="MACP_AUTH_UNRULY_",
+        prepare=prepare_unruly,
+        open=UnrulySigner,
+    )
+
+
+act("import")
