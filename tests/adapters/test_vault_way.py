@@ -12,6 +12,7 @@ import structlog
 
 from macp_auth.adapters.vault_transit.connection import Connection, call
 from macp_auth.adapters.vault_transit.settings import VaultSettings
+from macp_auth.adapters.vault_transit.tls import client_context
 from macp_auth.domain.errors import SignerUnavailable
 from tests.support.fake_server import FakeServer, Reply
 from tests.support.tls import Authority, Certificates
@@ -57,7 +58,7 @@ def test_authorities_that_change_are_taken_up(tmp_path: Path) -> None:
                     await asyncio.sleep(0.05)
             await asyncio.sleep(1)  # for another look
             assert await ask(connection) == 7
-        assert ["VAULT'S AUTHORITIES CAN'T BE USED" in line["event"] for line in logs] == [True]
+        assert ["the TLS files for Vault can't be used" in line["event"] for line in logs] == [True]
         await connection.aclose()
 
     with FakeServer(lambda _: ANSWER, Certificates(new.path, pair.certificate, pair.key)) as vault:
@@ -92,5 +93,5 @@ def test_a_name_that_leads_elsewhere_is_followed(monkeypatch: pytest.MonkeyPatch
 def test_no_secret_of_tls_is_logged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Whatever the environment, meant for a browser, says."""
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "secrets"))
-    assert VaultSettings(key="k", addr="https://localhost").authorities().keylog_filename is None
+    assert client_context(VaultSettings(key="k", addr="https://localhost")).keylog_filename is None
     assert not (tmp_path / "secrets").exists()

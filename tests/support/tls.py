@@ -48,17 +48,24 @@ class Certificates(Struct, frozen=True):
 
 
 class Authority:
-    """An authority, whose certificate is in a file."""
+    """An authority, whose certificate is in a file.
 
-    def __init__(self, directory: Path, name: str = "ca") -> None:
+    Args:
+        directory: where its files go.
+        name: what it is called.
+        vouched_for_by: another authority; it is an intermediate one then.
+    """
+
+    def __init__(self, directory: Path, name: str = "ca", vouched_for_by: Authority | None = None) -> None:
         self._directory = directory
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} of the tests")])
+        issuer = vouched_for_by or self
         certificate = (
-            _certificate(self._name, self._key.public_key(), self._name)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            _certificate(self._name, self._key.public_key(), issuer._name)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(_CA_USAGE, critical=True)
-            .sign(self._key, hashes.SHA256())
+            .sign(issuer._key, hashes.SHA256())
         )
         self.path = directory / f"{name}.pem"
         self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))

@@ -173,7 +173,7 @@ NOT_SENDABLE = "must have no white space around it, and no control character in 
         ({"MACP_AUTH_VAULT_KEY": None}, "MACP_AUTH_VAULT_KEY must be set"),
         ({"MACP_AUTH_VAULT_KEY": "a/b"}, "MACP_AUTH_VAULT_KEY must be the name of a transit key"),
         ({"VAULT_TOKEN": None}, "MACP_AUTH_VAULT_TOKEN or MACP_AUTH_VAULT_TOKEN_FILE must be set"),
-        ({"MACP_AUTH_VAULT_AUTH": "ldap"}, "must be token, approle, kubernetes or jwt"),
+        ({"MACP_AUTH_VAULT_AUTH": "ldap"}, "must be token, approle, kubernetes, jwt or cert"),
         ({"MACP_AUTH_VAULT_AUTH": "approle"}, "MACP_AUTH_VAULT_ROLE_ID must be set"),
         (
             {"MACP_AUTH_VAULT_AUTH": "approle", "MACP_AUTH_VAULT_ROLE_ID": "x"},

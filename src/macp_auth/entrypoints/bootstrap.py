@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +70,7 @@ class ServicePlan(msgspec.Struct, frozen=True):
     signer_state: Any
     """What the signer plugin prepared; may hold key material, and says so by a quiet ``repr``."""
     unread_variables: list[UnreadVariable]
-    """Variables of our prefix that neither the service nor this signer reads."""
+    """Variables that are set in vain: of our prefix, or of the signer's backend."""
     secret_variables: list[str]
     """Those that held a secret, and need hold it no longer: the plan has what was in them."""
 
@@ -101,7 +101,16 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
         for struct, prefix in ((Settings, PREFIX), (plugin.settings, plugin.settings_prefix))
         for variable in variables(struct, prefix)
     ]
-    return ServicePlan(settings, name, state, unread_variables(environ, known), secret_variables(plugin))
+    unread = unread_variables(environ, known)
+    if name == "vault-transit":
+        unread += [UnreadVariable(*each) for each in _vault_set_in_vain(environ)]
+    return ServicePlan(settings, name, state, unread, secret_variables(plugin))
+
+
+def _vault_set_in_vain(environ: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    from macp_auth.adapters.vault_transit.settings import set_in_vain  # noqa: PLC0415 - other signers need no hvac
+
+    return set_in_vain(environ)
 
 
 def selected_signer(environ: Mapping[str, str]) -> str:

@@ -104,7 +104,7 @@ def examine(environ: Mapping[str, str], expected: Expected) -> Iterator[Finding]
 def _examine_settings(plan: ServicePlan, expected: Expected) -> Iterator[Finding]:
     settings = plan.settings
     for variable in plan.unread_variables:
-        text = f"{variable.name} is set, but nothing reads it: misspelt, or of another signer?"
+        text = f"{variable.name} is set, but nothing reads it"
         yield warning(Check.VARIABLES, text, variable.remedy)
     yield _exposure(settings)
     yield from _addresses(settings)
@@ -300,7 +300,7 @@ def _until(deadline: float, findings: Callable[[], Iterable[Finding]]) -> Iterat
                 found.put(finding)
         except SignerError as error:
             found.put(failure(Check.SIGNER, str(error), _READ))
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything, with a secret in its text
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, with a secret in its text
             text = f"the examination of the signer broke: {type(error).__name__}"
             found.put(failure(Check.SIGNER, text, "upgrade or mend the signer's package"))
         finally:

@@ -39,7 +39,7 @@ def log_startup(plan: ServicePlan) -> None:
         )
     for unread in plan.unread_variables:
         _log.warning(
-            "variable is set, but nothing reads it: misspelt, or of another signer?",
+            "variable is set, but nothing reads it",
             variable=unread.name,
             remedy=unread.remedy,
         )

@@ -7,15 +7,16 @@ into that error's text, which is for the log.
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
 import os
+import re
 import socket
 import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -27,6 +28,7 @@ from msgspec import Struct
 from macp_auth.adapters.blocking_call import BlockingCall
 from macp_auth.adapters.input_file import READ_SECONDS
 from macp_auth.adapters.vault_transit.settings import VaultSettings, names
+from macp_auth.adapters.vault_transit.tls import client_context, files, look
 from macp_auth.adapters.vault_transit.transport import AsyncAdapter
 from macp_auth.domain.errors import SignerError, SignerMisconfigured, SignerRefused, SignerUnavailable
 from macp_auth.domain.redaction import conceal
@@ -34,8 +36,11 @@ from macp_auth.domain.redaction import conceal
 _LONGEST_DETAIL = 300  # characters of Vault's own words in a log line
 _PLAIN_TEXT = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
 """What OpenSSL calls an answer without TLS; which of them depends on its version."""
+_OF_CLIENT_CERTIFICATE = re.compile(r"ALERT_.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
+"""What OpenSSL calls the alerts (RFC 8446, section 6.2) that a server sends about a client's certificate."""
+_OF_NAME = {62, 64}  # x509_vfy.h: X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 _LOOK_SECONDS = 0.5
-"""How often the file of the authorities is looked at, in a thread: its file system may hang."""
+"""How often the files of TLS are looked at, in a thread: their file system may hang."""
 _PATIENCE_SECONDS = 0.1  # how long a request waits for that look; the next ones don't
 _log = structlog.get_logger()
 _Session = aiohttp.ClientSession
@@ -58,14 +63,15 @@ class Connection:
         self._current: _Session | None = None
         self._calls: Counter[_Session] = Counter()
         """How many calls are in flight, by the session that they are on."""
-        self._authorities = BlockingCall(self._changed_authorities, "vault-authorities")
+        self._files = files(settings)
+        self._look = BlockingCall(self._changed_tls, "vault-tls")
         self._seen: object = None
-        """The file of the authorities, as it was when the newest session was made."""
+        """The files of TLS, as they were when the newest session was made."""
         self._look_at = -math.inf
-        """When the file is looked at again, by the loop's clock."""
+        """When the files are looked at again, by the loop's clock."""
         self._failure: str | None = None
-        self._silent_since: float | None = None  # when a look at the authorities first took too long
-        """Why the file could not be used when it was last looked at."""
+        """Why the files could not be used when they were last looked at."""
+        self._silent_since: float | None = None  # when a look at the files first took too long
         self._closed = False
 
     def client(self, token: str = "") -> hvac.Client:
@@ -77,6 +83,7 @@ class Connection:
             namespace=self._settings.namespace,
             session=self._borrowed,
             adapter=AsyncAdapter,
+            server_hostname=self._settings.tls_server_name,
         )
 
     @asynccontextmanager
@@ -84,7 +91,7 @@ class Connection:
         """Lend the session for a request. The last request of a replaced one closes it.
 
         Raises:
-            SignerMisconfigured: the authorities can't be used, and none could before.
+            SignerMisconfigured: the files of TLS can't be used, and could not before.
             SignerUnavailable: the connections are closed.
         """
         session = await self._session()
@@ -96,31 +103,32 @@ class Connection:
             await self._close_unless_used(session)
 
     async def _session(self) -> _Session:
-        """Return the current session: another one once the file of the authorities has changed."""
+        """Return the current session: another one once a file of TLS has changed."""
         if self._closed:
             raise SignerUnavailable("the connections to Vault are closed", reason="stopping")
         now = asyncio.get_running_loop().time()
         if self._current is None or now >= self._look_at:
-            self._look_at = now + _LOOK_SECONDS if self._settings.cacert else math.inf
-            await self._follow_authorities()
+            self._look_at = now + _LOOK_SECONDS if self._files else math.inf
+            await self._follow_files()
         assert self._current is not None  # noqa: S101 - the first look makes it, or raises
         return self._current
 
-    async def _follow_authorities(self) -> None:
-        """Replace the session if the authorities have changed; while their file is no good, keep the last."""
+    async def _follow_files(self) -> None:
+        """Replace the session if the files of TLS have changed; while they are no good, keep the last."""
         seconds = READ_SECONDS if self._current is None else _PATIENCE_SECONDS
         try:
-            if self._settings.cacert is None:
-                changed = self._changed_authorities()  # the system's own files, and only once
+            if self._files:
+                changed = await self._look.result_async(seconds)
             else:
-                changed = await self._authorities.result_async(seconds)
-        except SignerMisconfigured as error:  # the file may be half-written
-            self._authorities_failed(str(error))
+                changed = self._changed_tls()  # the system's own files, and only once
+        except SignerMisconfigured as error:  # a file may be half-written
+            self._files_failed(str(error))
             return
         except TimeoutError:  # the look goes on, and a later request may see what it found
             self._silent_since = self._silent_since or time.monotonic()
             if self._current is None or time.monotonic() - self._silent_since > READ_SECONDS:
-                self._authorities_failed(f"{names('cacert')} can't be read: the file system does not answer")
+                variables = ", ".join(map(names, self._files))
+                self._files_failed(f"{variables} can't be read: the file system does not answer")
             return
         self._failure = self._silent_since = None
         if self._closed:
@@ -131,8 +139,8 @@ class Connection:
             if old is not None:
                 await self._close_unless_used(old)
 
-    def _authorities_failed(self, text: str) -> None:
-        """Log, once, why the authorities can't be used while the last good ones can.
+    def _files_failed(self, text: str) -> None:
+        """Log, once, why the files of TLS can't be used while the last good ones can.
 
         Raises:
             SignerMisconfigured: there are none.
@@ -140,13 +148,13 @@ class Connection:
         if self._current is None:
             raise SignerMisconfigured(text, reason="tls")
         if text != self._failure:
-            _log.error("VAULT'S AUTHORITIES CAN'T BE USED; the last good ones stay", detail=text)
+            _log.error("the TLS files for Vault can't be used; the last good ones stay", detail=text)
         self._failure = text
 
-    def _changed_authorities(self) -> _Authorities | None:
-        """Return the authorities if they are not those of the newest session. Blocks."""
-        seen = _look(self._settings.cacert)
-        return None if seen == self._seen else _Authorities(seen, self._settings.authorities())
+    def _changed_tls(self) -> _TLS | None:
+        """Return what to connect with if the files are not those of the newest session. Blocks."""
+        seen = look(self._files)
+        return None if seen == self._seen else _TLS(seen, client_context(self._settings))
 
     async def _close_unless_used(self, session: _Session) -> None:
         """Close a session that was replaced and has no call in flight: an older trust ends with its calls."""
@@ -164,28 +172,17 @@ class Connection:
             await session.close()
 
 
-class _Authorities(Struct, frozen=True):
-    """Whose certificates are accepted, and what their file was like before it was read."""
+class _TLS(Struct, frozen=True):
+    """What to connect with, and what the files were like before they were read."""
 
     seen: object
     context: ssl.SSLContext
 
 
-def _look(path: str | None) -> object:
-    """Return what is another when the file is; never None."""
-    if path is None:
-        return "the public ones"
-    try:
-        found = Path(path).stat()
-    except OSError as error:
-        return error.errno
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _open(settings: VaultSettings, authorities: ssl.SSLContext) -> _Session:
+def _open(settings: VaultSettings, tls: ssl.SSLContext) -> _Session:
     return _Session(
         # Behind a name that leads to the active node, a failover is to be seen within a second.
-        connector=aiohttp.TCPConnector(ssl=authorities, ttl_dns_cache=1),
+        connector=aiohttp.TCPConnector(ssl=tls, ttl_dns_cache=1),
         timeout=aiohttp.ClientTimeout(
             total=settings.timeout_ms / 1000, sock_connect=settings.connect_timeout_ms / 1000
         ),
@@ -260,6 +257,18 @@ def translated(error: Exception) -> SignerError:
             "Vault speaks no TLS there: the address must begin with http://, or Vault needs a certificate",
             reason="no-tls",
         )
+    if isinstance(cause, ssl.SSLError) and _OF_CLIENT_CERTIFICATE.search(cause.reason or ""):
+        return SignerUnavailable(
+            f"Vault accepts no connection with this client certificate, or without one ({words}); see "
+            "MACP_AUTH_VAULT_CLIENT_CERT",
+            reason="tls",
+        )
+    if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _OF_NAME:
+        return SignerUnavailable(
+            f"Vault's certificate is for another name ({words}); set MACP_AUTH_VAULT_ADDR to a name that it "
+            "has, or MACP_AUTH_VAULT_TLS_SERVER_NAME",
+            reason="tls",
+        )
     known = next(ancestor for ancestor in type(error).__mro__ if ancestor in _MEANINGS)
     meaning, reason, text = _MEANINGS[known]
     return meaning(text.format(words=words, kind=type(error).__name__), reason=reason)
@@ -280,6 +289,8 @@ def _cause(error: Exception) -> Exception:
     """Return what aiohttp reports, without the address and the words that it puts around it."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return error.certificate_error
+    if isinstance(error, aiohttp.ClientOSError) and isinstance(error.__cause__, ssl.SSLError):
+        return error.__cause__  # an alert after the handshake
     return error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
 
 
@@ -291,4 +302,8 @@ def _words_of_system(error: OSError) -> str:
         return (error.reason or "").replace("_", " ").lower()
     if error.errno is None or isinstance(error, socket.gaierror):
         return error.strerror or str(error)
+    if error.errno == errno.ECONNRESET:  # its alert may be lost with the connection
+        return (
+            f"{os.strerror(error.errno)}, as by a listener that does not accept MACP_AUTH_VAULT_CLIENT_CERT"
+        )
     return os.strerror(error.errno)

@@ -165,6 +165,10 @@ class Login:
                     jwt = await self._credential(None)
                     login = auth.kubernetes.login
                     return await call(login, settings.role, jwt, use_token=False, mount_point=mount)
+                case AuthMethod.CERT:  # hvac's own way looks for the files of a requests session
+                    role = {} if settings.role is None else {"name": settings.role}
+                    login = self._connection.client().adapter.login
+                    return await call(login, f"/v1/auth/{mount}/login", use_token=False, json=role)
                 case _:
                     jwt = await self._credential(None)
                     login = auth.jwt.jwt_login
@@ -227,6 +231,8 @@ _CREDENTIALS = {
 
 
 def _credential_file(settings: VaultSettings) -> InputFile | None:
+    if settings.auth not in _CREDENTIALS:
+        return None
     field, custody = _CREDENTIALS[settings.auth]
     path: str | None = getattr(settings, field)
     if path is None and settings.auth is AuthMethod.KUBERNETES:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from macp_auth.adapters.input_file import Custody, FileUnusable, input_file
 from macp_auth.domain.errors import SignerMisconfigured
 from macp_auth.domain.secret import Secret
 
@@ -18,9 +16,23 @@ PREFIX = "MACP_AUTH_VAULT_"
 KUBERNETES_TOKEN_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - a path
 """Where Kubernetes mounts a pod's service account token."""
 
-_MAX_AUTHORITIES_BYTES = 4 * 2**20  # all the public ones are 0.2 MiB
 _ADDRESS = "an address such as https://vault.example:8200, with a port from 1 to 65535"
-_FROM_VAULT = {"addr", "namespace", "cacert", "token"}  # of which Vault's own variables are read, too
+TRUSTED = ("cacert", "cacert_bytes", "capath")
+"""Who may vouch for Vault. The first that is set counts, as Vault's documentation has it."""
+_TLS = (*TRUSTED, "client_cert", "client_key", "tls_server_name")
+_FROM_VAULT = {"addr", "namespace", "token", *_TLS}  # of which Vault's own variables are read, too
+_NOT_FOLLOWED = {
+    **dict.fromkeys(
+        ("AGENT_ADDR", "PROXY_ADDR", "HTTP_PROXY", "SRV_LOOKUP"),
+        "the service asks MACP_AUTH_VAULT_ADDR (or VAULT_ADDR) itself: set that, and unset this",
+    ),
+    **dict.fromkeys(
+        ("CLIENT_CERT_BYTES", "CLIENT_KEY_BYTES"),
+        "put it into a file, set MACP_AUTH_VAULT_CLIENT_CERT or MACP_AUTH_VAULT_CLIENT_KEY, and unset this",
+    ),
+}
+"""What the commands of Vault and of OpenBao read and the service does not, and what to do instead."""
+_YES = {"1", "t", "T", "TRUE", "true", "True"}  # what Go takes for true
 _Text = Annotated[str, Meta(min_length=1)]
 _MountPath = Annotated[str, Meta(pattern=r"\A[\w.-]+(/[\w.-]+)*\Z")]
 _Milliseconds = Annotated[int, Meta(ge=50, le=2000)]  # a mint has 2 s, whatever happens
@@ -33,6 +45,7 @@ class AuthMethod(StrEnum):
     APPROLE = "approle"
     KUBERNETES = "kubernetes"
     JWT = "jwt"
+    CERT = "cert"
 
 
 _PRESENTED = {
@@ -40,6 +53,7 @@ _PRESENTED = {
     AuthMethod.APPROLE: ["role_id", "secret_id"],
     AuthMethod.KUBERNETES: ["role"],
     AuthMethod.JWT: ["role"],
+    AuthMethod.CERT: ["role"],
 }
 """What each method sends to Vault as it was set."""
 
@@ -81,11 +95,53 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
             extra={"expects": "the path of a PEM file of certificates", "fallback": "VAULT_CACERT"},
         ),
     ] = None
+    cacert_bytes: Annotated[
+        _Text | None,
+        Meta(
+            description="Those authorities themselves; used if there is no file of them.",
+            extra={
+                "expects": "certificates in PEM",
+                "fallback": "VAULT_CACERT_BYTES",
+                "multiline": True,
+            },
+        ),
+    ] = None
+    capath: Annotated[
+        _Text | None,
+        Meta(
+            description="A folder of PEM files of those authorities; used if neither of the two is set.",
+            extra={
+                "expects": "the path of a folder with PEM files of certificates",
+                "fallback": "VAULT_CAPATH",
+            },
+        ),
+    ] = None
+    client_cert: Annotated[
+        _Text | None,
+        Meta(
+            description="A PEM file of the certificate that the service presents to Vault, and its chain.",
+            extra={"expects": "the path of a PEM file of a certificate", "fallback": "VAULT_CLIENT_CERT"},
+        ),
+    ] = None
+    client_key: Annotated[
+        _Text | None,
+        Meta(
+            description="A PEM file of the private key of that certificate.",
+            extra={"expects": "the path of a PEM file of a private key", "fallback": "VAULT_CLIENT_KEY"},
+        ),
+    ] = None
+    tls_server_name: Annotated[
+        Annotated[str, Meta(pattern=r"\A[\w.:-]+\Z")] | None,
+        Meta(
+            description="The name that Vault's certificate must have. Unset: the host of the address.",
+            extra={"expects": "a host name or an IP address", "fallback": "VAULT_TLS_SERVER_NAME"},
+        ),
+    ] = None
     auth: Annotated[
         AuthMethod,
         Meta(
-            description="How the service logs in: `token`, `approle`, `kubernetes` or `jwt`.",
-            extra={"expects": "token, approle, kubernetes or jwt"},
+            description="How the service logs in: `token`, `approle`, `kubernetes`, `jwt` or `cert`.",
+            extra={"expects": "token, approle, kubernetes, jwt or cert"},
         ),
     ] = AuthMethod.TOKEN
     auth_mount: Annotated[
@@ -112,7 +168,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
     role: Annotated[
         _Text | None,
         Meta(
-            description="For `kubernetes` and `jwt`: the role to log in to.",
+            description="For `kubernetes` and `jwt`, and for `cert` if several fit: the role to log in to.",
             extra={"expects": "the name of a role"},
         ),
     ] = None
@@ -159,34 +215,12 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
         """Where the auth method is mounted."""
         return self.auth_mount or self.auth.value
 
-    def authorities(self) -> ssl.SSLContext:
-        """Return what decides which certificate of Vault's is accepted. Blocks, while a file is read.
-
-        Raises:
-            SignerMisconfigured: the file of the authorities can't be used.
-        """
-        # Not create_default_context(): that one writes TLS's secrets where SSLKEYLOGFILE says.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        try:
-            if self.cacert is None:
-                context.load_default_certs()
-            else:
-                content = input_file(Path(self.cacert), Custody.PUBLIC, _MAX_AUTHORITIES_BYTES).read()
-                context.load_verify_locations(cadata=content.data.decode("ascii", "replace"))
-        except (ssl.SSLError, ValueError):
-            text = f"{names('cacert')} must be the path of a PEM file of certificates"
-        except FileUnusable as error:
-            text = f"{names('cacert')} {error}"
-        else:
-            return context
-        raise SignerMisconfigured(text, reason="tls")
-
     def check(self) -> None:
         """Check what no single setting can tell, and what no pattern can.
 
         Raises:
             SignerMisconfigured: what the auth method needs is not set, or set twice; the address is none;
-                a text can't be sent; or the file of the authorities can't be used. The text names the
+                only half of a client certificate is set; or a text can't be sent. The text names the
                 variable.
         """
         match self.auth:
@@ -200,12 +234,18 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
             case AuthMethod.JWT:
                 self._needs("role")
                 self._needs("jwt_file")
+            case AuthMethod.CERT:
+                self._needs("client_cert")
+        if (self.client_cert is None) != (self.client_key is None):
+            raise SignerMisconfigured(
+                f"{names('client_cert')} and {names('client_key')} must both be set, or neither"
+            )
         if not _is_address(self.addr):
             raise SignerMisconfigured(f"{names('addr')} must be {_ADDRESS}")
+        if self.auth is AuthMethod.CERT and not self.addr.startswith("https://"):
+            raise SignerMisconfigured(f"{names('addr')} must begin with https://: {variable('auth')} is cert")
         for field in ("namespace", *_PRESENTED[self.auth]):
             self._must_be_sendable(field)
-        if self.cacert is not None:
-            self.authorities()
 
     def _needs(self, field: str) -> None:
         if getattr(self, field) is None:
@@ -238,6 +278,39 @@ def names(field: str) -> str:
     """Return each variable that may have given ``field``, for a message."""
     own = variable(field)
     return f"{own} (or VAULT_{field.upper()})" if field in _FROM_VAULT else own
+
+
+def set_in_vain(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield each variable of Vault's or OpenBao's command that changes nothing here, and the remedy."""
+    yield from _not_followed(environ)
+    given = {field: name for field in ("addr", "namespace", *_TLS) if (name := _given(field, environ))}
+    for field in ("addr", "namespace", *_TLS):
+        other = f"BAO_{field.upper()}"
+        if environ.get(other) and environ[other] != environ.get(given.get(field, "")):
+            yield other, f"no variable of that prefix is read: set VAULT_{field.upper()}, and unset this"
+    first, *overruled = [field for field in TRUSTED if field in given] or [""]
+    for field in overruled:
+        yield given[field], f"{given[first]} comes first: unset one of them"
+    if environ.get(given.get("addr", ""), "").startswith("http://"):
+        remedy = f"{given['addr']} begins with http://, without TLS: make it https://, or unset this"
+        yield from ((given[field], remedy) for field in _TLS if field in given and field not in overruled)
+
+
+def _not_followed(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for product in ("VAULT_", "BAO_"):
+        if environ.get(skip := f"{product}SKIP_VERIFY") in _YES:
+            yield (
+                skip,
+                "Vault's certificate is always checked: set VAULT_CACERT to its authority, and unset this",
+            )
+        for suffix, remedy in _NOT_FOLLOWED.items():
+            if product + suffix in environ:
+                yield product + suffix, remedy
+
+
+def _given(field: str, environ: Mapping[str, str]) -> str | None:
+    """Return the variable that gives ``field``."""
+    return next((name for name in (variable(field), f"VAULT_{field.upper()}") if name in environ), None)
 
 
 def is_sendable(text: str) -> bool:

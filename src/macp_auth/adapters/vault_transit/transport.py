@@ -32,6 +32,7 @@ class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
         token: what to present; empty, nothing is.
         session: lends the connections to use now, for one request.
         namespace: Vault's, if not the root.
+        server_hostname: the name that Vault's certificate must have, if not that of the address.
     """
 
     def __init__(
@@ -41,10 +42,12 @@ class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
         token: str,
         session: Callable[[], AbstractAsyncContextManager[aiohttp.ClientSession]],
         namespace: str | None,
+        server_hostname: str | None,
         **_unused: object,
     ) -> None:
         self._base_uri = base_uri.rstrip("/")
         self._session = session
+        self._server_hostname = server_hostname
         self._headers = {"X-Vault-Request": "true", "Content-Type": "application/json"}
         if token:
             self._headers["X-Vault-Token"] = token
@@ -80,6 +83,7 @@ class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
                 f"{self._base_uri}{url}?{urlencode(params)}" if params else f"{self._base_uri}{url}",
                 data=None if json is None else msgspec.json.encode(json),
                 headers=self._headers,
+                server_hostname=self._server_hostname,
                 allow_redirects=False,
                 auto_decompress=False,  # none was asked for, and a little can become a lot
             ) as response,

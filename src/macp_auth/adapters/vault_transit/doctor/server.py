@@ -36,7 +36,7 @@ async def examine_server(settings: VaultSettings, clock_skew: int) -> AsyncItera
     before = time.time()
     health = await _health(settings)
     after = time.time()
-    yield _address(settings.addr)
+    yield _address(settings)
     if not health.initialized:
         raise Blocked(failure(Check.SEAL, "Vault is not initialised", "vault operator init"))
     if health.sealed:
@@ -63,7 +63,7 @@ async def _health(settings: VaultSettings) -> _Health:
         return msgspec.convert(answer, _Health)
     except (SignerUnavailable, SignerMisconfigured) as error:
         mends = {
-            "tls": "MACP_AUTH_VAULT_CACERT=<the PEM file of the authority that vouches for Vault>",
+            "tls": _mend_of_tls(str(error)),
             "no-tls": _mend_without_tls(settings.addr),
             "standby": "MACP_AUTH_VAULT_ADDR=<the active node, or a load balancer that finds it>",
         }
@@ -77,6 +77,17 @@ async def _health(settings: VaultSettings) -> _Health:
         await connection.aclose()
 
 
+def _mend_of_tls(text: str) -> str:
+    if "MACP_AUTH_VAULT_CLIENT_CERT" in text:
+        return (
+            "MACP_AUTH_VAULT_CLIENT_CERT=<the PEM file of a certificate that Vault's listener accepts>\n"
+            "MACP_AUTH_VAULT_CLIENT_KEY=<the PEM file of its private key>"
+        )
+    if "MACP_AUTH_VAULT_TLS_SERVER_NAME" in text:
+        return "MACP_AUTH_VAULT_TLS_SERVER_NAME=<a name that Vault's certificate has>"
+    return "MACP_AUTH_VAULT_CACERT=<the PEM file of the authority that vouches for Vault>"
+
+
 def _mend_without_tls(addr: str) -> str:
     server = urlsplit(addr)
     if _is_loopback(server.hostname or ""):
@@ -84,9 +95,11 @@ def _mend_without_tls(addr: str) -> str:
     return "give Vault's listener a certificate (tls_cert_file, tls_key_file)"
 
 
-def _address(addr: str) -> Finding:
+def _address(settings: VaultSettings) -> Finding:
+    addr = settings.addr
     if addr.startswith("https://"):
-        return ok(Check.ADDRESS, f"{addr} answers, and its certificate is accepted")
+        presented = "" if settings.client_cert is None else "; a client certificate is presented"
+        return ok(Check.ADDRESS, f"{addr} answers, and its certificate is accepted{presented}")
     if _is_loopback(urlsplit(addr).hostname or ""):
         return ok(Check.ADDRESS, f"{addr} answers, on loopback")
     return warning(

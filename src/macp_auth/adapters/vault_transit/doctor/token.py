@@ -53,6 +53,7 @@ def _mend_of_login(reason: str, settings: VaultSettings) -> str:
     mends = {
         AuthMethod.TOKEN: _NEW_TOKEN,
         AuthMethod.APPROLE: f"vault write -f auth/{mount}/role/<name of the role>/secret-id",
+        AuthMethod.CERT: f"vault read auth/{mount}/certs/{settings.role or '<name of the role>'}",
     }
     return mends.get(settings.auth, f"vault read auth/{mount}/role/{settings.role}")
 
