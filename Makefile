@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 UV     := uv==0.13.9
+# Each test starts the service or a command, and each would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 # Signer plugins that live here; each is a distribution of its own.
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 
