@@ -71,6 +71,13 @@ def test_a_plugin_that_exits_ends_nothing_in_silence(
     assert "Traceback" not in done.stderr
 
 
+def test_a_plugin_that_exits_in_the_doctor_is_no_good_sign(unruly: dict[str, str]) -> None:
+    """What the plugin would have found is not known, so nothing is well."""
+    done = call(["doctor"], {**unruly, "UNRULY_AT": "examine"})
+    assert done.returncode == 1
+    assert "the examination of the signer broke: SystemExit" in done.stdout
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("place", ["import", "prepare"])
 def test_a_stop_during_the_start_is_no_fault(

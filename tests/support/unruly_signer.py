@@ -6,10 +6,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from macp_auth import KeyVersion, SignerPlugin, hookimpl
+from macp_auth import Finding, KeyVersion, SignerPlugin, hookimpl
 from macp_auth.adapters.ephemeral import EphemeralSettings, prepare
 from macp_auth.adapters.local import LocalSigner
 
@@ -56,6 +56,12 @@ def prepare_unruly(settings: EphemeralSettings) -> object:
     return prepare(settings)
 
 
+def examine(*_: object) -> Iterator[Finding]:
+    """Find nothing."""
+    act("examine")
+    return iter(())
+
+
 @hookimpl
 def macp_auth_signer() -> SignerPlugin:
     """Register the signer."""
@@ -67,6 +73,7 @@ def macp_auth_signer() -> SignerPlugin:
         settings_prefix="MACP_AUTH_UNRULY_",
         prepare=prepare_unruly,
         open=UnrulySigner,
+        examine=examine,
     )
 
 
