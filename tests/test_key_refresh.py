@@ -18,6 +18,7 @@ from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion
 from macp_auth.domain.rotation import Timing
 from macp_auth.domain.signer import Signer
 from macp_auth.entrypoints.key_refresh import KeyRefresher
+from tests.support.bounded import HANG_SECONDS
 
 FAST, NEVER = 0.02, 3600.0
 TIMING = Timing(publish_lead=100, retire_lag=50)
@@ -159,7 +160,7 @@ def test_a_due_change_is_followed_at_its_time(failure: Exception | None) -> None
         signer.failure = failure
         assert signs(ring, "a")()
         await until(signs(ring, "b"))
-        assert 0.5 <= time.time() - began < 2
+        assert 0.5 <= time.time() - began < HANG_SECONDS
 
     refreshed(signer, NEVER, during)
     assert 2 <= signer.readings < 5
@@ -179,7 +180,7 @@ def test_the_end_does_not_wait(interval: float) -> None:
 
     began = time.monotonic()
     refreshed(signer, interval, during)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < HANG_SECONDS
     assert signer.closed == 1
 
 

@@ -51,7 +51,7 @@ def outcome(read: Reply, sign: Reply | None = None) -> SignerError | None:
         return read if "/keys/" in request.path else sign or signed([])
 
     async def ask(url: str) -> None:
-        signer = VaultTransitSigner(VaultSettings(key="k", addr=url, token=Secret("t"), timeout_ms=500))
+        signer = VaultTransitSigner(VaultSettings(key="k", addr=url, token=Secret("t")))
         try:
             [version] = await signer.key_versions()
             await signer.sign(version.kid, b"a.b")
@@ -168,11 +168,11 @@ def test_the_reason_is_that_of_the_operation() -> None:
         return Reply(403, {"errors": ["permission denied"]}) if "/keys/" in request.path else hang()
 
     def hang() -> Reply:
-        time.sleep(2)
+        time.sleep(3)
         return Reply(503, b"")
 
     async def ask(url: str) -> SignerError:
-        signer = VaultTransitSigner(VaultSettings(key="k", addr=url, token=Secret("t"), timeout_ms=500))
+        signer = VaultTransitSigner(VaultSettings(key="k", addr=url, token=Secret("t"), timeout_ms=1000))
         try:
             [version] = await signer.key_versions()
             with pytest.raises(SignerError):

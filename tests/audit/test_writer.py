@@ -61,7 +61,7 @@ def test_lines_beyond_the_bound_are_dropped_counted_and_recorded(
         began = time.monotonic()
         for number in range(1000):
             writer.put_minted(LINE % number)
-        assert time.monotonic() - began < 1  # nothing was waited for
+        assert time.monotonic() - began < HANG_SECONDS  # nothing was waited for
         assert writer.dropping
         wait_until(lambda: len(logs) == 2, within=HANG_SECONDS, what="both troubles are logged")
         kept = 1000 - sum(dropped)
@@ -135,7 +135,7 @@ def test_the_end_does_not_wait_long_for_what_can_t_be_written(pipe: int, tmp_pat
         writer.sum_up("invalid-json")
         began = time.monotonic()
         writer.close()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < HANG_SECONDS
         wait_until(
             lambda: any(log["event"] == writing.DROPPED for log in logs),
             within=HANG_SECONDS,
@@ -191,6 +191,6 @@ def test_a_line_is_written_soon_also_when_it_is_alone(pipe: int, tmp_path: Path)
         began = time.monotonic()
         writer.put_minted(LINE % number)
         assert read_lines(pipe, 1) == [LINE % number]
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < HANG_SECONDS
         time.sleep(0.05)
     writer.close()

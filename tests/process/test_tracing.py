@@ -72,7 +72,7 @@ def test_a_collector_that_is_not_there_changes_nothing(start_service: Start) -> 
         service.mint()
     began = time.monotonic()
     service.__exit__()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < HANG_SECONDS
     assert service.process.returncode == 0
 
 

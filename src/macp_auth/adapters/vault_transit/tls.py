@@ -6,7 +6,6 @@ import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from macp_auth.adapters.input_file import Custody, FileUnusable, InputFile, input_file
 from macp_auth.adapters.vault_transit.settings import TRUSTED, VaultSettings, names
@@ -34,7 +33,7 @@ def client_context(settings: VaultSettings) -> ssl.SSLContext:
         try:
             context.load_verify_locations(cadata=pem.decode("ascii", "replace"))
         except (ssl.SSLError, ValueError):
-            _refuse(trusted, f"must be {_EXPECTED[trusted]}")
+            raise _unusable(trusted, f"must be {_EXPECTED[trusted]}") from None
     if settings.client_cert is not None and settings.client_key is not None:
         _present(context, settings.client_cert, settings.client_key)
     return context
@@ -80,9 +79,9 @@ def _authorities(field: str, value: str) -> bytes:
         path.stat()
         return b"\n".join(InputFile(each, Custody.PUBLIC, _MAX_BYTES).read().data for each in _files_in(path))
     except FileUnusable as error:
-        _refuse(field, str(error))
+        raise _unusable(field, str(error)) from None
     except OSError as error:
-        _refuse(field, f"can't be read: {error.strerror}")
+        raise _unusable(field, f"can't be read: {error.strerror}") from None
 
 
 def _present(context: ssl.SSLContext, certificate: str, key: str) -> None:
@@ -93,16 +92,16 @@ def _present(context: ssl.SSLContext, certificate: str, key: str) -> None:
         try:
             input_file(Path(path), custody, _MAX_BYTES).read()
         except FileUnusable as error:
-            _refuse(field, str(error))
+            raise _unusable(field, str(error)) from None
     try:
         context.load_cert_chain(certificate, key, password="")  # or OpenSSL asks the terminal for one
     except (OSError, ValueError):
-        _refuse(
+        raise _unusable(
             "client_cert",
             f"and {names('client_key')} must be PEM files of a certificate and its private key, which has no "
             "password",
-        )
+        ) from None
 
 
-def _refuse(field: str, text: str) -> NoReturn:
-    raise SignerMisconfigured(f"{names(field)} {text}", reason="tls") from None
+def _unusable(field: str, text: str) -> SignerMisconfigured:
+    return SignerMisconfigured(f"{names(field)} {text}", reason="tls")
