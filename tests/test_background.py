@@ -8,7 +8,7 @@ from typing import NoReturn
 import pytest
 from structlog.testing import capture_logs
 
-from macp_auth.entrypoints.background import in_background
+from macp_auth.application.background import in_background
 
 
 async def never_ends() -> NoReturn:

@@ -11,13 +11,13 @@ import pytest
 from litestar import Litestar
 from structlog.testing import capture_logs
 
+from macp_auth.application.key_refresh import KeyRefresher
 from macp_auth.domain.claims import Claims
 from macp_auth.domain.errors import SignerRefused, SignerUnavailable, UnknownKid
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion
 from macp_auth.domain.rotation import Timing
 from macp_auth.domain.signer import Signer
-from macp_auth.entrypoints.key_refresh import KeyRefresher
 from tests.support.bounded import HANG_SECONDS
 
 FAST, NEVER = 0.02, 3600.0

@@ -16,16 +16,17 @@ from structlog.testing import capture_logs
 
 from macp_auth.adapters import jose
 from macp_auth.adapters.hookspecs import SignerPlugin
-from macp_auth.adapters.local import LocalKey, LocalSigner
+from macp_auth.adapters.signers.local import LocalKey, LocalSigner
+from macp_auth.application import readiness
+from macp_auth.application.key_refresh import KeyRefresher
+from macp_auth.application.readiness import Readiness
 from macp_auth.domain.claims import Claims, probe_claims
 from macp_auth.domain.errors import SignerError, SignerRefused, SignerUnavailable, UnknownKid, reason_of
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.keys import Algorithm, KeyVersion
 from macp_auth.domain.rotation import Timing
 from macp_auth.domain.signer import Signer
-from macp_auth.entrypoints import bootstrap, readiness
-from macp_auth.entrypoints.key_refresh import KeyRefresher
-from macp_auth.entrypoints.readiness import Readiness
+from macp_auth.entrypoints import composition as bootstrap
 from tests.support.asgi import InProcess
 from tests.support.bounded import HANG_SECONDS
 

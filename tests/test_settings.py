@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from macp_auth.adapters.env_jwk import KEY_JSON
 from macp_auth.adapters.plugins import BUILT_IN, load_signer_plugin
-from macp_auth.entrypoints.bootstrap import plan_service
+from macp_auth.adapters.signers.env_jwk import KEY_JSON
+from macp_auth.entrypoints.composition import plan_service
 from macp_auth.entrypoints.settings import (
     PREFIX,
     ConfigurationError,

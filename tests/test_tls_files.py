@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from structlog.testing import capture_logs
 
-from macp_auth.entrypoints import tls_files
-from macp_auth.entrypoints.bootstrap import plan_service
+from macp_auth.entrypoints.composition import plan_service
+from macp_auth.entrypoints.server import tls_files
+from macp_auth.entrypoints.server.tls_files import load_tls
+from macp_auth.entrypoints.server.tls_reload import ReloadingContext
 from macp_auth.entrypoints.settings import ConfigurationError, TLSFiles
-from macp_auth.entrypoints.tls_files import load_tls
-from macp_auth.entrypoints.tls_reload import ReloadingContext
 from tests.support.tls import Authority, Pair, private_pem
 
 CERT, KEY, CA = "MACP_AUTH_TLS_CERT_FILE", "MACP_AUTH_TLS_KEY_FILE", "MACP_AUTH_TLS_CLIENT_CA_FILE"
@@ -175,7 +175,7 @@ def test_files_are_read_only_when_they_have_changed(place: Place, monkeypatch: p
         readings.append(files)
         return load_tls(files)
 
-    monkeypatch.setattr("macp_auth.entrypoints.tls_reload.load_tls", counted)
+    monkeypatch.setattr("macp_auth.entrypoints.server.tls_reload.load_tls", counted)
     context = ReloadingContext(place.files)
     for expected in (1, 1):
         context.look()

@@ -11,12 +11,12 @@ import pytest
 from litestar import Litestar
 from structlog.testing import capture_logs
 
+from macp_auth.application import clock as trusted_clock
+from macp_auth.application.clock import TrustedClock, steady_clock
+from macp_auth.application.key_refresh import KeyRefresher
 from macp_auth.domain.errors import ClockStepped
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.rotation import Timing
-from macp_auth.entrypoints import trusted_clock
-from macp_auth.entrypoints.key_refresh import KeyRefresher
-from macp_auth.entrypoints.trusted_clock import TrustedClock, steady_clock
 from tests.support.rotating import RotatingSigner
 
 DAY = 86400.0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from macp_auth.adapters.vault_transit.batcher import Batcher, Limits, Outcome
+from macp_auth.adapters.signers.vault_transit.batcher import Batcher, Limits, Outcome
 from macp_auth.domain.errors import SignerUnavailable, UnknownKid
 from macp_auth.domain.statistics import Distribution
 from tests.support.bounded import bounded

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from macp_auth.adapters.env_jwk import EnvJWKSettings, prepare
-from macp_auth.adapters.local import LocalKey
+from macp_auth.adapters.signers.env_jwk import EnvJWKSettings, prepare
+from macp_auth.adapters.signers.local import LocalKey
 from macp_auth.domain.errors import SignerMisconfigured
 from macp_auth.domain.keys import Algorithm
 from macp_auth.domain.secret import Secret

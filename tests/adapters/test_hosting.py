@@ -15,11 +15,11 @@ from structlog.testing import capture_logs
 
 from macp_auth.adapters import jose
 from macp_auth.adapters.hookspecs import SignerPlugin
-from macp_auth.adapters.hosting import Limits, host, prepare_state
-from macp_auth.adapters.hosting.bulkhead import BulkheadSigner, SignerBusy
-from macp_auth.adapters.hosting.circuit import CircuitBreaker, CircuitOpen
-from macp_auth.adapters.hosting.translation import PluginFault
-from macp_auth.adapters.local import LocalKey, LocalSigner
+from macp_auth.adapters.sandbox import Limits, host, prepare_state
+from macp_auth.adapters.sandbox.bulkhead import BulkheadSigner, SignerBusy
+from macp_auth.adapters.sandbox.circuit import CircuitBreaker, CircuitOpen
+from macp_auth.adapters.sandbox.translation import PluginFault
+from macp_auth.adapters.signers.local import LocalKey, LocalSigner
 from macp_auth.domain.errors import (
     InvalidSender,
     SignerError,

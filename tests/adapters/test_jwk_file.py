@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from macp_auth.adapters.jwk_file import JWKFileSettings, JWKFileSigner, prepare, read_keys_file
+from macp_auth.adapters.signers.jwk_file import JWKFileSettings, JWKFileSigner, prepare, read_keys_file
 from macp_auth.domain.errors import SignerError, SignerMisconfigured, SignerUnavailable, UnknownKid
 from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.keys import Algorithm

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import pytest
 
 from macp_auth.adapters import jose
-from macp_auth.adapters.jwk_file_editor import create_jwk_file, edit_jwk_file, new_jwk
+from macp_auth.adapters.signers.jwk_file_editor import create_jwk_file, edit_jwk_file, new_jwk
 from macp_auth.domain.errors import SignerMisconfigured
 from macp_auth.domain.key_changes import UnsafeChange, plan_revocation, plan_rotation
 from macp_auth.domain.keys import Algorithm

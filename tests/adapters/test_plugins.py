@@ -15,14 +15,14 @@ from macp_auth.adapters.verifying import VerifyingSigner
 from macp_auth.domain.errors import SignerMisconfigured, UnknownKid, WrongSignature
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.signer import Signer
-from macp_auth.entrypoints.bootstrap import plan_service
+from macp_auth.entrypoints.composition import plan_service
 from macp_auth.entrypoints.settings import ConfigurationError
 
 GOOD = """
 import msgspec
 from macp_auth import SignerPlugin, hookimpl
-from macp_auth.adapters.ephemeral import prepare, EphemeralSettings
-from macp_auth.adapters.local import LocalSigner
+from macp_auth.adapters.signers.ephemeral import prepare, EphemeralSettings
+from macp_auth.adapters.signers.local import LocalSigner
 
 @hookimpl
 def macp_auth_signer():
@@ -67,7 +67,7 @@ def test_installed_plugin_is_found(install: Install) -> None:
 def test_built_in_names_cannot_be_taken(install: Install) -> None:
     """An installed package that calls itself ephemeral is not even imported."""
     install("ephemeral", "raise SystemExit('imported')")
-    assert load_signer_plugin("ephemeral").open.__module__ == "macp_auth.adapters.local"
+    assert load_signer_plugin("ephemeral").open.__module__ == "macp_auth.adapters.signers.local"
     assert available_signers() == INSTALLED
 
 

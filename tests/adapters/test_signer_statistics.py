@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from macp_auth.adapters import jose
-from macp_auth.adapters.hosting.bulkhead import BulkheadSigner
-from macp_auth.adapters.hosting.circuit import CircuitBreaker
-from macp_auth.adapters.hosting.isolation import IsolatedSigner
-from macp_auth.adapters.hosting.translation import TranslatingSigner
-from macp_auth.adapters.local import LocalKey, LocalSigner
+from macp_auth.adapters.sandbox.bulkhead import BulkheadSigner
+from macp_auth.adapters.sandbox.circuit import CircuitBreaker
+from macp_auth.adapters.sandbox.isolation import IsolatedSigner
+from macp_auth.adapters.sandbox.translation import TranslatingSigner
+from macp_auth.adapters.signers.local import LocalKey, LocalSigner
 from macp_auth.adapters.verifying import VerifyingSigner
 from macp_auth.domain.errors import SignerUnavailable
 from macp_auth.domain.keys import Algorithm, KeyVersion

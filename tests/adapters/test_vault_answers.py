@@ -12,9 +12,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from macp_auth.adapters import jose
-from macp_auth.adapters.vault_transit.settings import VaultSettings
-from macp_auth.adapters.vault_transit.signer import VaultTransitSigner
-from macp_auth.adapters.vault_transit.transport import MAX_ANSWER_BYTES
+from macp_auth.adapters.signers.vault_transit.settings import VaultSettings
+from macp_auth.adapters.signers.vault_transit.signer import VaultTransitSigner
+from macp_auth.adapters.signers.vault_transit.transport import MAX_ANSWER_BYTES
 from macp_auth.domain.errors import SignerError
 from macp_auth.domain.keys import Algorithm
 from macp_auth.domain.secret import Secret

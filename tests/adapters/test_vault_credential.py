@@ -7,8 +7,8 @@ import asyncio
 import hvac
 import pytest
 
-from macp_auth.adapters.vault_transit.credential import Credential
-from macp_auth.adapters.vault_transit.login import Lease
+from macp_auth.adapters.signers.vault_transit.credential import Credential
+from macp_auth.adapters.signers.vault_transit.login import Lease
 from macp_auth.domain.errors import SignerRefused
 from tests.support.bounded import bounded
 

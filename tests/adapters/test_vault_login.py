@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 
 from macp_auth.adapters.input_file import Content
-from macp_auth.adapters.vault_transit import login
-from macp_auth.adapters.vault_transit.connection import Connection
-from macp_auth.adapters.vault_transit.login import Login
-from macp_auth.adapters.vault_transit.settings import AuthMethod, VaultSettings
+from macp_auth.adapters.signers.vault_transit import login
+from macp_auth.adapters.signers.vault_transit.connection import Connection
+from macp_auth.adapters.signers.vault_transit.login import Login
+from macp_auth.adapters.signers.vault_transit.settings import AuthMethod, VaultSettings
 from macp_auth.domain.errors import SignerUnavailable
 from macp_auth.domain.redaction import REDACTED, shown
 from macp_auth.domain.secret import Secret

@@ -7,11 +7,7 @@ from typing import Any
 
 import pytest
 
-from macp_auth.domain.claims import Claims
-from macp_auth.domain.errors import InvalidScopes, MalformedJSON
-from macp_auth.domain.keyring import MintedToken
-from macp_auth.domain.minting import TokenRequest
-from macp_auth.entrypoints.audit.line import (
+from macp_auth.adapters.audit.line import (
     MAX_LINE_BYTES,
     LineTooLong,
     audit_line,
@@ -20,7 +16,11 @@ from macp_auth.entrypoints.audit.line import (
     summary_line,
     timestamp,
 )
-from macp_auth.entrypoints.audit.waiting import MAX_NAMES, Tally
+from macp_auth.adapters.audit.waiting import MAX_NAMES, Tally
+from macp_auth.application.minting import TokenRequest
+from macp_auth.domain.claims import Claims
+from macp_auth.domain.errors import InvalidScopes, MalformedJSON
+from macp_auth.domain.keyring import MintedToken
 from macp_auth.entrypoints.http.attempts import MintAttempt
 from macp_auth.entrypoints.request_context import RequestContext
 

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from macp_auth.entrypoints.audit.line import AuditLine, dropped_line, summary_line, timestamp
-from macp_auth.entrypoints.audit.report import Fault, Log, Question, Report, report
+from macp_auth.adapters.audit.line import AuditLine, dropped_line, summary_line, timestamp
+from macp_auth.adapters.audit.report import Fault, Log, Question, Report, report
 from macp_auth.entrypoints.cli.root import root
 
 NOON = 1_800_014_400  # 2027-01-15T12:00:00Z

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from macp_auth.entrypoints.audit.writer import DROPPED, RECOVERED, TROUBLE
+from macp_auth.adapters.audit.writer import DROPPED, RECOVERED, TROUBLE
 from tests.audit.pipes import read_lines
 from tests.support.bounded import HANG_SECONDS
 from tests.support.processes import workers_of

@@ -15,12 +15,12 @@ import pytest
 from litestar import Litestar
 from structlog.testing import capture_logs
 
-from macp_auth.entrypoints.audit import writer as writing
-from macp_auth.entrypoints.audit.destination import Destination
-from macp_auth.entrypoints.audit.line import audit_line
-from macp_auth.entrypoints.audit.log import AuditLog
-from macp_auth.entrypoints.audit.waiting import LINE_OVERHEAD, LineQueue, Tally
-from macp_auth.entrypoints.audit.writer import LineWriter
+from macp_auth.adapters.audit import writer as writing
+from macp_auth.adapters.audit.destination import Destination
+from macp_auth.adapters.audit.line import audit_line
+from macp_auth.adapters.audit.log import AuditLog
+from macp_auth.adapters.audit.waiting import LINE_OVERHEAD, LineQueue, Tally
+from macp_auth.adapters.audit.writer import LineWriter
 from macp_auth.entrypoints.standard_output import StandardOutput
 from tests.audit.pipes import read_lines
 from tests.audit.test_line import attempt, minted

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from macp_auth.adapters import jwk_file
 from macp_auth.adapters.hookspecs import hookimpl
 from macp_auth.adapters.plugins import load_signer_plugin
+from macp_auth.adapters.signers import jwk_file
 from macp_auth.domain.diagnosis import Finding, Status, failure, ok
 from macp_auth.domain.errors import SignerRefused
 from macp_auth.domain.policy import MACP_RUNTIME, VERIFIERS, RotationPolicy, Verifier
-from macp_auth.entrypoints import doctor
-from macp_auth.entrypoints.doctor import Check, Expected
+from macp_auth.entrypoints.cli import diagnosis as doctor
+from macp_auth.entrypoints.cli.diagnosis import Check, Expected
 from tests.support.bounded import HANG_SECONDS
 from tests.support.service import clean_environment
 from tests.support.tls import Authority, make_certificates

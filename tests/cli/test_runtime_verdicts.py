@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from macp_auth.entrypoints.runtime_keys import PublishedKey, read_jwks
-from macp_auth.entrypoints.verification import Expected, judge, runtime_accepts
+from macp_auth.entrypoints.cli.runtime_keys import PublishedKey, read_jwks
+from macp_auth.entrypoints.cli.verification import Expected, judge, runtime_accepts
 from tests.interop.runtime.__main__ import RECORDED
 from tests.interop.runtime.cases import AUDIENCE, ISSUER, Case, all_cases
 

@@ -19,9 +19,9 @@ import joserfc.jwt
 import jwt
 import pytest
 
-from macp_auth.entrypoints import verification
-from macp_auth.entrypoints.runtime_keys import PublishedKey, read_jwks
-from macp_auth.entrypoints.verification import Expected, judge
+from macp_auth.entrypoints.cli import verification
+from macp_auth.entrypoints.cli.runtime_keys import PublishedKey, read_jwks
+from macp_auth.entrypoints.cli.verification import Expected, judge
 from tests.interop.runtime.cases import Case, all_cases
 from tests.support import jwks
 from tests.support.bounded import HANG_SECONDS

@@ -17,8 +17,8 @@ import pytest
 
 from macp_auth import Algorithm
 from macp_auth.adapters import jose
-from macp_auth.adapters.jwk_file_editor import new_jwk
 from macp_auth.adapters.plugins import BUILT_IN, load_signer_plugin
+from macp_auth.adapters.signers.jwk_file_editor import new_jwk
 from macp_auth.domain.keys import thumbprint
 from macp_auth.testing import SignerSubject
 from macp_auth.testing.suite import SignerConformance

@@ -12,19 +12,20 @@ from pathlib import Path
 import pytest
 
 import macp_auth
+from macp_auth.application.minting import TokenRequest
+from macp_auth.application.readiness import LOOK_SECONDS, OWN_REASONS, PROBE_SECONDS, STALE_READINGS
 from macp_auth.domain.claims import Claims
 from macp_auth.domain.errors import InvalidRequest, SignerError
 from macp_auth.domain.keyring import MAX_TOKEN_BYTES
 from macp_auth.domain.keys import Algorithm
-from macp_auth.domain.minting import TokenRequest
 from macp_auth.domain.scopes import KNOWN_SCOPES
 from macp_auth.domain.sender import MAX_SENDER_CHARS
-from macp_auth.entrypoints import event_loop, protocol, server
 from macp_auth.entrypoints.http import health, jwks, ready, tokens
 from macp_auth.entrypoints.http.body import MAX_BODY_BYTES
 from macp_auth.entrypoints.http.errors import HTTPRefusal
 from macp_auth.entrypoints.http.token_request import MAX_DEPTH, MAX_MARKS
-from macp_auth.entrypoints.readiness import LOOK_SECONDS, OWN_REASONS, PROBE_SECONDS, STALE_READINGS
+from macp_auth.entrypoints.server import event_loop, protocol
+from macp_auth.entrypoints.server import processes as server
 from tests.docs.pages import plain, read, rows, section
 from tests.support.costly import chunked
 from tests.support.service import Service

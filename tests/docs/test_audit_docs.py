@@ -14,10 +14,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from macp_auth.domain.errors import InvalidRequest
-from macp_auth.entrypoints import logs, standard_error
-from macp_auth.entrypoints.audit import log, waiting, writer
-from macp_auth.entrypoints.audit.line import (
+from macp_auth.adapters.audit import log, waiting, writer
+from macp_auth.adapters.audit.line import (
     DROPPED,
     MAX_LINE_BYTES,
     MAX_SENDER_CHARS,
@@ -28,6 +26,8 @@ from macp_auth.entrypoints.audit.line import (
     DroppedLines,
     RefusedSummary,
 )
+from macp_auth.domain.errors import InvalidRequest
+from macp_auth.entrypoints import logs, standard_error
 from macp_auth.entrypoints.http import errors
 from tests.docs.pages import blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from macp_auth.entrypoints.server import KEEP_ALIVE_SECONDS
+from macp_auth.entrypoints.server.processes import KEEP_ALIVE_SECONDS
 from tests.docs.pages import Block, blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal
 from tests.drill.envoy import binary

@@ -20,7 +20,7 @@ import pytest
 
 from macp_auth.domain.policy import MACP_RUNTIME, VERIFIERS, Verifier
 from macp_auth.domain.rotation import State
-from macp_auth.entrypoints.inspection import policy_of
+from macp_auth.entrypoints.cli.inspection import policy_of
 from tests.docs.pages import Block, plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
 from tests.docs.vault_procedures import PROCEDURES as VAULT_PROCEDURES

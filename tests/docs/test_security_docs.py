@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from macp_auth.adapters.hosting import Limits
-from macp_auth.adapters.vault_transit.signer import LIMITS
-from macp_auth.entrypoints import listening, protocol, turns
-from macp_auth.entrypoints.audit import writer
+from macp_auth.adapters.audit import writer
+from macp_auth.adapters.sandbox import Limits
+from macp_auth.adapters.signers.vault_transit.signer import LIMITS
+from macp_auth.entrypoints.server import listening, protocol, turns
 from tests.docs.pages import read, rows, section
 
 BOUNDS = {

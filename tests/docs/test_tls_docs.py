@@ -8,7 +8,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from macp_auth.entrypoints import certificates, event_loop, tls_reload
+from macp_auth.domain import certificates
+from macp_auth.entrypoints.server import event_loop, tls_reload
 from tests.docs.pages import plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
 from tests.support.bounded import HANG_SECONDS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from macp_auth.entrypoints import verification
+from macp_auth.entrypoints.cli import verification
 from tests.docs.pages import read, rows, section
 
 ADVICE = {

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from macp_auth.adapters import vault_transit
-from macp_auth.adapters.vault_transit.connection import _MEANINGS, TokenNotAccepted
-from macp_auth.adapters.vault_transit.signer import LIMITS
+from macp_auth.adapters.signers import vault_transit
+from macp_auth.adapters.signers.vault_transit.connection import _MEANINGS, TokenNotAccepted
+from macp_auth.adapters.signers.vault_transit.signer import LIMITS
+from macp_auth.application.readiness import OWN_REASONS
 from macp_auth.domain import errors
 from macp_auth.domain.policy import MACP_RUNTIME
-from macp_auth.entrypoints.inspection import policy_of
-from macp_auth.entrypoints.readiness import OWN_REASONS
+from macp_auth.entrypoints.cli.inspection import policy_of
 from tests.docs.pages import ROOT, Block, blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
 from tests.docs.vault_procedures import vault_environment, without_log
@@ -116,7 +116,7 @@ def test_the_numbers_are_the_codes() -> None:
 
 FAULTS = rows(section(PAGE, "What each fault looks like"))
 _SOURCES = sorted(Path(vault_transit.__path__[0]).glob("*.py"))
-_CHECKERS = [ROOT / "src/macp_auth" / name for name in ("adapters/verifying.py", "entrypoints/readiness.py")]
+_CHECKERS = [ROOT / "src/macp_auth" / name for name in ("adapters/verifying.py", "application/readiness.py")]
 _KINDS: dict[str, type[errors.SignerError]] = {
     **{
         name: kind
@@ -179,7 +179,7 @@ def test_every_detail_of_the_table_is_a_text_of_the_code() -> None:
 
 def test_the_reasons_that_are_tried_again_are_the_codes() -> None:
     """The page names those that a request waits for."""
-    from macp_auth.adapters.vault_transit import signer  # noqa: PLC0415 - one name of it, and private
+    from macp_auth.adapters.signers.vault_transit import signer  # noqa: PLC0415 - one name of it, and private
 
     sentence = re.search(r"A call that fails for (.*?) is\s+tried again", PAGE, re.DOTALL)
     assert sentence

@@ -18,10 +18,10 @@ import pytest
 import macp_auth
 from macp_auth import Algorithm, Secret, Signer, SignerPlugin
 from macp_auth.adapters import hookspecs, plugins
-from macp_auth.adapters.hosting import Limits
+from macp_auth.adapters.sandbox import Limits
 from macp_auth.domain import errors
 from macp_auth.entrypoints import signer_settings
-from macp_auth.entrypoints.doctor import SECONDS as DOCTOR_SECONDS
+from macp_auth.entrypoints.cli.diagnosis import SECONDS as DOCTOR_SECONDS
 from macp_auth.entrypoints.settings import ConfigurationError
 from macp_auth.entrypoints.signer_settings import read_signer_settings, unusable_settings
 from macp_auth.testing import CHECKS, SignerSubject, suite
@@ -257,7 +257,7 @@ def test_what_a_line_says_when_it_does_not_load_is_said_by_the_code() -> None:
     """Each fragment of the table is a part of a message."""
     sources = [
         inspect.getsource(module)
-        for module in (plugins, signer_settings, sys.modules["macp_auth.adapters.hosting.preparation"])
+        for module in (plugins, signer_settings, sys.modules["macp_auth.adapters.sandbox.preparation"])
     ]
     texts = re.sub(r'"\s*\n\s*f?"', "", "".join(sources))
     fragments = first_column("When it does not load")

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
+from macp_auth.application.minting import TokenRequest
+from macp_auth.domain.clock import Moment
 from macp_auth.domain.errors import ClockStepped, InvalidScopes, InvalidSender, InvalidTTL, MACPAuthError
-from macp_auth.domain.minting import TokenRequest
-from macp_auth.domain.reckoning import Moment
 from tests.support.desk import minter_over
 
 

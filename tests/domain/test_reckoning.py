@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from macp_auth.domain.clock import NOISE_SECONDS, SETTLE_SECONDS, Moment, Reckoning
 from macp_auth.domain.errors import ClockStepped
-from macp_auth.domain.reckoning import NOISE_SECONDS, SETTLE_SECONDS, Moment, Reckoning
 from tests.support.desk import minter_over
 
 START = 1_800_000_000.0

@@ -9,8 +9,8 @@ import pytest
 
 from macp_auth.domain.policy import MACP_RUNTIME, VERIFIERS, RotationPolicy, Verifier
 from macp_auth.domain.rotation import Timing, schedule
-from macp_auth.domain.simulated import Backend, Cache, FixedSource, Replica, Site, Span
-from macp_auth.domain.simulation import Report, Scenario, World, make_world, simulate
+from macp_auth.simulation.parts import Backend, Cache, FixedSource, Replica, Site, Span
+from macp_auth.simulation.rotations import Report, Scenario, World, make_world, simulate
 
 POLICY = RotationPolicy(max_ttl=3600, refresh=30, max_age=60, clock_skew=30, verifier=MACP_RUNTIME)
 CUSTOM = Verifier(name="custom", cache_ttl=0, stale_grace=0, fetch_timeout=0)

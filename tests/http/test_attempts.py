@@ -9,14 +9,14 @@ from typing import Any
 import jwt
 import pytest
 
-from macp_auth.adapters.ephemeral import KID
 from macp_auth.adapters.jose import generate
-from macp_auth.adapters.local import LocalKey, LocalSigner
+from macp_auth.adapters.signers.ephemeral import KID
+from macp_auth.adapters.signers.local import LocalKey, LocalSigner
+from macp_auth.application.minting import Minter
+from macp_auth.domain.clock import Moment
 from macp_auth.domain.errors import SignerUnavailable
 from macp_auth.domain.keyring import KeyRing, MintedToken
 from macp_auth.domain.keys import Algorithm
-from macp_auth.domain.minting import Minter
-from macp_auth.domain.reckoning import Moment
 from macp_auth.domain.rotation import Timing
 from macp_auth.domain.sender import SenderPolicy
 from macp_auth.domain.ttl import TTLPolicy

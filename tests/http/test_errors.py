@@ -10,7 +10,7 @@ import pytest
 from litestar import Request
 from litestar.exceptions import InternalServerException
 
-import macp_auth.entrypoints.bootstrap  # noqa: F401 - brings in every module that defines an error
+import macp_auth.entrypoints.composition  # noqa: F401 - brings in every module that defines an error
 from macp_auth.domain.errors import (
     ClockStepped,
     InvalidRequest,

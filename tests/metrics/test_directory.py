@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from macp_auth.entrypoints.metrics import directory as module
-from macp_auth.entrypoints.metrics.directory import shared_directory
+from macp_auth.adapters.metrics import directory as module
+from macp_auth.adapters.metrics.directory import shared_directory
 from macp_auth.entrypoints.settings import ConfigurationError
 
 

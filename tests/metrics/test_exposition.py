@@ -13,14 +13,14 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
+from macp_auth.adapters.metrics.cells import Cells, read_cells
+from macp_auth.adapters.metrics.exposition import ServiceCollector, Subject
+from macp_auth.adapters.metrics.meter import MAX_REASONS, Meter
+from macp_auth.adapters.metrics.state import PublishedKey, WorkerState, write_state
+from macp_auth.adapters.metrics.workers import Workers, files_of
 from macp_auth.domain.errors import InvalidTTL, SignerUnavailable
 from macp_auth.domain.statistics import Distribution
 from macp_auth.entrypoints.http.attempts import MintAttempt
-from macp_auth.entrypoints.metrics.cells import Cells, read_cells
-from macp_auth.entrypoints.metrics.exposition import ServiceCollector, Subject
-from macp_auth.entrypoints.metrics.meter import MAX_REASONS, Meter
-from macp_auth.entrypoints.metrics.state import PublishedKey, WorkerState, write_state
-from macp_auth.entrypoints.metrics.workers import Workers, files_of
 from macp_auth.entrypoints.request_context import OUTSIDE
 
 NOW = 1_000_000.0

@@ -91,7 +91,7 @@ def test_no_core_dump(start_service: Callable[..., Service], workers: str) -> No
 def test_the_memory_is_closed() -> None:
     """The kernel says so of the process itself, whoever runs it."""
     ask = "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE))"
-    code = f"import ctypes, resource; from macp_auth.entrypoints.custody import close_memory; {ask}"
+    code = f"import ctypes, resource; from macp_auth.entrypoints.server.custody import close_memory; {ask}"
     run = [sys.executable, "-c", f"{code}; close_memory(); {ask}"]
     before, after = subprocess.run(
         run, capture_output=True, text=True, check=True, timeout=60

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from macp_auth.entrypoints.metrics.directory import shared_directory
+from macp_auth.adapters.metrics.directory import shared_directory
 from tests.process.test_workers import stopped
 from tests.support.bounded import HANG_SECONDS
 from tests.support.metrics import Scrape, metrics_directories, metrics_env, scrape
@@ -194,7 +194,7 @@ def test_there_are_none_by_default(start_service: StartService) -> None:
     assert [each.laddr.port for each in listening] == [service.port]
     assert set(metrics_directories()) == before
     assert directories_of(service) == []
-    imported = "import sys, macp_auth.entrypoints.server; print('prometheus_client' in sys.modules)"
+    imported = "import sys, macp_auth.entrypoints.server.processes; print('prometheus_client' in sys.modules)"
     asked = subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True, check=True)
     assert asked.stdout == "False\n"
 

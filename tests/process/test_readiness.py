@@ -27,8 +27,8 @@ from typing import Annotated
 from msgspec import Meta, Struct
 import msgspec
 from macp_auth import hookimpl
-from macp_auth.adapters import ephemeral
-from macp_auth.adapters.local import LocalSigner
+from macp_auth.adapters.signers import ephemeral
+from macp_auth.adapters.signers.local import LocalSigner
 from macp_auth.domain.errors import SignerUnavailable
 
 class Settings(Struct, frozen=True):

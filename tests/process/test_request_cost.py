@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from msgspec import Struct
 
-from macp_auth.entrypoints.protocol import MAX_CHUNKS
+from macp_auth.entrypoints.server.protocol import MAX_CHUNKS
 from tests.support.costly import BODIES, BOUND_SECONDS, PATTERN, REQUESTS, chunked, cpu_seconds
 from tests.support.processes import mint_bytes, wait_for_reading
 from tests.support.service import Service

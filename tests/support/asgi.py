@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from macp_auth.entrypoints.bootstrap import build_service, plan_service
+from macp_auth.entrypoints.composition import build_service, plan_service
 from macp_auth.entrypoints.standard_output import StandardOutput
 from tests.support.wire import Answer
 

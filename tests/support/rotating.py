@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from macp_auth.adapters.jose import generate
-from macp_auth.adapters.local import LocalKey
+from macp_auth.adapters.signers.local import LocalKey
 from macp_auth.domain.keys import Algorithm, KeyVersion
 from macp_auth.domain.signer import Signer
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import jwt
 
-from macp_auth.entrypoints.verification import Expected, judge
+from macp_auth.entrypoints.cli.verification import Expected, judge
 
 _OF_THE_KEY = {"kid", "key", "signature"}
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from macp_auth import Finding, KeyVersion, SignerPlugin, hookimpl
-from macp_auth.adapters.ephemeral import EphemeralSettings, prepare
-from macp_auth.adapters.local import LocalSigner
+from macp_auth.adapters.signers.ephemeral import EphemeralSettings, prepare
+from macp_auth.adapters.signers.local import LocalSigner
 
 
 def act(place: str) -> None:

@@ -19,12 +19,12 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from macp_auth.adapters.vault_transit.doctor import Check
-from macp_auth.adapters.vault_transit.transit import Transit
+from macp_auth.adapters.signers.vault_transit.doctor import Check
+from macp_auth.adapters.signers.vault_transit.transit import Transit
 from macp_auth.domain.diagnosis import Finding, Status
 from macp_auth.domain.policy import MACP_RUNTIME
-from macp_auth.entrypoints import doctor
-from macp_auth.entrypoints.doctor import Expected
+from macp_auth.entrypoints.cli import diagnosis as doctor
+from macp_auth.entrypoints.cli.diagnosis import Expected
 from tests.support.bounded import HANG_SECONDS
 from tests.support.fake_server import FakeServer, Reply, Request
 from tests.support.openbao import OpenBao

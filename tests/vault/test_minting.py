@@ -8,7 +8,7 @@ from pathlib import Path
 import jwt
 import pytest
 
-from macp_auth.entrypoints.bootstrap import plan_service
+from macp_auth.entrypoints.composition import plan_service
 from macp_auth.entrypoints.settings import ConfigurationError
 from tests.support.bounded import HANG_SECONDS
 from tests.support.openbao import OpenBao

@@ -13,10 +13,10 @@ from macp_auth.adapters.hookspecs import API_VERSION, PROJECT, SignerPlugin
 from macp_auth.domain.errors import SignerMisconfigured
 
 BUILT_IN = {
-    "ephemeral": "macp_auth.adapters.ephemeral",
-    "env-jwk": "macp_auth.adapters.env_jwk",
-    "jwk-file": "macp_auth.adapters.jwk_file",
-    "vault-transit": "macp_auth.adapters.vault_transit",
+    "ephemeral": "macp_auth.adapters.signers.ephemeral",
+    "env-jwk": "macp_auth.adapters.signers.env_jwk",
+    "jwk-file": "macp_auth.adapters.signers.jwk_file",
+    "vault-transit": "macp_auth.adapters.signers.vault_transit",
 }
 """Our own plugins. Registered first, so that no installed package can take their names."""
 IN_PROCESS = frozenset({"ephemeral", "env-jwk", "jwk-file"})

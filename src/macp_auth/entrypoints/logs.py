@@ -17,8 +17,8 @@ from typing import Any, TextIO, cast
 import msgspec
 import structlog
 
+from macp_auth.adapters.allowance import Allowance
 from macp_auth.domain.visible import escaped, escaped_lines
-from macp_auth.entrypoints.allowance import Allowance
 from macp_auth.entrypoints.request_context import add_request
 from macp_auth.entrypoints.standard_error import StandardError
 

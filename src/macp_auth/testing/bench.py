@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from macp_auth.adapters.hosting import SIGN_SECONDS
+from macp_auth.adapters.sandbox import SIGN_SECONDS
 from macp_auth.domain.encoding import base64url_bytes
 from macp_auth.domain.errors import SignerError
 from macp_auth.domain.keys import KeyVersion

@@ -11,8 +11,8 @@ import time
 import urllib.request
 from collections.abc import Sequence
 
-from macp_auth.entrypoints.runtime_keys import PublishedKey, read_jwks
-from macp_auth.entrypoints.verification import Expected, judge, runtime_accepts
+from macp_auth.entrypoints.cli.runtime_keys import PublishedKey, read_jwks
+from macp_auth.entrypoints.cli.verification import Expected, judge, runtime_accepts
 from tests.drill.judges.protocol import AUDIENCE, ISSUER, judge_each, serve
 
 FETCH_SECONDS = 5

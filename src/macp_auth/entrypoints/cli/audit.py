@@ -13,11 +13,11 @@ import rich_click as click
 
 from macp_auth.domain.visible import escaped
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
-from macp_auth.entrypoints.cli.moments import moment
 from macp_auth.entrypoints.cli.output import echo
+from macp_auth.entrypoints.cli.time_options import moment
 
 if TYPE_CHECKING:  # these take a while to import, and `--help` should not wait
-    from macp_auth.entrypoints.audit.report import Question, Report
+    from macp_auth.adapters.audit.report import Question, Report
 
 _GZIP = b"\x1f\x8b"  # how each such file begins: RFC 1952, section 2.3.1
 
@@ -56,7 +56,7 @@ def report_command(  # noqa: PLR0913 - one parameter an option
     d). Exits 1 if lines are missing from the log or can't be read, or if a FILE has none: there may be
     more tokens than those shown.
     """
-    from macp_auth.entrypoints.audit.report import Log, report  # noqa: PLC0415
+    from macp_auth.adapters.audit.report import Log, report  # noqa: PLC0415
 
     question = _question(kid, sender, since, until)
     answer = report((Log(name, _lines(name)) for name in dict.fromkeys(files)), question)
@@ -69,7 +69,7 @@ def report_command(  # noqa: PLR0913 - one parameter an option
 
 
 def _question(kid: str | None, sender: str | None, since: str | None, until: str | None) -> Question:
-    from macp_auth.entrypoints.audit.report import Question  # noqa: PLC0415
+    from macp_auth.adapters.audit.report import Question  # noqa: PLC0415
 
     now = time.time()
     first, last = _past("--since", since, now), _past("--until", until, now)
@@ -99,7 +99,7 @@ def _print_json(answer: Report) -> None:
 
 
 def _print_table(answer: Report) -> None:
-    from macp_auth.entrypoints.times import utc  # noqa: PLC0415
+    from macp_auth.entrypoints.cli.times import utc  # noqa: PLC0415
 
     for identity in answer.identities:
         tokens = "1 token" if identity.tokens == 1 else f"{identity.tokens} tokens"

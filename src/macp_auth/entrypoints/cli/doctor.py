@@ -45,7 +45,7 @@ def doctor(  # noqa: PLR0913 - one parameter an option
     import msgspec  # noqa: PLC0415
 
     from macp_auth.domain.diagnosis import Status  # noqa: PLC0415
-    from macp_auth.entrypoints import doctor as examination  # noqa: PLC0415
+    from macp_auth.entrypoints.cli import diagnosis as examination  # noqa: PLC0415
     from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
 
     expected = examination.Expected(

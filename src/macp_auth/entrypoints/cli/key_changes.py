@@ -10,8 +10,8 @@ import rich_click as click
 
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
 from macp_auth.entrypoints.cli.keys import ALGORITHM, FILE, new_key
-from macp_auth.entrypoints.cli.moments import moment
 from macp_auth.entrypoints.cli.output import echo
+from macp_auth.entrypoints.cli.time_options import moment
 
 _NO_FILE = (
     "Missing argument 'FILE': the JWK Set of the signer jwk-file. The keys of another signer rotate where "
@@ -35,9 +35,9 @@ def rotate(file: Path | None, alg: str | None, kid: str | None, at: str | None, 
     reject good tokens is refused, and the rule named. A FILE that does not exist is made, with a first key
     that signs at once.
     """
-    from macp_auth.adapters.jwk_file_editor import create_jwk_file, edit_jwk_file  # noqa: PLC0415
+    from macp_auth.adapters.signers.jwk_file_editor import create_jwk_file, edit_jwk_file  # noqa: PLC0415
     from macp_auth.domain.key_changes import plan_rotation  # noqa: PLC0415
-    from macp_auth.entrypoints import change_report, inspection  # noqa: PLC0415
+    from macp_auth.entrypoints.cli import change_report, inspection  # noqa: PLC0415
     from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
 
     if file is None:
@@ -73,9 +73,9 @@ def revoke(file: Path, kid: str, dry_run: bool) -> None:  # noqa: FBT001
 
     Prints until when which kind of verifier may still accept it.
     """
-    from macp_auth.adapters.jwk_file_editor import edit_jwk_file  # noqa: PLC0415
+    from macp_auth.adapters.signers.jwk_file_editor import edit_jwk_file  # noqa: PLC0415
     from macp_auth.domain.key_changes import plan_revocation  # noqa: PLC0415
-    from macp_auth.entrypoints import change_report, inspection  # noqa: PLC0415
+    from macp_auth.entrypoints.cli import change_report, inspection  # noqa: PLC0415
     from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
 
     now = time.time()

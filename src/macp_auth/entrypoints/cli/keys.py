@@ -16,7 +16,7 @@ from macp_auth.entrypoints.cli.output import echo
 
 if TYPE_CHECKING:  # these take a while to import, and `--help` should not wait
     from macp_auth.adapters.jose import PrivateKey
-    from macp_auth.entrypoints.inspection import ConfiguredKeys
+    from macp_auth.entrypoints.cli.inspection import ConfiguredKeys
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 _EPHEMERAL = (
@@ -39,7 +39,7 @@ def generate(alg: str, kid: str | None) -> None:
 
     The output is a secret: send it to a secret store, not to a terminal that is recorded.
     """
-    from macp_auth.adapters.jwk_file_editor import new_jwk  # noqa: PLC0415 - cryptography takes a while
+    from macp_auth.adapters.signers.jwk_file_editor import new_jwk  # noqa: PLC0415 - cryptography takes a while
 
     echo(json.dumps(new_jwk(*new_key(alg, kid))))
 
@@ -53,7 +53,7 @@ def list_keys(file: Path | None, as_json: bool) -> None:  # noqa: FBT001 - a com
     The keys are those of FILE, or of the signer that the environment configures.
     """
     from macp_auth.domain.rotation import schedule  # noqa: PLC0415
-    from macp_auth.entrypoints import key_table  # noqa: PLC0415
+    from macp_auth.entrypoints.cli import key_table  # noqa: PLC0415
     from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
 
     now = time.time()
@@ -72,7 +72,7 @@ def timeline(file: Path | None, svg: Path | None) -> None:
     The keys are those of FILE, or of the signer that the environment configures.
     """
     from macp_auth.domain.rotation import lifetimes  # noqa: PLC0415
-    from macp_auth.entrypoints import timeline as drawing  # noqa: PLC0415
+    from macp_auth.entrypoints.cli import timeline as drawing  # noqa: PLC0415
     from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
 
     now = time.time()
@@ -89,8 +89,8 @@ def timeline(file: Path | None, svg: Path | None) -> None:
 
 
 def _configured(file: Path | None) -> ConfiguredKeys:
-    from macp_auth.entrypoints import inspection  # noqa: PLC0415
-    from macp_auth.entrypoints.bootstrap import selected_signer  # noqa: PLC0415
+    from macp_auth.entrypoints.cli import inspection  # noqa: PLC0415
+    from macp_auth.entrypoints.composition import selected_signer  # noqa: PLC0415
     from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
 
     configure_logs(logging.WARNING)  # on standard error: the output may be read by a machine

@@ -15,7 +15,7 @@ from macp_auth.entrypoints.cli.verifiers import CUSTOMS, NAMES, chosen_verifiers
 
 if TYPE_CHECKING:  # these take a while to import, and `--help` should not wait
     from macp_auth.domain.policy import RotationPolicy, Sum, Verifier
-    from macp_auth.domain.simulation import Report, Scenario, World
+    from macp_auth.simulation.rotations import Report, Scenario, World
 
 _COLUMNS = 72
 _SECONDS = click.IntRange(0)
@@ -205,8 +205,8 @@ def simulate(  # noqa: PLR0913 - one parameter an option
     """
     import random  # noqa: PLC0415
 
-    from macp_auth.domain import simulation  # noqa: PLC0415
     from macp_auth.domain.rotation import Timing  # noqa: PLC0415
+    from macp_auth.simulation import rotations as simulation  # noqa: PLC0415
 
     chosen = chosen_verifiers(names)
     policy = _configured()

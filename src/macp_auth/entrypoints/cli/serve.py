@@ -26,17 +26,18 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
     """
     for signum in _STOPS:
         signal.signal(signum, _exit_at_once)
-    from macp_auth.entrypoints.custody import close_memory, forget_variables  # noqa: PLC0415 - as those below
+    from macp_auth.entrypoints.server.custody import close_memory, forget_variables  # noqa: PLC0415 - as those below
 
     close_memory()
     import structlog  # noqa: PLC0415 - the web stack takes a while, and only this command needs it
 
-    from macp_auth.entrypoints import bootstrap, listening, server  # noqa: PLC0415
-    from macp_auth.entrypoints.audit.destination import check_destination  # noqa: PLC0415
+    from macp_auth.adapters.audit.destination import check_destination  # noqa: PLC0415
+    from macp_auth.entrypoints import composition as bootstrap  # noqa: PLC0415
     from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
+    from macp_auth.entrypoints.server import listening, processes  # noqa: PLC0415
+    from macp_auth.entrypoints.server.startup_log import log_startup  # noqa: PLC0415
     from macp_auth.entrypoints.settings import ConfigurationError  # noqa: PLC0415
     from macp_auth.entrypoints.standard_output import reserve  # noqa: PLC0415
-    from macp_auth.entrypoints.startup_log import log_startup  # noqa: PLC0415
 
     configure_logs()
     output = reserve()
@@ -53,7 +54,7 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
             log_startup(plan)
             for signum in _STOPS:
                 signal.signal(signum, _exit_in_order)
-            sys.exit(server.serve(plan, output, listener, metrics))
+            sys.exit(processes.serve(plan, output, listener, metrics))
     except ConfigurationError as error:
         structlog.get_logger().critical("can't start", error=str(error))
         sys.exit(2)

@@ -38,7 +38,7 @@ def verify(  # noqa: PLR0913 - one parameter an option
     The defaults are the MACP runtime's. Exits 0 if the token is good, 1 if not, 2 if the keys
     can't be fetched.
     """
-    from macp_auth.entrypoints import jwks_fetch, verification  # noqa: PLC0415 - only this command needs PyJWT
+    from macp_auth.entrypoints.cli import jwks_fetch, verification  # noqa: PLC0415 - only this command needs PyJWT
 
     try:
         keys = jwks_fetch.fetch_jwks(jwks_url, cacert)

@@ -15,11 +15,11 @@ from litestar import Litestar
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import ASGIApp
 
+from macp_auth.application.readiness import Readiness
 from macp_auth.entrypoints.http import health, jwks, ready, tokens
 from macp_auth.entrypoints.http.errors import error_response
 from macp_auth.entrypoints.http.request_ids import identified
 from macp_auth.entrypoints.http.routing import ExactRoutes, Route, answering_errors
-from macp_auth.entrypoints.readiness import Readiness
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 

@@ -13,8 +13,8 @@ import structlog
 from litestar.types import Scope
 from msgspec import Struct
 
+from macp_auth.application.minting import TokenRequest
 from macp_auth.domain.keyring import MintedToken
-from macp_auth.domain.minting import TokenRequest
 from macp_auth.entrypoints.http.errors import reason_word, status_of
 from macp_auth.entrypoints.request_context import RequestContext, current
 

@@ -7,8 +7,8 @@ from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import Receive, Scope, Send
 
+from macp_auth.application.readiness import Readiness
 from macp_auth.entrypoints.http.responses import send_json
-from macp_auth.entrypoints.readiness import Readiness
 
 PATH = "/readyz"
 _NO_STORE = [(b"cache-control", b"no-store")]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from macp_auth.domain.minting import Minter, TokenRequest
-from macp_auth.domain.reckoning import Moment
+from macp_auth.application.minting import Minter, TokenRequest
+from macp_auth.domain.clock import Moment
 from macp_auth.entrypoints.http.attempts import Observer, tell
 from macp_auth.entrypoints.http.body import check_headers, read_body
 from macp_auth.entrypoints.http.responses import send_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from macp_auth.adapters.hosting import SIGN_SECONDS
+from macp_auth.adapters.sandbox import SIGN_SECONDS
 from macp_auth.domain.errors import SignerUnavailable
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.signer import Signer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from macp_auth.adapters.hosting import SIGN_SECONDS
+from macp_auth.adapters.sandbox import SIGN_SECONDS
 from macp_auth.testing.bench import (
     OBEY_SECONDS,
     TimedOut,

@@ -1,0 +1,248 @@
+"""A mint attempt to one line of JSON. docs/audit.md says what each field means."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from macp_auth.application.minting import TokenRequest
+from macp_auth.domain.claims import Claims
+from macp_auth.domain.errors import InvalidRequest
+from macp_auth.domain.keyring import MintedToken
+from macp_auth.domain.scopes import KNOWN_SCOPES
+from macp_auth.domain.visible import escaped
+from macp_auth.entrypoints.http.attempts import MintAttempt
+
+MINTED, REFUSED, REFUSED_SUMMARY, DROPPED = "minted", "refused", "refused-summary", "dropped"
+MAX_LINE_BYTES = 4096
+"""Linux's PIPE_BUF (pipe(7)): so much goes into a pipe whole, whoever else writes to it."""
+MAX_SENDER_CHARS = 256
+"""Of a refused request; a token's is always whole."""
+SHORT_SENDER_CHARS = 64
+"""In a line of a refused request that would still be too long."""
+SENDER, SCOPES, UNKNOWN_SCOPES = "sender", "scopes", "unknown_scopes"
+"""What ``truncated`` may name; the last means all scopes that the runtime does not read."""
+_EXACT = 2**53  # beyond it, readers of JSON differ (RFC 8259, section 6)
+_NOTHING = TokenRequest(scopes=None)
+_SHA256 = hashlib.sha256()  # making one takes OpenSSL 2.7 us longer than copying one, between two signatures
+
+
+class LineTooLong(InvalidRequest):
+    """The audit log could not say in one line what the token would grant, and to whom."""
+
+    reason = "audit-line-too-large"
+
+
+class AuditLine(Struct, frozen=True, kw_only=True, gc=False):  # it is gone before a collector could find it
+    """What is recorded of one attempt. A field without a value is null, and never left out."""
+
+    time: str
+    event: str
+    status: int
+    reason: str | None
+    request_id: str
+    caller: str | None
+    sender: str | None
+    scopes: Any
+    ttl: float | None
+    exp: int | None
+    kid: str | None
+    token_sha256: str | None
+    truncated: tuple[str, ...]
+
+
+class DroppedLines(Struct, frozen=True, kw_only=True):
+    """What is recorded, when lines can be written again, of the tokens whose lines could not be kept."""
+
+    time: str
+    event: str = DROPPED
+    since: str
+    lines: int
+
+
+class RefusedSummary(Struct, frozen=True, kw_only=True):
+    """What is recorded of the refused requests that have no line of their own."""
+
+    time: str
+    event: str = REFUSED_SUMMARY
+    since: str
+    reasons: Mapping[str, int]
+
+
+def audit_line(attempt: MintAttempt) -> bytes:
+    """Return the line of ``attempt``, of no more than :data:`MAX_LINE_BYTES`.
+
+    That of a token has its sender and the scopes that the runtime reads whole, if :func:`check_line` let
+    it pass.
+    """
+    line = _record(attempt)
+    encoded = _fitting(line) or _fitting(_without_unknown_scopes(line)) or _encoded(_shortened(line))
+    return encoded + b"\n"
+
+
+def check_line(claims: Claims, kid: str) -> None:
+    """Check that a line can hold what matters of a token with ``claims``, signed by ``kid``.
+
+    Raises:
+        LineTooLong: it can't.
+    """
+    modes = claims.macp_scopes.get("allowed_modes") or ()
+    characters = len(claims.sub) + len(kid) + sum(map(len, modes)) + len(modes)
+    if _MAX_BYTES_PER_CHARACTER * characters <= _ROOM:
+        return
+    scopes = _known(claims.macp_scopes)
+    try:
+        size = len(_encoded(msgspec.structs.replace(_LONGEST, sender=claims.sub, scopes=scopes, kid=kid)))
+    except UnicodeEncodeError:
+        return  # half a character: no token can hold it either, and the error for that says so
+    if size >= MAX_LINE_BYTES:
+        raise LineTooLong(
+            f"sender and scopes would make an audit line of {size + 1} bytes; the limit is {MAX_LINE_BYTES}"
+        )
+
+
+def dropped_line(lines: int, since: float, at: float) -> bytes:
+    """Return the line which says that so many are missing, of tokens that were minted since then."""
+    return _encoded(DroppedLines(time=timestamp(at), since=timestamp(since), lines=lines)) + b"\n"
+
+
+def summary_line(reasons: Mapping[str, int], since: float, at: float) -> bytes:
+    """Return the line which says how many refused requests have no line, by reason."""
+    return _encoded(RefusedSummary(time=timestamp(at), since=timestamp(since), reasons=reasons)) + b"\n"
+
+
+def fingerprint(token: str) -> str:
+    """Return the SHA-256 of a token in compact serialization, in hexadecimal."""
+    digest = _SHA256.copy()
+    digest.update(token.encode())
+    return digest.hexdigest()
+
+
+def timestamp(at: float) -> str:
+    """Return a time in ISO 8601, in UTC, to the millisecond: text in this form sorts as time does."""
+    return _written(round(at * 1000))
+
+
+@lru_cache(maxsize=4)  # under load, several tokens share a millisecond
+def _written(milliseconds: int) -> str:
+    second, millisecond = divmod(milliseconds, 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{millisecond:03d}Z"
+
+
+def _record(attempt: MintAttempt) -> AuditLine:
+    if isinstance(attempt.outcome, MintedToken):
+        return _minted(attempt, attempt.outcome)
+    return _refused(attempt, attempt.request or _NOTHING)
+
+
+def _minted(attempt: MintAttempt, minted: MintedToken) -> AuditLine:
+    claims = minted.claims
+    return AuditLine(
+        time=timestamp(attempt.at),
+        event=MINTED,
+        status=200,
+        reason=None,
+        request_id=attempt.context.id,
+        caller=_caller(attempt),
+        sender=claims.sub,
+        scopes=claims.macp_scopes,
+        ttl=claims.exp - claims.iat,
+        exp=claims.exp,
+        kid=minted.kid,
+        token_sha256=fingerprint(minted.token),
+        truncated=(),
+    )
+
+
+def _refused(attempt: MintAttempt, asked: TokenRequest) -> AuditLine:
+    sender, truncated = _bounded(asked.sender) if isinstance(asked.sender, str) else (None, ())
+    return AuditLine(
+        time=timestamp(attempt.at),
+        event=REFUSED,
+        status=attempt.status,
+        reason=attempt.reason,
+        request_id=attempt.context.id,
+        caller=_caller(attempt),
+        sender=sender,
+        scopes=asked.scopes,
+        ttl=_number(asked.ttl_seconds),
+        exp=None,
+        kid=None,
+        token_sha256=None,
+        truncated=truncated,
+    )
+
+
+def _caller(attempt: MintAttempt) -> str | None:
+    client = attempt.scope["client"]
+    return client[0] if client else None
+
+
+def _bounded(sender: str) -> tuple[str, tuple[str, ...]]:
+    return (sender, ()) if len(sender) <= MAX_SENDER_CHARS else (sender[:MAX_SENDER_CHARS], (SENDER,))
+
+
+def _number(asked: object) -> float | None:
+    if isinstance(asked, int | float) and not isinstance(asked, bool) and abs(asked) < _EXACT:
+        return asked
+    return None
+
+
+def _known(scopes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: scopes[name] for name in KNOWN_SCOPES if name in scopes}
+
+
+def _without_unknown_scopes(line: AuditLine) -> AuditLine:
+    if not isinstance(line.scopes, dict):
+        return line
+    truncated = (*line.truncated, UNKNOWN_SCOPES)
+    return msgspec.structs.replace(line, scopes=_known(line.scopes), truncated=truncated)
+
+
+def _shortened(line: AuditLine) -> AuditLine:
+    sender = line.sender and line.sender[:SHORT_SENDER_CHARS].encode(errors="replace").decode()
+    truncated = (SCOPES,) if sender == line.sender else (SENDER, SCOPES)
+    return msgspec.structs.replace(line, sender=sender, scopes=None, truncated=truncated)
+
+
+def _fitting(line: AuditLine) -> bytes | None:
+    try:
+        encoded = _encoded(line)
+    except (ValueError, OverflowError, RecursionError):  # a refused request may hold what JSON can't
+        return None
+    return encoded if len(encoded) < MAX_LINE_BYTES else None
+
+
+def _encoded(line: Struct) -> bytes:
+    """Return ``line`` as JSON that moves no terminal, whatever texts callers sent."""
+    encoded = _encode(line)
+    if encoded.isascii() and b"\x7f" not in encoded:  # msgspec escapes what comes before the space
+        return encoded
+    return escaped(encoded.decode()).encode()
+
+
+_encode = msgspec.json.Encoder().encode
+_LONGEST = AuditLine(
+    time=timestamp(0),
+    event=MINTED,
+    status=200,
+    reason=None,
+    request_id="r" * 128,
+    caller="c" * 64,  # an IPv6 address with the name of its interface has 62 (netinet/in.h, net/if.h)
+    sender="",
+    scopes=dict.fromkeys(KNOWN_SCOPES),
+    ttl=_EXACT,
+    exp=_EXACT,
+    kid="",
+    token_sha256="0" * 64,
+    truncated=(UNKNOWN_SCOPES,),
+)
+"""The longest line of a token, but for what differs without bound: its sender, its allowed modes, its kid."""
+_MAX_BYTES_PER_CHARACTER = 12  # two escapes; and a mode's quotes and comma are counted as one character
+_ROOM = MAX_LINE_BYTES - 32 - len(_encoded(_LONGEST))  # 32: a number of 20 digits in the place of null

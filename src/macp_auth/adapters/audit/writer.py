@@ -1,0 +1,183 @@
+"""Writes lines in a thread of its own, so that no disk and no pipe ever holds up a mint.
+
+Lines wait in memory for as long as they can't be written. Those of tokens have room of their own and
+are written first; beyond it they are dropped, and counted. Refusals, which anybody can cause, can't
+take that room, and those that have no line are summed up.
+
+Trouble is logged by this thread too, for what blocks standard output may block standard error as
+well: the event loop must not be the one to wait.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from macp_auth.adapters.audit.destination import Destination
+from macp_auth.adapters.audit.line import dropped_line, summary_line
+from macp_auth.adapters.audit.waiting import LineQueue, Tally
+
+GATHER_SECONDS = 0.02
+"""How long a line waits for others to be written with: what a killed process may lose."""
+RETRY_SECONDS = 1.0
+CLOSE_SECONDS = 1.0
+"""How long the last lines are tried to be written."""
+MINTED_BYTES = 8 * 2**20
+"""Some 17,000 lines of usual length, or 2,000 of the longest."""
+REFUSED_BYTES = 2**20
+SUMMARY_SECONDS = 10.0
+"""How long refusals are added up, before a line says how many there were."""
+_BATCH = 256  # lines
+_FINAL_RETRY_SECONDS = 0.05
+_FINAL_LOOK_SECONDS = 0.5  # a pipe without room is waited for half as long
+_LINES = "lines"
+TROUBLE = "AUDIT LOG CAN'T BE WRITTEN; lines wait in memory"
+DROPPED = "AUDIT LINES ARE DROPPED"
+RECOVERED = "audit log can be written again"
+_log = structlog.get_logger()
+
+
+class LineWriter:
+    """Appends lines to a destination.
+
+    Args:
+        destination: where to.
+        on_dropped: called with the number of lines of tokens that are dropped; must return at once.
+    """
+
+    def __init__(self, destination: Destination, on_dropped: Callable[[int], object]) -> None:
+        self._destination = destination
+        self._on_dropped = on_dropped
+        self._minted = LineQueue(MINTED_BYTES)
+        self._refused = LineQueue(REFUSED_BYTES)
+        self._dropped = Tally()
+        self._summed = Tally()
+        self._summary_due: float | None = None
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="audit-log")
+        self._in_trouble = False
+        self._drop_logged = False
+
+    @property
+    def dropping(self) -> bool:
+        """Whether lines of tokens were dropped, and the log does not say so yet."""
+        return self._dropped.unreported > 0
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def put_minted(self, line: bytes) -> None:
+        """Have the line of a token written, soon. Returns at once, in whatever state the destination is."""
+        if not self._minted.put(line):
+            self._dropped.count(_LINES, time.time())
+            self._on_dropped(1)
+        self._wake_up()
+
+    def put_refused(self, line: bytes, reason: str) -> None:
+        """Have the line of a refusal written, after those of tokens; or, without room for it, sum it up."""
+        if not self._refused.put(line):
+            self._summed.count(reason, time.time())
+        self._wake_up()
+
+    def sum_up(self, reason: str) -> None:
+        """Count a refusal that gets no line of its own."""
+        self._summed.count(reason, time.time())
+        self._wake_up()
+
+    def close(self) -> None:
+        """Write what waits, the lines of tokens first, as far as it can be done soon, and end."""
+        self._closing.set()
+        self._wake.set()
+        self._thread.join(CLOSE_SECONDS + _FINAL_LOOK_SECONDS)
+
+    def _wake_up(self) -> None:
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self._wake.wait(self._until_summary())
+            self._closing.wait(GATHER_SECONDS)
+            self._wake.clear()
+            while not self._write_all() and not self._closing.wait(RETRY_SECONDS):
+                pass
+        self._write_last()
+        self._destination.close()
+
+    def _write_last(self) -> None:
+        deadline = time.monotonic() + CLOSE_SECONDS
+        while not self._write_all():
+            if time.monotonic() > deadline:
+                self._on_dropped(len(self._minted))
+                dropped = len(self._minted) + self._dropped.unreported
+                refused = len(self._refused) + self._summed.unreported
+                _log.error(DROPPED, lines=dropped, refused=refused)
+                break
+            time.sleep(_FINAL_RETRY_SECONDS)
+
+    def _until_summary(self) -> float | None:
+        """Return how many seconds there are to the next summary; None if there is nothing to sum up."""
+        now = time.monotonic()
+        if not self._summed.unreported:
+            self._summary_due = None
+        elif self._summary_due is None:
+            self._summary_due = now + SUMMARY_SECONDS
+        return None if self._summary_due is None else max(0, self._summary_due - now)
+
+    def _write_all(self) -> bool:
+        """Write all that waits; return whether that could be done."""
+        try:
+            while (queue := self._next()) is not None:
+                self._write_some(queue)
+        except OSError as error:
+            self._log_trouble(os.strerror(error.errno or 0))
+            return False
+        if self._in_trouble:
+            _log.info(RECOVERED, dropped=self._dropped.total)
+        self._in_trouble = self._drop_logged = False
+        return True
+
+    def _next(self) -> LineQueue | None:
+        """Return where the most important lines wait; None if there is nothing to write."""
+        if self._minted:
+            return self._minted
+        if self._dropped.unreported:
+            self._log_dropped()
+            gap, now = self._dropped.report(time.time()), time.time()
+            self._minted.put_back([dropped_line(sum(gap.counts.values()), gap.since, now)])
+            return self._minted
+        if self._refused:
+            return self._refused
+        if self._until_summary() == 0 or (self._closing.is_set() and self._summed.unreported):
+            summed, now = self._summed.report(time.time()), time.time()
+            self._refused.put_back([summary_line(summed.counts, summed.since, now)])
+            self._summary_due = None
+            return self._refused
+        return None
+
+    def _write_some(self, queue: LineQueue) -> None:
+        self._destination.open()
+        batch = queue.take(_BATCH)
+        written = 0
+        try:
+            written = self._destination.append(batch)
+        finally:
+            queue.put_back(batch[written:])
+
+    def _log_trouble(self, reason: str) -> None:
+        if not self._in_trouble:
+            _log.error(TROUBLE, reason=reason)
+        self._in_trouble = True
+        if self._dropped.unreported:
+            self._log_dropped()
+
+    def _log_dropped(self) -> None:
+        if not self._drop_logged:
+            _log.error(DROPPED, lines=self._dropped.total)
+        self._drop_logged = True

@@ -1,0 +1,87 @@
+"""What a worker counts: tokens, answered requests for the keys, and how long signatures took."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from pathlib import Path
+
+from macp_auth.adapters.metrics.cells import Cells
+from macp_auth.adapters.wrapper import SignerWrapper
+from macp_auth.domain.keyring import MintedToken
+from macp_auth.domain.signer import Signer
+from macp_auth.entrypoints.http.attempts import MintAttempt
+
+MINTS, JWKS, SIGN, SIGN_SECONDS, AUDIT_DROPPED = "mints", "jwks", "sign", "sign-seconds", "audit-dropped"
+SHED = "shed"
+"""The first word of a cell's name."""
+SIGN_BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Seconds: from a local ES256 signature (0.05 ms) to more than a signer's own deadline (2 s)."""
+MAX_REASONS = 64
+"""Ours are some thirty; the words of another package's signer are its own, and each is a time series."""
+
+_INTERNAL_ERROR = 500
+
+
+class Meter:
+    """Counts for one process, in one file."""
+
+    def __init__(self, path: Path) -> None:
+        self._cells = Cells(path)
+        self._numbers = self._cells.numbers
+        self._minted = self._cells.cell(MINTS, "minted", "")
+        self._reasons: set[tuple[str, str]] = set()
+
+    def count_mint(self, attempt: MintAttempt) -> None:
+        """Count an attempt; an observer of mint attempts."""
+        if type(attempt.outcome) is MintedToken:
+            self._numbers[self._minted] += 1
+            return
+        result = "failed" if attempt.status >= _INTERNAL_ERROR else "refused"
+        self._count(MINTS, result, self._bounded(result, attempt.reason or ""))
+
+    def count_jwks(self, status: int) -> None:
+        """Count an answer to a request for the keys."""
+        self._count(JWKS, str(status))
+
+    def count_dropped_lines(self, lines: int) -> None:
+        """Count lines of minted tokens that the audit log could not keep."""
+        self._numbers[self._cells.cell(AUDIT_DROPPED)] += lines
+
+    def count_shed_connection(self) -> None:
+        """Count a connection that was closed to make room for another."""
+        self._count(SHED)
+
+    def timed(self, signer: Signer) -> Signer:
+        """Return ``signer``, with the time measured that each of its signatures takes."""
+        return _TimedSigner(signer, self._cells)
+
+    def _bounded(self, result: str, reason: str) -> str:
+        if (result, reason) not in self._reasons:
+            if len(self._reasons) >= MAX_REASONS:
+                return "other"
+            self._reasons.add((result, reason))
+        return reason
+
+    def _count(self, *name: str) -> None:
+        self._numbers[self._cells.cell(*name)] += 1
+
+
+class _TimedSigner(SignerWrapper):
+    """Measures all of a signature, also one that fails: what a caller waits for."""
+
+    def __init__(self, signer: Signer, cells: Cells) -> None:
+        super().__init__(signer)
+        self._numbers = cells.numbers
+        self._buckets = [cells.cell(SIGN, str(bound)) for bound in (*SIGN_BOUNDS, "+Inf")]
+        self._seconds = cells.cell(SIGN_SECONDS)
+
+    async def sign(self, kid: str, signing_input: bytes) -> bytes:
+        """Return the wrapped signer's signature."""
+        began = time.perf_counter()
+        try:
+            return await self._signer.sign(kid, signing_input)
+        finally:
+            seconds = time.perf_counter() - began
+            self._numbers[self._buckets[bisect_left(SIGN_BOUNDS, seconds)]] += 1
+            self._numbers[self._seconds] += seconds

@@ -1,0 +1,49 @@
+"""``ephemeral``: a key made at start-up and gone at the end. For development.
+
+Settings: ``MACP_AUTH_SIGNING_ALG``, RS256 (default) or ES256.
+Privileges: none.
+Fails: never. Every restart makes a new key, so tokens and cached JWKS from before stop matching;
+and since the kid is the reference service's fixed ``dev-key-1``, a verifier with a cached JWKS does
+not even see that the key changed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from macp_auth.adapters import jose
+from macp_auth.adapters.hookspecs import SignerPlugin, hookimpl
+from macp_auth.adapters.signers.local import LocalKey, LocalSigner
+from macp_auth.domain.keys import Algorithm
+
+KID = "dev-key-1"
+"""The kid of the reference service's own ephemeral key."""
+
+
+class EphemeralSettings(Struct, frozen=True):
+    """What may be set."""
+
+    signing_alg: Annotated[
+        Algorithm, Meta(description="The algorithm of the key to make.", extra={"expects": "RS256 or ES256"})
+    ] = Algorithm.RS256
+
+
+def prepare(settings: EphemeralSettings) -> list[LocalKey]:
+    """Make the key, once for all workers."""
+    return [LocalKey.signing(KID, jose.generate(settings.signing_alg))]
+
+
+@hookimpl
+def macp_auth_signer() -> SignerPlugin:
+    """Register the signer."""
+    return SignerPlugin(
+        name="ephemeral",
+        api_version=1,
+        durable=False,
+        settings=EphemeralSettings,
+        settings_prefix="MACP_AUTH_",
+        prepare=prepare,
+        open=LocalSigner,
+    )

@@ -1,0 +1,82 @@
+"""The use case: a request becomes a token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from macp_auth.domain.claims import Claims
+from macp_auth.domain.clock import Moment
+from macp_auth.domain.errors import ClockStepped
+from macp_auth.domain.keyring import KeyRing, MintedToken
+from macp_auth.domain.scopes import check_scopes
+from macp_auth.domain.sender import SenderPolicy
+from macp_auth.domain.ttl import TTLPolicy
+
+
+class TokenRequest(Struct, frozen=True, kw_only=True):
+    """What a caller asks for, as sent and unchecked."""
+
+    sender: object = None
+    scopes: object
+    ttl_seconds: object = None
+
+
+ClaimsCheck = Callable[[Claims, str], None]
+"""Raises an InvalidRequest if no token may carry these claims, signed by the key with that kid."""
+
+
+def any_claims(_claims: Claims, _kid: str) -> None:
+    """Let all claims pass."""
+
+
+class Minter:
+    """Mints tokens for one issuer and audience."""
+
+    def __init__(  # noqa: PLR0913 - each is a part of the decision
+        self,
+        *,
+        issuer: str,
+        audience: str,
+        senders: SenderPolicy,
+        ttl: TTLPolicy,
+        keys: KeyRing,
+        check_claims: ClaimsCheck = any_claims,
+    ) -> None:
+        self._issuer = issuer
+        self._audience = audience
+        self._senders = senders
+        self._ttl = ttl
+        self._keys = keys
+        self._check_claims = check_claims
+
+    async def mint(self, request: TokenRequest, now: Callable[[], Moment]) -> MintedToken:
+        """Return a token minted at the time that ``now`` returns.
+
+        The order of the checks is part of the wire contract: sender, scopes, TTL, all claims together,
+        size. The clock is asked when the request is good: one that is not must not be told to try again.
+
+        Raises:
+            InvalidRequest: the request can't be granted.
+            ClockStepped: there is no time for tokens, or the token would be over before it begins, by one
+                of two clocks that disagree.
+            SignerError: the request is good, but there is no signature.
+        """
+        sender = self._senders.check(request.sender)
+        scopes = check_scopes(request.scopes)
+        ttl = self._ttl.resolve(request.ttl_seconds)
+        moment = now()
+        issued_at = int(moment.earliest)
+        if issued_at + ttl <= moment.latest:
+            raise ClockStepped(f"a token of {ttl} s may be over at once")
+        claims = Claims(
+            macp_scopes=scopes,
+            sub=sender,
+            iss=self._issuer,
+            aud=self._audience,
+            iat=issued_at,
+            exp=issued_at + ttl,
+        )
+        self._check_claims(claims, self._keys.keys.signing.version.kid)
+        return await self._keys.sign(claims)

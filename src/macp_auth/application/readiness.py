@@ -1,0 +1,141 @@
+"""Knows whether this process can mint, and says so from memory: no probe ever waits for a backend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import NoReturn
+
+import structlog
+from litestar import Litestar
+from msgspec import Struct
+
+from macp_auth.application.background import in_background
+from macp_auth.application.key_refresh import KeyRefresher
+from macp_auth.domain.claims import Claims
+from macp_auth.domain.errors import ClockStepped, SignerError, reason_of
+from macp_auth.domain.keyring import KeyRing
+
+LOOK_SECONDS = 1.0
+"""From one look to the next; half of it while this process is not ready."""
+PROBE_SECONDS = 2.5
+"""More than a signer's own deadline, usually 2 s, for its error says more than ours. A token signed just
+after one look satisfies the next, and the one after that finds the signer hanging: a failure shows after
+``2 * LOOK_SECONDS + PROBE_SECONDS`` at most, which must be less than 5 s."""
+STALE_READINGS = 3
+"""So many intervals without a good reading, and the keys are stale."""
+
+STARTING, TIMEOUT, NO_KEYS, STALE_KEYS = "starting", "timeout", "no-keys", "stale-keys"
+AUDIT_LINES_DROPPED = "audit-lines-dropped"
+OWN_REASONS = (STARTING, TIMEOUT, NO_KEYS, STALE_KEYS, AUDIT_LINES_DROPPED, ClockStepped.reason)
+"""The reasons that are no signer's."""
+
+_log = structlog.get_logger()
+
+
+class _Trouble(Struct, frozen=True):
+    reason: str
+    detail: str
+    """For the log only: it may be the backend's own text."""
+    unexpected: BaseException | None = None
+
+
+class Readiness:
+    """Looks again and again whether the signer signs and the keys are fresh.
+
+    While tokens are signed, that is the proof, and a look costs nothing: a signer that is so busy that
+    it turns some away is no reason to send all the load to its replicas. When none was signed since
+    the last look, a token is signed that was over long ago, and goes nowhere.
+
+    Args:
+        keys: the ring that signs.
+        refresher: what keeps it fresh.
+        probe_claims: what is signed to see whether the signer signs.
+        clock_trusted: whether it is known what time it is.
+        audit_dropping: whether tokens are minted that the audit log can't tell of.
+        look_seconds: from one look to the next; half of it while this process is not ready.
+        probe_seconds: the longest that a signature may take to count.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is one thing to look at
+        self,
+        keys: KeyRing,
+        refresher: KeyRefresher,
+        *,
+        probe_claims: Callable[[], Claims],
+        clock_trusted: Callable[[], bool] = lambda: True,
+        audit_dropping: Callable[[], bool] = lambda: False,
+        look_seconds: float = LOOK_SECONDS,
+        probe_seconds: float = PROBE_SECONDS,
+    ) -> None:
+        self._keys = keys
+        self._refresher = refresher
+        self._probe_claims = probe_claims
+        self._clock_trusted = clock_trusted
+        self._audit_dropping = audit_dropping
+        self._look_seconds = look_seconds
+        self._probe_seconds = probe_seconds
+        self._signed = 0
+        self._logged: set[str] = set()
+        self.reason: str | None = STARTING
+        """Why this process can't mint, in one word that may be shown; None if it can."""
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
+        """Look in the background; until the first look has an outcome, the reason is ``starting``."""
+        async with in_background(self._look_for_ever()):
+            yield
+
+    async def _look_for_ever(self) -> NoReturn:
+        while True:
+            self._note(await self._look())
+            await asyncio.sleep(self._look_seconds if self.reason is None else self._look_seconds / 2)
+
+    async def _look(self) -> _Trouble | None:
+        if not self._clock_trusted():
+            return _Trouble(ClockStepped.reason, "the wall clock was stepped")
+        if self._refresher.age is None:
+            return _Trouble(self._refresher.failure or NO_KEYS, "the signer's keys have not been read yet")
+        before, self._signed = self._signed, self._keys.signed
+        if before == self._signed and (trouble := await self._probe()) is not None:
+            return trouble
+        age = self._refresher.age
+        if age > STALE_READINGS * self._refresher.interval:
+            return _Trouble(STALE_KEYS, f"the signer's keys were last read {age:.0f} s ago")
+        if self._audit_dropping():
+            return _Trouble(AUDIT_LINES_DROPPED, "the audit log can't be written, and its memory is full")
+        return None
+
+    async def _probe(self) -> _Trouble | None:
+        # A task of its own: a plugin may hang on in spite of a cancellation, or raise one.
+        probe = asyncio.create_task(self._keys.prove(self._probe_claims()))
+        probe.add_done_callback(_retrieve)
+        try:
+            done, _ = await asyncio.wait({probe}, timeout=self._probe_seconds)
+        finally:
+            probe.cancel()
+        if not done:
+            return _Trouble(TIMEOUT, f"no signature within {self._probe_seconds:g} s")
+        match _retrieve(probe):
+            case None:
+                return None
+            case SignerError() as error:
+                return _Trouble(reason_of(error), str(error))
+            case error:
+                return _Trouble(reason_of(error), type(error).__name__, error)
+
+    def _note(self, trouble: _Trouble | None) -> None:
+        before, self.reason = self.reason, None if trouble is None else trouble.reason
+        if trouble is None:
+            self._logged.clear()
+            if before is not None:
+                _log.info("ready")
+        elif trouble.reason not in self._logged:  # two may alternate, as with a circuit breaker
+            self._logged.add(trouble.reason)
+            _log.error("NOT READY", reason=trouble.reason, detail=trouble.detail, exc_info=trouble.unexpected)
+
+
+def _retrieve(probe: asyncio.Task[None]) -> BaseException | None:
+    """Return what ended it, so that asyncio does not complain that nobody asked."""
+    return asyncio.CancelledError() if probe.cancelled() else probe.exception()

@@ -1,0 +1,319 @@
+"""Examines a deployment before it goes live: the settings, the signer, and what verifiers expect.
+
+The signer is tried as the service uses it. One that can examine itself does so first, and says more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from functools import partial
+
+from msgspec import Struct
+
+from macp_auth.adapters.audit.destination import check_place
+from macp_auth.adapters.plugins import load_signer_plugin
+from macp_auth.adapters.verifying import VerifyingSigner
+from macp_auth.domain.certificates import CLIENT_AUTHORITY, SERVER
+from macp_auth.domain.claims import probe_claims
+from macp_auth.domain.diagnosis import Finding, Status, failure, ok, warning
+from macp_auth.domain.errors import SignerError
+from macp_auth.domain.keyring import KeyRing
+from macp_auth.domain.policy import VERIFIERS, RotationPolicy, Verifier
+from macp_auth.entrypoints.composition import ServicePlan, open_signer, plan_service
+from macp_auth.entrypoints.server.listening import check_addresses, is_loopback, is_unspecified
+from macp_auth.entrypoints.server.tls_files import CERTIFICATE, CLIENT_CA, load_tls
+from macp_auth.entrypoints.settings import ConfigurationError, Settings
+
+SECONDS = 10.0
+"""The longest that the signer is waited for, all its checks together."""
+_LONG_DEFAULT_TTL = 3600  # the default of the maximum: who names no lifetime should not get more
+_LONG_MAX_TTL = 24 * 3600  # no token can be revoked, so a stolen one serves for as long
+_ODD_SENDERS = (
+    "a",
+    "0",
+    "agent://risk",
+    "a b",
+    "~!§%&/()=?\\\"'",
+    "Ελένη",
+    "x" * 200,
+)  # no scheme has all of these
+_CERTIFICATES = {
+    SERVER: (CERTIFICATE, "renew it; the service follows the file, without a restart (docs/tls.md)"),
+    CLIENT_AUTHORITY: (CLIENT_CA, "add the authority's new certificate to the file (docs/tls.md)"),
+}
+_READ = "docs/troubleshooting.md, and the documentation of the signer"
+
+
+class Check(StrEnum):
+    """The checks of any deployment, in their order. A signer's own come before ``keys``."""
+
+    CONFIGURATION = "configuration"
+    AUDIT = "audit"
+    VARIABLES = "variables"
+    EXPOSURE = "exposure"
+    ADDRESSES = "addresses"
+    TRANSPORT = "transport"
+    SENDERS = "senders"
+    CERTIFICATE = "certificate"
+    ISSUER = "issuer"
+    AUDIENCE = "audience"
+    LIFETIME = "lifetime"
+    VERIFIER = "verifier"
+    SIGNER = "signer"
+    KEYS = "keys"
+    SIGNATURE = "signature"
+
+
+class Expected(Struct, frozen=True, kw_only=True):
+    """What is known of the verifiers."""
+
+    verifiers: Sequence[Verifier]
+    issuer: str | None = None
+    """The ``iss`` that they expect; None if that is not known."""
+    audience: str | None = None
+    """The ``aud`` that they expect; None if that is not known."""
+
+
+def examine(environ: Mapping[str, str], expected: Expected) -> Iterator[Finding]:
+    """Examine the service that this environment configures. Each finding comes when it is known."""
+    try:
+        plan = plan_service(environ)
+        weaknesses = check_place(plan.settings.audit_log)
+        check_addresses(plan.settings)
+    except ConfigurationError as error:
+        yield failure(
+            Check.CONFIGURATION, str(error), "correct the variable; docs/configuration.md has them all"
+        )
+        return
+    yield ok(Check.CONFIGURATION, f"the service starts with it; the signer is {plan.signer}")
+    for weakness in weaknesses:
+        text = f"others can change the audit log: {weakness.text}"
+        yield warning(Check.AUDIT, text, weakness.remedy)
+    yield from _examine_settings(plan, expected)
+    yield from _examine_signer(plan)
+
+
+# --- the settings -------------------------------------------------------------------------------------
+
+
+def _examine_settings(plan: ServicePlan, expected: Expected) -> Iterator[Finding]:
+    settings = plan.settings
+    for variable in plan.unread_variables:
+        text = f"{variable.name} is set, but nothing reads it"
+        yield warning(Check.VARIABLES, text, variable.remedy)
+    yield _exposure(settings)
+    yield from _addresses(settings)
+    yield from _transport(settings)
+    yield from _senders(settings)
+    yield from _certificates(settings)
+    yield _claim(Check.ISSUER, "iss", settings.issuer, expected.issuer)
+    yield _claim(Check.AUDIENCE, "aud", settings.audience, expected.audience)
+    yield _lifetime(settings)
+    for verifier in expected.verifiers:
+        yield _verifier(settings.rotation, verifier)
+
+
+def _exposure(settings: Settings) -> Finding:
+    where = f"the service listens on {settings.host} port {settings.port}"
+    if is_loopback(settings.host):
+        return ok(Check.EXPOSURE, f"{where}, for this machine only")
+    if settings.tls_client_ca_file is not None:
+        return ok(Check.EXPOSURE, f"{where}, and a token needs a client certificate")
+    if settings.sender_pattern is not None and not _matches_everything(settings):
+        return ok(Check.EXPOSURE, f"{where}, for whoever can reach it, and MACP_AUTH_SENDER_PATTERN is set")
+    return warning(
+        Check.EXPOSURE,
+        f"{where}: whoever can reach it can get a token for any sender",
+        "set MACP_AUTH_SENDER_PATTERN or MACP_AUTH_TLS_CLIENT_CA_FILE (SECURITY.md)",
+    )
+
+
+def _addresses(settings: Settings) -> Iterator[Finding]:
+    if is_unspecified(settings.host):
+        yield warning(
+            Check.ADDRESSES,
+            f"the service listens on {settings.host}: on all addresses of this machine",
+            "set MACP_AUTH_HOST to the address that callers use; in a container, limit who reaches it",
+        )
+    metrics = settings.metrics_address
+    if metrics is not None and is_unspecified(metrics[0]):
+        yield warning(
+            Check.ADDRESSES,
+            f"the metrics listen on {metrics[0]}: on all addresses of this machine",
+            "set MACP_AUTH_METRICS_HOST to the address that is scraped; in a container, limit who reaches it",
+        )
+
+
+def _transport(settings: Settings) -> Iterator[Finding]:
+    if settings.tls is None and not is_loopback(settings.host):
+        yield warning(
+            Check.TRANSPORT,
+            "tokens and keys travel as plain HTTP: who can read it has the tokens, who can change it makes "
+            "verifiers accept any",
+            "set MACP_AUTH_TLS_CERT_FILE and MACP_AUTH_TLS_KEY_FILE, or let a proxy or a mesh end TLS here",
+        )
+
+
+def _senders(settings: Settings) -> Iterator[Finding]:
+    if _matches_everything(settings):
+        yield warning(
+            Check.SENDERS,
+            "MACP_AUTH_SENDER_PATTERN matches whatever is tried, so it keeps no sender out",
+            "set it to your naming scheme, such as (agent://)?[a-z0-9-]{1,64}",
+        )
+
+
+def _matches_everything(settings: Settings) -> bool:
+    pattern = settings.sender_pattern
+    return pattern is not None and all(map(pattern.matches, _ODD_SENDERS))
+
+
+def _certificates(settings: Settings) -> Iterator[Finding]:
+    if settings.tls is None:
+        return
+    now = time.time()
+    for use, validity in load_tls(settings.tls).certificates.items():
+        variable, remedy = _CERTIFICATES[use]
+        if now < validity.begins:
+            yield failure(Check.CERTIFICATE, f"{variable} is not good yet: correct the clock", remedy)
+        elif now >= validity.ends:
+            yield failure(Check.CERTIFICATE, f"{variable} has expired, at {validity.end()}", remedy)
+        elif validity.ends_soon(now):
+            yield warning(Check.CERTIFICATE, f"{variable} expires soon, at {validity.end()}", remedy)
+        else:
+            yield ok(Check.CERTIFICATE, f"{variable} is good until {validity.end()}")
+
+
+def _claim(check: Check, claim: str, value: str, expected: str | None) -> Finding:
+    # The MACP runtime's own variables have the same names as ours.
+    variable = f"MACP_AUTH_{check.name}"
+    if expected is None:
+        return ok(check, f"{claim} is {value!r}; the MACP runtime needs {variable}={value}")
+    if value == expected:
+        return ok(check, f"{claim} is {value!r}, as verifiers expect")
+    return failure(
+        check, f"{claim} is {value!r}, and verifiers expect {expected!r}", f"{variable}={expected}"
+    )
+
+
+def _lifetime(settings: Settings) -> Finding:
+    ttl = settings.ttl
+    text = f"tokens live {ttl.default} s, or up to {ttl.maximum} s on request"
+    for variable, seconds, limit in (
+        ("MACP_AUTH_DEFAULT_TTL_SECONDS", ttl.default, _LONG_DEFAULT_TTL),
+        ("MACP_AUTH_MAX_TTL_SECONDS", ttl.maximum, _LONG_MAX_TTL),
+    ):
+        if seconds > limit:
+            return warning(Check.LIFETIME, f"{text}: a stolen one serves for as long", f"{variable}={limit}")
+    return ok(Check.LIFETIME, text)
+
+
+def _verifier(policy: RotationPolicy, verifier: Verifier) -> Finding:
+    timing = policy.timing
+    lead, lag = policy.needed_lead(verifier).seconds, policy.needed_lag(verifier).seconds
+    text = (
+        f"{verifier.name} needs a publish lead of {lead} s and a retire lag of {lag} s; "
+        f"they are {timing.publish_lead} s and {timing.retire_lag} s"
+    )
+    if timing.publish_lead >= lead and timing.retire_lag >= lag:
+        return ok(Check.VERIFIER, text)
+    option = (
+        f"--verifier {verifier.name}"
+        if verifier.name in VERIFIERS
+        else f"--custom {verifier.name}:{verifier.cache_ttl}:{verifier.stale_grace}"
+    )
+    return failure(Check.VERIFIER, text, f"macp-auth rotation plan {option} prints the variables to set")
+
+
+# --- the signer ---------------------------------------------------------------------------------------
+
+
+def _examine_signer(plan: ServicePlan) -> Iterator[Finding]:
+    if plan.signer == "ephemeral":
+        yield failure(
+            Check.SIGNER,
+            "the ephemeral key is lost when the service stops, and replicas never agree",
+            "MACP_AUTH_SIGNER=vault-transit, or another signer that keeps its key (docs/configuration.md)",
+        )
+    deadline = time.monotonic() + SECONDS
+    plugin = load_signer_plugin(plan.signer)
+    if plugin.examine is not None:
+        own = partial(plugin.examine, plan.signer_state, plan.settings.rotation)
+        failed = False
+        for finding in _until(deadline, own):
+            failed = failed or finding.status is Status.FAILURE
+            yield finding
+        if failed:
+            return  # it has said why, and better
+    yield from _until(deadline, partial(_try, plan))
+
+
+def _try(plan: ServicePlan) -> Iterator[Finding]:
+    """Read the keys and sign, as a worker of the service does."""
+    with asyncio.Runner() as runner:
+        keys = KeyRing(VerifyingSigner(open_signer(plan), plan.signer), plan.settings.rotation.timing)
+        try:
+            yield from _tried(
+                Check.KEYS, lambda: runner.run(keys.refresh(time.time())), lambda: _in_force(keys)
+            )
+            if keys.in_force is not None:
+                begun = time.monotonic()
+                yield from _tried(
+                    Check.SIGNATURE,
+                    lambda: runner.run(
+                        keys.prove(probe_claims(plan.settings.issuer, plan.settings.audience, time.time()))
+                    ),
+                    lambda: f"the service's signature verifies; {1000 * (time.monotonic() - begun):.0f} ms",
+                )
+        finally:
+            runner.run(keys.aclose())
+
+
+def _tried(check: Check, attempt: Callable[[], None], result: Callable[[], str]) -> Iterator[Finding]:
+    try:
+        attempt()
+    except SignerError as error:
+        yield failure(check, str(error), _READ)
+    else:
+        yield ok(check, result())
+
+
+def _in_force(keys: KeyRing) -> str:
+    in_force = keys.keys.schedule
+    signing = in_force.signing
+    count = f"{len(in_force.keys)} key{'s are' if len(in_force.keys) > 1 else ' is'} published"
+    return f"{count}; {signing.kid} ({signing.algorithm}) signs"
+
+
+def _until(deadline: float, findings: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """Yield what ``findings`` does, from a thread of its own that is left behind when the time is over."""
+    found: queue.SimpleQueue[Finding | None] = queue.SimpleQueue()
+
+    def find() -> None:
+        try:
+            for finding in findings():
+                found.put(finding)
+        except SignerError as error:
+            found.put(failure(Check.SIGNER, str(error), _READ))
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, with a secret in its text
+            text = f"the examination of the signer broke: {type(error).__name__}"
+            found.put(failure(Check.SIGNER, text, "upgrade or mend the signer's package"))
+        finally:
+            found.put(None)
+
+    threading.Thread(target=find, name="doctor", daemon=True).start()
+    while True:
+        try:
+            finding = found.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            text = f"the signer took longer than {SECONDS:g} s"
+            yield failure(Check.SIGNER, text, "see that its backend can be reached; run this again")
+            return
+        if finding is None:
+            return
+        yield finding

@@ -1,0 +1,60 @@
+"""The configured signer's keys, read once, for the commands that show or judge them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from macp_auth.adapters.signers.jwk_file import read_keys_file, version_of
+from macp_auth.domain.keys import KeyVersion
+from macp_auth.domain.policy import RotationPolicy
+from macp_auth.entrypoints.composition import open_signer, plan_service
+from macp_auth.entrypoints.settings import PREFIX, Settings, read_settings
+
+
+class ConfiguredKeys(msgspec.Struct, frozen=True):
+    """The key versions that a signer offers, and the policy that they are kept by."""
+
+    versions: Sequence[KeyVersion]
+    policy: RotationPolicy
+
+
+def keys_of_service(environ: Mapping[str, str]) -> ConfiguredKeys:
+    """Return the keys that a service with this environment would use.
+
+    Raises:
+        ConfigurationError: the configuration can't work.
+        SignerError: the signer can't be asked.
+    """
+    plan = plan_service(environ)
+
+    async def read() -> Sequence[KeyVersion]:
+        signer = open_signer(plan)
+        try:
+            return await signer.key_versions()
+        finally:
+            await signer.aclose()
+
+    return ConfiguredKeys(asyncio.run(read()), plan.settings.rotation)
+
+
+def keys_of_file(path: Path, environ: Mapping[str, str]) -> ConfiguredKeys:
+    """Return the keys of a keys file, under the policy of this environment.
+
+    Raises:
+        ConfigurationError: a variable of the policy is wrong.
+        SignerError: the file can't be read, or is no good keys file.
+    """
+    return ConfiguredKeys([version_of(jwk) for jwk in read_keys_file(path)], policy_of(environ))
+
+
+def policy_of(environ: Mapping[str, str]) -> RotationPolicy:
+    """Return the rotation policy that this environment configures.
+
+    Raises:
+        ConfigurationError: a variable is wrong, or two contradict each other.
+    """
+    return read_settings(Settings, PREFIX, environ).rotation

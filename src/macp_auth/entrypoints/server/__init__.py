@@ -1,0 +1,1 @@
+"""The processes, the HTTP protocol, TLS and the listeners."""

@@ -1,0 +1,81 @@
+"""``GET /metrics``, on a port of its own, from a thread of its own.
+
+It is the service's own protocol, with the same limits: a slow client of this port takes nothing from
+those who want tokens.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import uvicorn
+from litestar.types import ASGIApp, Receive, Scope, Send
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from macp_auth.entrypoints.http.routing import ExactRoutes, Route, answering_errors
+from macp_auth.entrypoints.server.connections import Connections
+from macp_auth.entrypoints.server.descriptors import METRICS_CONNECTIONS
+from macp_auth.entrypoints.server.protocol import StrictHTTPProtocol
+
+PATH = "/metrics"
+MAX_AGE_SECONDS = 3600
+STOP_SECONDS = 1
+"""With the 8 s that the service's own stop may take, less than 10 s."""
+
+
+def metrics_app(collector: Collector) -> ASGIApp:
+    """Return what answers with all that ``collector`` collects, in the format that is asked for."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+
+    async def metrics(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI's signature
+        accepted = b",".join(value for name, value in scope["headers"] if name == b"accept")
+        encode, content_type = _format_for(accepted.decode("latin-1"))
+        body = encode(registry)
+        headers = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    answering = answering_errors(metrics)
+    return ExactRoutes({PATH: Route(answering, ["GET", "HEAD"])}, lifespan=answering)
+
+
+def _format_for(accepted: str) -> tuple[Callable[[Collector], bytes], str]:
+    """Return how to write the format that is asked for, and its type; the usual one for what is no format."""
+    try:
+        return choose_encoder(accepted)
+    except Exception:  # noqa: BLE001 - it raises several kinds for a version that is none
+        return choose_encoder("")
+
+
+@contextmanager
+def serving(listener: socket.socket, app: ASGIApp) -> Iterator[None]:
+    """Serve ``app`` on ``listener`` for as long as the context lasts."""
+    connections = Connections(METRICS_CONNECTIONS, MAX_AGE_SECONDS)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=partial(StrictHTTPProtocol, connections=connections),  # type: ignore[arg-type]  # is called only
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=STOP_SECONDS,
+        )
+    )
+    # A daemon: what hangs here must not keep the service from ending.
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True, name="metrics")
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(STOP_SECONDS + 1)

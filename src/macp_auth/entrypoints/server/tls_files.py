@@ -1,0 +1,150 @@
+"""A server's TLS context from its PEM files, or what is wrong with them, by the name of the variable."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from msgspec import Struct
+
+from macp_auth.adapters.input_file import Custody, FileTooLong, FileUnusable, input_file
+from macp_auth.domain.certificates import CLIENT_AUTHORITY, SERVER, Validity
+from macp_auth.entrypoints.settings import PREFIX, ConfigurationError, TLSFiles
+
+CERTIFICATE, KEY = PREFIX + "TLS_CERT_FILE", PREFIX + "TLS_KEY_FILE"
+CLIENT_CA = PREFIX + "TLS_CLIENT_CA_FILE"
+_MAX_BYTES = 1024 * 1024
+_DESCRIPTORS = "/proc/self/fd"
+_MFD_NOEXEC_SEAL = 0x8  # linux/memfd.h; Python has no name for it
+
+
+class LoadedTLS(Struct, frozen=True):
+    """What the files gave."""
+
+    context: ssl.SSLContext
+    serial: str
+    """The certificate's serial number, in hexadecimal digits."""
+    expires: dt.datetime
+    certificates: Mapping[str, Validity]
+    """When what is in each file of certificates is good, by :data:`SERVER` and :data:`CLIENT_AUTHORITY`."""
+
+
+def load_tls(files: TLSFiles) -> LoadedTLS:
+    """Return a new context for connections that clients make: TLS 1.2 or 1.3, with HTTP/1.1.
+
+    With a client CA, it is TLS 1.3. A client may present a certificate then, and one that the CA does not
+    vouch for ends the handshake. Who must have presented one is a matter of each route.
+
+    Raises:
+        ConfigurationError: the files can't serve; the text names the variable, never a content.
+    """
+    chain, key = _read(files.certificate, CERTIFICATE), _read(files.key, KEY, Custody.KEYS)
+    certificate, public_key, expires = _certificate(chain, CERTIFICATE)
+    if _private_key(key).public_key() != public_key:
+        raise ConfigurationError(f"{KEY} is not the key of the first certificate in {CERTIFICATE}")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # each costs a handshake, and OpenSSL 1.1 allows them
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        with _as_read(chain, files.certificate) as chain_path, _as_read(key, files.key) as key_path:
+            context.load_cert_chain(chain_path, key_path, password="")  # or it asks the terminal for one
+    except (OSError, ValueError) as error:  # what only OpenSSL sees, such as a weak key
+        raise ConfigurationError(f"{CERTIFICATE} and {KEY} can't be used: {_openssl_says(error)}") from None
+    # A chain is good until one of it ends; of authorities, one that is good is enough to vouch.
+    certificates = {SERVER: min(_validities(chain), key=lambda each: each.ends)}
+    if files.client_ca is not None:
+        authorities = _read(files.client_ca, CLIENT_CA)
+        _ask_for_client_certificates(context, authorities)
+        certificates[CLIENT_AUTHORITY] = max(_validities(authorities), key=lambda each: each.ends)
+    return LoadedTLS(context, f"{certificate.serial_number:x}", expires, certificates)
+
+
+def _validities(content: bytes) -> list[Validity]:
+    return [
+        Validity(each.not_valid_before_utc.timestamp(), each.not_valid_after_utc.timestamp())
+        for each in x509.load_pem_x509_certificates(content)
+    ]
+
+
+def _ask_for_client_certificates(context: ssl.SSLContext, authorities: bytes) -> None:
+    _certificate(authorities, CLIENT_CA)
+    try:
+        context.load_verify_locations(cadata=authorities.decode("ascii", "replace"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{CLIENT_CA} can't be used: {_openssl_says(error)}") from None
+    context.verify_mode = ssl.CERT_OPTIONAL
+    # A resumed session would not look at the client's certificate again, which may have expired since.
+    # TLS 1.2 resumes one also without a ticket, and Python can't tell OpenSSL to keep none.
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+
+
+def _openssl_says(error: Exception) -> str:
+    return f"OpenSSL says {getattr(error, 'reason', None) or type(error).__name__}"
+
+
+def _read(path: Path, variable: str, custody: Custody = Custody.PUBLIC) -> bytes:
+    try:
+        return input_file(path, custody, _MAX_BYTES).read().data
+    except FileTooLong as error:
+        raise ConfigurationError(f"{variable}: the file {error}; is it PEM?") from None
+    except FileUnusable as error:
+        raise ConfigurationError(f"{variable}: the file {error}") from None
+
+
+@contextmanager
+def _as_read(content: bytes, path: Path) -> Iterator[str]:
+    """Yield a path by which OpenSSL finds ``content``, in memory where the system can: a file may change."""
+    descriptor = _memory()
+    if descriptor is None:
+        yield str(path)
+        return
+    with open(descriptor, "wb", buffering=0) as memory:  # noqa: PTH123 - no path
+        memory.write(content)
+        found = f"{_DESCRIPTORS}/{descriptor}"
+        yield found if os.access(found, os.R_OK) else str(path)
+
+
+def _memory() -> int | None:
+    """Return a new file in memory; None where the system has none, or lets nobody make one."""
+    if not hasattr(os, "memfd_create"):
+        return None
+    for flags in (os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL, os.MFD_CLOEXEC):
+        try:
+            return os.memfd_create("tls", flags)
+        except OSError:  # a kernel before 6.3 does not know the one, vm.memfd_noexec may refuse the other
+            continue
+    return None
+
+
+def _certificate(
+    content: bytes, variable: str
+) -> tuple[x509.Certificate, CertificatePublicKeyTypes, dt.datetime]:
+    """Return the first certificate with its key and its end, which are parsed only when they are read."""
+    try:
+        first = x509.load_pem_x509_certificates(content)[0]
+        return first, first.public_key(), first.not_valid_after_utc
+    except (ValueError, UnsupportedAlgorithm):
+        raise ConfigurationError(f"{variable} must name a PEM file of certificates") from None
+
+
+def _private_key(content: bytes) -> PrivateKeyTypes:
+    try:
+        return load_pem_private_key(content, password=None)
+    except TypeError:
+        raise ConfigurationError(
+            f"{KEY}: the key is encrypted, and nobody is there to give its password; "
+            "decrypt it (openssl pkey), and protect the file by its mode"
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ConfigurationError(f"{KEY} must name a PEM file of a private key") from None

@@ -1,0 +1,114 @@
+"""The TLS context of a listening socket, which follows its files while the service runs.
+
+Files are looked at every :data:`LOOK_SECONDS`, also behind a symbolic link: Kubernetes updates a
+mounted Secret by swapping one. Each change makes a whole new context, so that an authority that
+is gone from the file is gone, and no session of before can be resumed. A connection keeps the
+context that it began with, and is closed soon after.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import structlog
+
+from macp_auth.domain.certificates import ExpiryLog, Validity
+from macp_auth.entrypoints.server.tls_files import load_tls
+from macp_auth.entrypoints.settings import ConfigurationError, TLSFiles
+
+LOOK_SECONDS = 2.0
+_FIRST_LOOK_SECONDS = 3.0  # more than a file may take; a worker begins without a certificate then
+_UNUSABLE = "TLS FILES CAN'T BE USED; the last good ones stay"
+_log = structlog.get_logger()
+
+_Seen = tuple[tuple[int, int, int] | None, ...]
+
+
+class ReloadingContext(ssl.SSLContext):
+    """Begins each connection with what the files gave when they were last good.
+
+    Until they were good once, it is a context without a certificate, and every handshake fails: a
+    worker that replaces a lost one while the files are broken must not bring down the others.
+    """
+
+    def __new__(cls, _files: TLSFiles) -> Self:
+        """Make a context that would serve nobody."""
+        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+
+    def __init__(self, files: TLSFiles) -> None:
+        self._files = files
+        self._seen: _Seen = ()
+        self._failure: tuple[_Seen, str] | None = None
+        self._current: ssl.SSLContext | None = None
+        self.on_change: Callable[[], None] = _ignore
+        """Called, in the thread that looks, when other files are in force."""
+        self.certificates: Mapping[str, Validity] = {}
+        """When what is in force is good, by what it is for."""
+        self._expiry_log = ExpiryLog()
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """Begin a connection; what uvloop calls, and the only method that it does."""
+        if self._current is None:
+            return super().wrap_bio(*args, **kwargs)
+        return self._current.wrap_bio(*args, **kwargs)
+
+    def look(self) -> None:
+        """Take up the files if they have changed; if they are no good, keep the last good ones and say so.
+
+        Files that are no good are read again at each look: it may be this process that can't read them now.
+        """
+        # Seen before they are read: what changes in between is taken up at the next look.
+        seen = tuple(map(_version, (self._files.certificate, self._files.key, self._files.client_ca)))
+        if seen == self._seen:
+            self._failure = None
+            return
+        try:
+            loaded = load_tls(self._files)
+        except Exception as error:  # noqa: BLE001 - whatever it is, later files must be taken up
+            self._say_once(seen, error)
+        else:
+            self._seen, self._failure = seen, None
+            self._current, self.certificates = loaded.context, loaded.certificates
+            self.on_change()
+            _log.info("TLS certificate", serial=loaded.serial, expires=loaded.expires.isoformat())
+
+    def _say_once(self, seen: _Seen, error: Exception) -> None:
+        failure = (seen, str(error))
+        if failure == self._failure:
+            return
+        self._failure = failure
+        if isinstance(error, ConfigurationError):
+            _log.error(_UNUSABLE, detail=str(error))
+        else:
+            _log.error(_UNUSABLE, exc_info=error)
+
+    def follow(self) -> None:
+        """Look again and again, in the background; return when it was looked once, or that takes too long."""
+        looked = threading.Event()
+        threading.Thread(target=self._look_for_ever, args=(looked,), daemon=True, name="tls-files").start()
+        looked.wait(_FIRST_LOOK_SECONDS)
+
+    def _look_for_ever(self, looked: threading.Event) -> None:
+        while True:
+            self.look()
+            self._expiry_log.check(self.certificates, time.time())
+            looked.set()
+            time.sleep(LOOK_SECONDS)
+
+
+def _ignore() -> None:
+    """Nobody is to know."""
+
+
+def _version(path: Path | None) -> tuple[int, int, int] | None:
+    """Return what differs when a file was written, replaced, or given another mode."""
+    try:
+        status = None if path is None else path.stat()
+    except OSError:
+        return None
+    return None if status is None else (status.st_dev, status.st_ino, status.st_ctime_ns)

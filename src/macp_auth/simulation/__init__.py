@@ -1,0 +1,1 @@
+"""Key rotations played against many verifiers: no part of the service."""
