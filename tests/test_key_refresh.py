@@ -12,9 +12,9 @@ from litestar import Litestar
 from structlog.testing import capture_logs
 
 from macp_auth.application.key_refresh import KeyRefresher
+from macp_auth.application.key_ring import KeyRing
 from macp_auth.domain.claims import Claims
 from macp_auth.domain.errors import SignerRefused, SignerUnavailable, UnknownKid
-from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion
 from macp_auth.domain.rotation import Timing
 from macp_auth.domain.signer import Signer
@@ -70,7 +70,7 @@ def refreshed(
     ring = KeyRing(signer, TIMING)
 
     async def live() -> None:
-        async with KeyRefresher(ring, interval, source="scripted").lifespan(APP):
+        async with KeyRefresher(ring, interval, source="scripted").running():
             await during(ring)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -214,7 +214,7 @@ CLAIMS = Claims(macp_scopes={}, sub="s", iss="i", aud="a", iat=1, exp=2)
 
 async def fails_to_sign(ring: KeyRing) -> None:
     with pytest.raises(UnknownKid):
-        await ring.prove(CLAIMS)
+        await ring.self_test(CLAIMS)
 
 
 def test_a_withdrawn_version_has_the_keys_read_at_once() -> None:
@@ -228,7 +228,7 @@ def test_a_withdrawn_version_has_the_keys_read_at_once() -> None:
         await asyncio.gather(*(fails_to_sign(ring) for _ in range(100)))
         await until(signs(ring, "b"))
         assert time.monotonic() - withdrawn < 3
-        await ring.prove(CLAIMS)
+        await ring.self_test(CLAIMS)
         await asyncio.sleep(1.2)  # and that was that
 
     refreshed(signer, NEVER, during)

@@ -19,14 +19,14 @@ from macp_auth.adapters.hookspecs import SignerPlugin
 from macp_auth.adapters.signers.local import LocalKey, LocalSigner
 from macp_auth.application import readiness
 from macp_auth.application.key_refresh import KeyRefresher
+from macp_auth.application.key_ring import KeyRing
 from macp_auth.application.readiness import Readiness
 from macp_auth.domain.claims import Claims, probe_claims
 from macp_auth.domain.errors import SignerError, SignerRefused, SignerUnavailable, UnknownKid, reason_of
-from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.keys import Algorithm, KeyVersion
 from macp_auth.domain.rotation import Timing
 from macp_auth.domain.signer import Signer
-from macp_auth.entrypoints import composition as bootstrap
+from macp_auth.entrypoints import composition, plan
 from tests.support.asgi import InProcess
 from tests.support.bounded import HANG_SECONDS
 
@@ -87,15 +87,15 @@ class Watched:
             self.ring,
             self.refresher,
             probe_claims=lambda: probe_claims("i", "a", time.time()),
-            look_seconds=LOOK,
-            probe_seconds=PROBE,
+            check_interval=LOOK,
+            probe_timeout=PROBE,
         )
 
     def during(self, live: Callable[[Watched], Coroutine[Any, Any, None]]) -> list[tuple[Any, ...]]:
         """Watch while ``live`` runs; return each change that was logged: its event, reason and detail."""
 
         async def run() -> None:
-            async with asyncio.timeout(20), self.refresher.lifespan(APP), self.readiness.lifespan(APP):
+            async with asyncio.timeout(20), self.refresher.running(), self.readiness.running():
                 await live(self)
             assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -257,7 +257,7 @@ def test_no_keys() -> None:
 
 def test_a_failure_and_a_return_show_within_five_seconds() -> None:
     """By the numbers: a token signed just after a look, the look that it satisfies, a probe that hangs."""
-    assert 2 * readiness.LOOK_SECONDS + readiness.PROBE_SECONDS < 5
+    assert 2 * readiness.CHECK_INTERVAL_SECONDS + readiness.PROBE_TIMEOUT_SECONDS < 5
 
 
 @pytest.mark.parametrize(
@@ -298,8 +298,10 @@ def service(signer: Faulty, monkeypatch: pytest.MonkeyPatch) -> Iterator[InProce
         prepare=lambda _: None,
         open=lambda _: signer,
     )
-    monkeypatch.setattr(bootstrap, "load_signer_plugin", lambda _: plugin)
-    monkeypatch.setattr(bootstrap, "Readiness", partial(Readiness, look_seconds=LOOK, probe_seconds=PROBE))
+    monkeypatch.setattr(plan, "load_signer_plugin", lambda _: plugin)
+    monkeypatch.setattr(
+        composition, "Readiness", partial(Readiness, check_interval=LOOK, probe_timeout=PROBE)
+    )
     with InProcess({"MACP_AUTH_SIGNER": "faulty"}) as running:
         yield running
 

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from macp_auth import Secret, SignerMisconfigured, SignerPlugin
 from macp_auth.adapters.plugins import BUILT_IN, BUILT_IN_FALLBACKS, BUILT_IN_SECRETS, load_signer_plugin
 from macp_auth.adapters.signers.local import LocalSigner
-from macp_auth.entrypoints.settings import ConfigurationError
+from macp_auth.domain.errors import ConfigurationError
 from macp_auth.entrypoints.signer_settings import (
     declared_secrets,
     read_signer_settings,

@@ -15,11 +15,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from structlog.testing import capture_logs
 
-from macp_auth.entrypoints.composition import plan_service
+from macp_auth.domain.errors import ConfigurationError
+from macp_auth.entrypoints.plan import plan_service
 from macp_auth.entrypoints.server import tls_files
 from macp_auth.entrypoints.server.tls_files import load_tls
 from macp_auth.entrypoints.server.tls_reload import ReloadingContext
-from macp_auth.entrypoints.settings import ConfigurationError, TLSFiles
+from macp_auth.entrypoints.settings import TLSFiles
 from tests.support.tls import Authority, Pair, private_pem
 
 CERT, KEY, CA = "MACP_AUTH_TLS_CERT_FILE", "MACP_AUTH_TLS_KEY_FILE", "MACP_AUTH_TLS_CLIENT_CA_FILE"

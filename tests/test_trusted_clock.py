@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from macp_auth.application import clock as trusted_clock
 from macp_auth.application.clock import TrustedClock, steady_clock
 from macp_auth.application.key_refresh import KeyRefresher
+from macp_auth.application.key_ring import KeyRing
 from macp_auth.domain.errors import ClockStepped
-from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.rotation import Timing
 from tests.support.rotating import RotatingSigner
 
@@ -47,7 +47,7 @@ def test_each_change_is_logged_once() -> None:
             for _ in range(3):
                 clocks.steady += 1
                 assert clocks.trusted.is_trusted() is trusted
-                assert clocks.trusted.drift == pytest.approx(ahead)
+                assert clocks.trusted.offset == pytest.approx(ahead)
                 if not trusted:
                     with pytest.raises(ClockStepped):
                         clocks.trusted.now()
@@ -61,14 +61,14 @@ def test_each_change_is_logged_once() -> None:
 
 
 def test_a_step_is_seen_without_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The look in the background ends with the service."""
-    monkeypatch.setattr(trusted_clock, "LOOK_SECONDS", 0.01)
+    """The check in the background ends with the service."""
+    monkeypatch.setattr(trusted_clock, "CHECK_INTERVAL_SECONDS", 0.01)
     clocks = Clocks()
 
     async def live() -> None:
-        async with clocks.trusted.lifespan(APP), asyncio.timeout(10):
+        async with clocks.trusted.running(), asyncio.timeout(10):
             clocks.ahead = DAY
-            while clocks.trusted.drift == 0:  # noqa: ASYNC110 - nothing tells us when
+            while clocks.trusted.offset == 0:  # noqa: ASYNC110 - nothing tells us when
                 await asyncio.sleep(0.01)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -82,11 +82,11 @@ def test_no_key_comes_or_goes_because_the_clock_jumped(step: float) -> None:
     begun = clocks.wall
     signer = RotatingSigner(old=begun - DAY, new=begun - LEAD - 60, next=begun)
     ring = KeyRing(signer, Timing(publish_lead=LEAD, retire_lag=LAG))
-    refresher = KeyRefresher(ring, 0.01, source="rotating", now=clocks.trusted.reckoned)
+    refresher = KeyRefresher(ring, 0.01, source="rotating", now=clocks.trusted.adjusted)
     expected = {"old": "deactivated", "new": "active", "next": "pre-activation"}
 
     async def live() -> None:
-        async with refresher.lifespan(APP), asyncio.timeout(10):
+        async with refresher.running(), asyncio.timeout(10):
             assert ring.keys.states == expected
             clocks.ahead = step
             assert not clocks.trusted.is_trusted()

@@ -1,47 +1,28 @@
 """macp-auth: short-lived JWTs for MACP agents, and the keys to verify them.
 
-What is importable from here is the public API for signer plugins.
+What is importable from here is the public API for signer plugins: :mod:`macp_auth.plugin_api`. It is loaded
+when it is first used, so that a module of the domain brings nothing else along.
 """
 
-from macp_auth.adapters.hookspecs import API_VERSION, SignerPlugin, hookimpl
-from macp_auth.adapters.input_file import read_private_file
-from macp_auth.domain.diagnosis import Finding, Status
-from macp_auth.domain.errors import (
-    MACPAuthError,
-    SignerError,
-    SignerMisconfigured,
-    SignerRefused,
-    SignerUnavailable,
-    UnknownKid,
-)
-from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion, PublicJWK, RSAPublicJWK, thumbprint
-from macp_auth.domain.policy import RotationPolicy
-from macp_auth.domain.secret import Secret
-from macp_auth.domain.signer import Signer
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from macp_auth.plugin_api import *  # noqa: F403 - its __all__ says which
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "API_VERSION",
-    "Algorithm",
-    "ECPublicJWK",
-    "Finding",
-    "KeyVersion",
-    "MACPAuthError",
-    "PublicJWK",
-    "RSAPublicJWK",
-    "RotationPolicy",
-    "Secret",
-    "Signer",
-    "SignerError",
-    "SignerMisconfigured",
-    "SignerPlugin",
-    "SignerRefused",
-    "SignerUnavailable",
-    "Status",
-    "UnknownKid",
-    "__version__",
-    "hookimpl",
-    "read_private_file",
-    "thumbprint",
-]
+
+def __getattr__(name: str) -> Any:
+    plugin_api = import_module("macp_auth.plugin_api")
+
+    if name == "__all__":
+        return ["__version__", *plugin_api.__all__]
+    if name in plugin_api.__all__:
+        return getattr(plugin_api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    names: list[str] = __getattr__("__all__")
+    return names

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from macp_auth.adapters.signers.jwk_file import JWKFileSettings, JWKFileSigner, prepare, read_keys_file
+from macp_auth.application.key_ring import KeyRing
 from macp_auth.domain.errors import SignerError, SignerMisconfigured, SignerUnavailable, UnknownKid
-from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.keys import Algorithm
 from macp_auth.domain.rotation import Timing
 from tests.support import jwks

@@ -12,11 +12,10 @@ import pytest
 
 from macp_auth.adapters.plugins import BUILT_IN, available_signers, load_signer_plugin
 from macp_auth.adapters.verifying import VerifyingSigner
-from macp_auth.domain.errors import SignerMisconfigured, UnknownKid, WrongSignature
+from macp_auth.domain.errors import ConfigurationError, SignerMisconfigured, UnknownKid, WrongSignature
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.signer import Signer
-from macp_auth.entrypoints.composition import plan_service
-from macp_auth.entrypoints.settings import ConfigurationError
+from macp_auth.entrypoints.plan import plan_service
 
 GOOD = """
 import msgspec

@@ -17,21 +17,26 @@ from macp_auth.adapters.audit.line import (
     timestamp,
 )
 from macp_auth.adapters.audit.waiting import MAX_NAMES, Tally
-from macp_auth.application.minting import TokenRequest
 from macp_auth.domain.claims import Claims
 from macp_auth.domain.errors import InvalidScopes, MalformedJSON
-from macp_auth.domain.keyring import MintedToken
-from macp_auth.entrypoints.http.attempts import MintAttempt
-from macp_auth.entrypoints.request_context import RequestContext
+from macp_auth.domain.minting import MintedToken, MintEvent, TokenRequest
+from macp_auth.entrypoints.http.errors import reason_word, status_of
 
 AT = 1_800_000_000.25
-CLIENT: Any = {"client": ("192.0.2.7", 4711)}
+CLIENT = "192.0.2.7"
 TOKEN = "header.payload.signature"
 
 
-def attempt(outcome: MintedToken | Exception, request: TokenRequest | None = None, **of: Any) -> MintAttempt:
-    return MintAttempt(
-        AT, 0.001, of.get("scope", CLIENT), RequestContext(of.get("id", "r-1")), request, outcome
+def attempt(outcome: MintedToken | Exception, request: TokenRequest | None = None, **of: Any) -> MintEvent:
+    error = outcome if isinstance(outcome, Exception) else None
+    return MintEvent(
+        at=AT,
+        client=of.get("client", CLIENT),
+        request_id=of.get("id", "r-1"),
+        request=request,
+        minted=None if isinstance(outcome, Exception) else outcome,
+        status=200 if error is None else status_of(error),
+        reason=None if error is None else reason_word(error),
     )
 
 
@@ -42,7 +47,7 @@ def minted(
     return MintedToken(TOKEN, kid, Claims(scopes or {}, sender, "i", "a", now, now + 300))
 
 
-def written(of: MintAttempt) -> Any:
+def written(of: MintEvent) -> Any:
     """The line as read back; checks what holds for each."""
     line = audit_line(of)
     assert line.endswith(b"\n")
@@ -94,7 +99,7 @@ def test_a_refusal_has_the_same_fields() -> None:
 
 def test_a_refusal_before_the_body_is_read() -> None:
     """Nothing is known but who came and why they were refused; a Unix socket's client has no address."""
-    line = written(attempt(MalformedJSON("invalid JSON body"), scope={"client": None}))
+    line = written(attempt(MalformedJSON("invalid JSON body"), client=None))
     assert [line[name] for name in ("reason", "caller", "sender", "scopes", "ttl")] == [
         "invalid-json",
         *[None] * 4,
@@ -131,7 +136,7 @@ def test_what_matters_of_a_token_is_whole_or_the_token_is_refused(letter: str, p
         except LineTooLong:
             outcomes.add("refused")
             continue
-        line = written(attempt(token, id="r" * 128, scope={"client": ("c" * 62, 1)}))
+        line = written(attempt(token, id="r" * 128, client="c" * 62))
         assert (line["sender"], line["kid"]) == (sender, "k" * 43)
         assert {name: line["scopes"][name] for name in known} == known
         outcomes.add("whole")

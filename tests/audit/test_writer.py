@@ -12,16 +12,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from litestar import Litestar
 from structlog.testing import capture_logs
 
 from macp_auth.adapters.audit import writer as writing
 from macp_auth.adapters.audit.destination import Destination
 from macp_auth.adapters.audit.line import audit_line
 from macp_auth.adapters.audit.log import AuditLog
+from macp_auth.adapters.audit.standard_output import StandardOutput
 from macp_auth.adapters.audit.waiting import LINE_OVERHEAD, LineQueue, Tally
 from macp_auth.adapters.audit.writer import LineWriter
-from macp_auth.entrypoints.standard_output import StandardOutput
 from tests.audit.pipes import read_lines
 from tests.audit.test_line import attempt, minted
 from tests.support.bounded import HANG_SECONDS
@@ -175,7 +174,7 @@ def test_a_service_that_ends_has_written_all(tmp_path: Path) -> None:
 
     async def serve() -> None:
         log = AuditLog(Destination(str(path), StandardOutput(1)), lambda _: None)
-        async with log.lifespan(Litestar()):
+        async with log.running():
             for _ in range(100):
                 log.record(attempt(minted()))
 

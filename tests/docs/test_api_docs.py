@@ -12,12 +12,17 @@ from pathlib import Path
 import pytest
 
 import macp_auth
-from macp_auth.application.minting import TokenRequest
-from macp_auth.application.readiness import LOOK_SECONDS, OWN_REASONS, PROBE_SECONDS, STALE_READINGS
+from macp_auth.application.readiness import (
+    CHECK_INTERVAL_SECONDS,
+    OWN_REASONS,
+    PROBE_TIMEOUT_SECONDS,
+    STALE_READINGS,
+)
 from macp_auth.domain.claims import Claims
 from macp_auth.domain.errors import InvalidRequest, SignerError
-from macp_auth.domain.keyring import MAX_TOKEN_BYTES
+from macp_auth.domain.key_set import MAX_TOKEN_BYTES
 from macp_auth.domain.keys import Algorithm
+from macp_auth.domain.minting import TokenRequest
 from macp_auth.domain.scopes import KNOWN_SCOPES
 from macp_auth.domain.sender import MAX_SENDER_CHARS
 from macp_auth.entrypoints.http import health, jwks, ready, tokens
@@ -241,9 +246,9 @@ def test_reasons_are_documented() -> None:
 def test_times_of_readiness_are_documented() -> None:
     """They are those of the code."""
     text = " ".join(section(API, "GET /readyz").split())
-    assert ("looks every second" in text, LOOK_SECONDS) == (True, 1)
-    assert f"for which it waits {PROBE_SECONDS:g} s" in text
-    assert f"no signature within {PROBE_SECONDS:g} s" in text
+    assert ("looks every second" in text, CHECK_INTERVAL_SECONDS) == (True, 1)
+    assert f"for which it waits {PROBE_TIMEOUT_SECONDS:g} s" in text
+    assert f"no signature within {PROBE_TIMEOUT_SECONDS:g} s" in text
     assert (STALE_READINGS, "older than three times `MACP_AUTH_KEY_REFRESH_SECONDS`" in text) == (3, True)
 
 

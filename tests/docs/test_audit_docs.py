@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from macp_auth.adapters import standard_error
 from macp_auth.adapters.audit import log, waiting, writer
 from macp_auth.adapters.audit.line import (
     DROPPED,
@@ -27,7 +28,7 @@ from macp_auth.adapters.audit.line import (
     RefusedSummary,
 )
 from macp_auth.domain.errors import InvalidRequest
-from macp_auth.entrypoints import logs, standard_error
+from macp_auth.entrypoints import logs
 from macp_auth.entrypoints.http import errors
 from tests.docs.pages import blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps

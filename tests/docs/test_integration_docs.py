@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import pytest
 
-from macp_auth.domain.keyring import MAX_TOKEN_BYTES
+from macp_auth.domain.key_set import MAX_TOKEN_BYTES
 from macp_auth.domain.policy import MACP_RUNTIME
 from macp_auth.domain.scopes import KNOWN_SCOPES
 from macp_auth.entrypoints.server.processes import KEEP_ALIVE_SECONDS

@@ -20,9 +20,9 @@ from macp_auth import Algorithm, Secret, Signer, SignerPlugin
 from macp_auth.adapters import hookspecs, plugins
 from macp_auth.adapters.sandbox import Limits
 from macp_auth.domain import errors
+from macp_auth.domain.errors import ConfigurationError
 from macp_auth.entrypoints import signer_settings
 from macp_auth.entrypoints.cli.diagnosis import SECONDS as DOCTOR_SECONDS
-from macp_auth.entrypoints.settings import ConfigurationError
 from macp_auth.entrypoints.signer_settings import read_signer_settings, unusable_settings
 from macp_auth.testing import CHECKS, SignerSubject, suite
 from macp_auth.testing.checks.signatures import LEADING_ZERO_SIGNATURES
@@ -193,9 +193,10 @@ def test_every_operation_field_and_capability_is_documented() -> None:
 def test_every_error_is_documented_with_its_reason() -> None:
     """Each that may leave a signer and is public."""
     public = {
-        name: vars(macp_auth)[name].default_reason
+        name: getattr(macp_auth, name).default_reason
         for name in macp_auth.__all__
-        if isinstance(vars(macp_auth)[name], type) and issubclass(vars(macp_auth)[name], errors.SignerError)
+        if isinstance(getattr(macp_auth, name), type)
+        and issubclass(getattr(macp_auth, name), errors.SignerError)
     }
     public.pop("SignerError")
     assert {plain(row[0]): plain(row[2]) for row in rows(section(read(PAGE), "The errors"))} == public

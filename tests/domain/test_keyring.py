@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from macp_auth.application.key_ring import KeyRing
 from macp_auth.domain.claims import Claims, probe_claims
 from macp_auth.domain.errors import (
     InvalidScopes,
@@ -18,7 +19,7 @@ from macp_auth.domain.errors import (
     TokenTooLarge,
     UnknownKid,
 )
-from macp_auth.domain.keyring import MAX_TOKEN_BYTES, KeyRing, KeySet
+from macp_auth.domain.key_set import MAX_TOKEN_BYTES, KeySet
 from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion, RSAPublicJWK, thumbprint
 from macp_auth.domain.rotation import Timing, schedule
 from macp_auth.domain.scopes import KNOWN_SCOPES
@@ -175,7 +176,7 @@ def test_a_proof_is_a_token_of_typical_size_that_is_worth_nothing() -> None:
     signer = Failing(version("a"))
     ring = opened(signer)
     for now in (NOW, NOW + 0.5):
-        asyncio.run(ring.prove(probe_claims("an-issuer", "an-audience", now)))
+        asyncio.run(ring.self_test(probe_claims("an-issuer", "an-audience", now)))
     assert ring.signed == 0
     assert [kid for kid, _ in signer.asked] == ["a", "a"]
     assert len({proof for _, proof in signer.asked}) == 2
@@ -196,23 +197,25 @@ def test_a_kid_that_can_not_be_seen_or_is_too_long(kid: str) -> None:
         key_set(version(kid))
 
 
-def test_a_version_that_is_gone_is_told_while_it_is_in_force() -> None:
-    """By a token and by a proof; not by another failure, nor when the key was replaced in the meantime."""
+def test_a_version_that_is_gone_asks_for_a_reading_while_it_is_in_force() -> None:
+    """By a token and by a self-test; not by another failure, nor when it was replaced in the meantime."""
     signer = Failing(version("a"))
     ring = opened(signer)
-    told: list[str] = []
-    ring.on_withdrawn = lambda: told.append("withdrawn")
 
-    def fail() -> int:
-        for attempt in (ring.sign(claims()), ring.prove(claims())):
+    def fail() -> list[bool]:
+        asked = []
+        for attempt in (ring.sign(claims()), ring.self_test(claims())):
+            ring.withdrawn.clear()
             with pytest.raises((UnknownKid, SignerUnavailable)):
                 asyncio.run(attempt)
-        return len(told)
+            asked.append(ring.withdrawn.is_set())
+        return asked
 
     signer.failure = SignerUnavailable("down")
-    assert fail() == 0
+    assert fail() == [False, False]
     signer.failure = UnknownKid("a")
-    assert fail() == 2
+    assert fail() == [True, True]
+    ring.withdrawn.clear()
 
     async def replace() -> None:
         signer.versions = (version("b"),)
@@ -221,7 +224,7 @@ def test_a_version_that_is_gone_is_told_while_it_is_in_force() -> None:
     signer.meanwhile = replace  # type: ignore[method-assign]
     with pytest.raises(UnknownKid):
         asyncio.run(ring.sign(claims()))
-    assert len(told) == 2
+    assert not ring.withdrawn.is_set()
 
 
 @pytest.mark.parametrize("jwk", [EC, RSA], ids=["ES256", "RS256"])

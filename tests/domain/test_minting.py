@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from macp_auth.application.minting import TokenRequest
-from macp_auth.domain.clock import Moment
+from macp_auth.domain.clock import TimeInterval
 from macp_auth.domain.errors import ClockStepped, InvalidScopes, InvalidSender, InvalidTTL, MACPAuthError
+from macp_auth.domain.minting import TokenRequest
 from tests.support.desk import minter_over
 
 
-def no_time() -> Moment:
+def no_time() -> TimeInterval:
     raise ClockStepped("stepped")
 
 

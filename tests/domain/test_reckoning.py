@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from macp_auth.domain.clock import NOISE_SECONDS, SETTLE_SECONDS, Moment, Reckoning
+from macp_auth.domain.clock import NOISE_SECONDS, SETTLE_SECONDS, ClockMonitor, TimeInterval
 from macp_auth.domain.errors import ClockStepped
 from tests.support.desk import minter_over
 
@@ -24,7 +24,7 @@ class Clocks:
         self.steady = 500.0
         self.ahead = 0.0
         self.settled = 0.0
-        self.reckoning = Reckoning(START, self.steady, tolerated=TOLERATED, accept_after=accept_after)
+        self.reckoning = ClockMonitor(START, self.steady, tolerated=TOLERATED, accept_after=accept_after)
 
     @property
     def true(self) -> float:
@@ -39,7 +39,7 @@ class Clocks:
         self.ahead += seconds
 
     def look(self) -> None:
-        self.settled += self.reckoning.look(self.wall, self.steady)
+        self.settled += self.reckoning.check(self.wall, self.steady)
 
     def live(self, seconds: float) -> None:
         """Let time pass, with a look a second."""
@@ -48,9 +48,9 @@ class Clocks:
             self.look()
         self.steady += seconds - int(seconds)
 
-    def now(self) -> Moment:
+    def now(self) -> TimeInterval:
         self.look()
-        return self.reckoning.moment(self.wall, self.steady)
+        return self.reckoning.interval(self.wall, self.steady)
 
     def issues(self) -> bool:
         try:
@@ -68,8 +68,8 @@ def issued_at(clocks: Clocks) -> list[float]:
 def test_without_steps_it_is_the_wall_clock() -> None:
     clocks = Clocks()
     clocks.live(10 * DAY)
-    assert clocks.now() == Moment(clocks.wall, clocks.wall)
-    assert clocks.reckoning.drift == 0
+    assert clocks.now() == TimeInterval(clocks.wall, clocks.wall)
+    assert clocks.reckoning.offset == 0
 
 
 @pytest.mark.parametrize("step", [0.9, -0.9])
@@ -80,7 +80,7 @@ def test_less_than_a_second_is_no_step(step: float) -> None:
     for _ in range(20):
         clocks.live(0.05)
         now = clocks.now()
-        assert now == Moment(clocks.wall, clocks.wall)
+        assert now == TimeInterval(clocks.wall, clocks.wall)
         assert asyncio.run(minter_over(1).issue(now)).token
 
 
@@ -93,10 +93,10 @@ def test_after_a_large_step_nothing_is_issued_until_it_is_undone(step: float) ->
     assert not clocks.issues()
     clocks.live(2 * DAY)
     assert not clocks.issues()
-    assert clocks.reckoning.drift == pytest.approx(step)
+    assert clocks.reckoning.offset == pytest.approx(step)
     clocks.step(-step)
-    assert clocks.now() == Moment(clocks.wall, clocks.wall)
-    assert clocks.reckoning.drift == pytest.approx(0)
+    assert clocks.now() == TimeInterval(clocks.wall, clocks.wall)
+    assert clocks.reckoning.offset == pytest.approx(0)
 
 
 def test_a_clock_that_comes_back_nearly_is_trusted() -> None:
@@ -117,9 +117,9 @@ def test_after_a_tolerated_step_both_clocks_count_until_it_is_settled(step: floa
         assert issued_at(clocks) == pytest.approx(sorted((clocks.true, clocks.wall)))
         clocks.live(1)
     clocks.live(2)
-    assert clocks.now() == Moment(clocks.wall, clocks.wall)
+    assert clocks.now() == TimeInterval(clocks.wall, clocks.wall)
     assert clocks.settled == pytest.approx(step)
-    assert clocks.reckoning.drift == 0
+    assert clocks.reckoning.offset == 0
 
 
 def test_steps_that_follow_each_other_settle_nothing() -> None:
@@ -139,7 +139,7 @@ def test_small_steps_that_settle_are_followed_for_ever() -> None:
         clocks.step(0.5)
         clocks.live(300)
         assert clocks.issues()
-    assert abs(clocks.reckoning.drift) <= NOISE_SECONDS
+    assert abs(clocks.reckoning.offset) <= NOISE_SECONDS
     assert clocks.settled == pytest.approx(100, abs=NOISE_SECONDS)
 
 
@@ -152,7 +152,7 @@ def test_a_large_step_is_believed_in_time_if_that_is_wished() -> None:
     clocks.live(599)
     assert not clocks.issues()
     clocks.live(2)
-    assert clocks.now() == Moment(clocks.wall, clocks.wall)
+    assert clocks.now() == TimeInterval(clocks.wall, clocks.wall)
     assert clocks.settled == pytest.approx(2 * DAY)
 
 
@@ -191,8 +191,8 @@ def test_no_token_is_born_dead_or_lives_long(history: list[tuple[float, float]],
 
 def test_a_token_that_one_clock_would_find_dead_is_not_made() -> None:
     """20 s apart: 20 s are too short, 21 s are not; without a step, one second will do."""
-    now = Moment(START, START + 20)
+    now = TimeInterval(START, START + 20)
     with pytest.raises(ClockStepped):
         asyncio.run(minter_over(20).issue(now))
     assert asyncio.run(minter_over(21).issue(now)).claims.exp == START + 21
-    assert asyncio.run(minter_over(1).issue(Moment(START + 0.99, START + 0.99))).claims.exp == START + 1
+    assert asyncio.run(minter_over(1).issue(TimeInterval(START + 0.99, START + 0.99))).claims.exp == START + 1

@@ -25,8 +25,8 @@ from hypothesis.stateful import (
 from msgspec import Struct
 from msgspec.structs import replace
 
+from macp_auth.application.key_ring import KeyRing
 from macp_auth.domain.key_changes import UnsafeChange, plan_revocation, plan_rotation
-from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion
 from macp_auth.domain.policy import RotationPolicy, Verifier
 from macp_auth.domain.rotation import State, Timing, schedule, starts_signing

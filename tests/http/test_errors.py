@@ -13,6 +13,7 @@ from litestar.exceptions import InternalServerException
 import macp_auth.entrypoints.composition  # noqa: F401 - brings in every module that defines an error
 from macp_auth.domain.errors import (
     ClockStepped,
+    ConfigurationError,
     InvalidRequest,
     MACPAuthError,
     SignerError,
@@ -20,7 +21,6 @@ from macp_auth.domain.errors import (
 )
 from macp_auth.domain.key_changes import UnsafeChange
 from macp_auth.entrypoints.http.errors import HTTPRefusal, error_response
-from macp_auth.entrypoints.settings import ConfigurationError
 
 REQUEST: Any = Request[Any, Any, Any]({"type": "http", "headers": []})  # type: ignore[arg-type]
 NEVER_IN_A_REQUEST = {ConfigurationError, UnsafeChange}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from macp_auth.adapters.metrics import directory as module
-from macp_auth.adapters.metrics.directory import shared_directory
-from macp_auth.entrypoints.settings import ConfigurationError
+from macp_auth.domain.errors import ConfigurationError
+from macp_auth.entrypoints.server import shared_directory as module
+from macp_auth.entrypoints.server.shared_directory import shared_directory
 
 
 @pytest.fixture

@@ -16,17 +16,17 @@ from prometheus_client.registry import CollectorRegistry
 from macp_auth.adapters.metrics.cells import Cells, read_cells
 from macp_auth.adapters.metrics.exposition import ServiceCollector, Subject
 from macp_auth.adapters.metrics.meter import MAX_REASONS, Meter
-from macp_auth.adapters.metrics.state import PublishedKey, WorkerState, write_state
-from macp_auth.adapters.metrics.workers import Workers, files_of
+from macp_auth.adapters.metrics.workers import Workers, files_of, write_state
 from macp_auth.domain.errors import InvalidTTL, SignerUnavailable
+from macp_auth.domain.minting import MintEvent
 from macp_auth.domain.statistics import Distribution
-from macp_auth.entrypoints.http.attempts import MintAttempt
-from macp_auth.entrypoints.request_context import OUTSIDE
+from macp_auth.domain.worker_state import PublishedKey, WorkerState
+from macp_auth.entrypoints.http.errors import reason_word, status_of
 
 NOW = 1_000_000.0
 GONE = 2**22 + 1  # no process has such an id: it is more than Linux's highest
 OTHER = GONE + 1
-READY = WorkerState(at=NOW, not_ready=None, clock_drift=-1.5, keys=[], keys_read_at=None, signer={})
+READY = WorkerState(at=NOW, not_ready=None, clock_offset=-1.5, keys=[], keys_read_at=None, signer={})
 Samples = dict[str, dict[tuple[str, ...], float]]
 
 
@@ -173,15 +173,22 @@ def test_there_is_an_end_to_the_cells(tmp_path: Path) -> None:
     assert read_cells(tmp_path / "1.cells") == {(str(number),): number for number in range(256)}
 
 
-def attempt(outcome: Exception) -> MintAttempt:
+def failed(error: Exception) -> MintEvent:
     """A request that got no token."""
-    scope: Any = {}
-    return MintAttempt(at=0, seconds=0, scope=scope, context=OUTSIDE, request=None, outcome=outcome)
+    return MintEvent(
+        at=0,
+        client=None,
+        request_id="",
+        request=None,
+        minted=None,
+        status=status_of(error),
+        reason=reason_word(error),
+    )
 
 
-def attempts(reasons: Sequence[str]) -> list[MintAttempt]:
-    """Failures with these reasons, as a plugin's signer may have them."""
-    return [attempt(SignerUnavailable("down", reason=reason)) for reason in reasons]
+def failures(reasons: Sequence[str]) -> list[MintEvent]:
+    """Requests that got no token for these reasons, as a plugin's signer may have them."""
+    return [failed(SignerUnavailable("down", reason=reason)) for reason in reasons]
 
 
 def test_a_plugin_s_reasons_are_bounded(tmp_path: Path) -> None:
@@ -189,7 +196,7 @@ def test_a_plugin_s_reasons_are_bounded(tmp_path: Path) -> None:
     meter = Meter(tmp_path / "1.cells")
     letters = "abcdefghijklmnopqrstuvwxyz"
     reasons = [first + second for first in letters for second in letters]
-    for each in attempts(reasons):
+    for each in failures(reasons):
         meter.count_mint(each)
     counted = {
         name[2]: count for name, count in read_cells(tmp_path / "1.cells").items() if name[1] == "failed"
@@ -203,8 +210,8 @@ def test_an_attempt_is_counted_by_whose_fault_it_is(tmp_path: Path) -> None:
     """A request that can't be granted is refused; one that could be, and was not, failed."""
     meter = Meter(tmp_path / "1.cells")
     for outcome in (InvalidTTL("no"), SignerUnavailable("down", reason="sealed"), ValueError()):
-        meter.count_mint(attempt(outcome))
-    meter.count_mint(attempt(SignerUnavailable("down", reason="Not A Word")))
+        meter.count_mint(failed(outcome))
+    meter.count_mint(failed(SignerUnavailable("down", reason="Not A Word")))
     assert read_cells(tmp_path / "1.cells") == {
         ("mints", "minted", ""): 0,
         ("mints", "refused", "invalid-ttl"): 1,

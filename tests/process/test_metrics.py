@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from macp_auth.adapters.metrics.directory import shared_directory
+from macp_auth.entrypoints.server.shared_directory import shared_directory
 from tests.process.test_workers import stopped
 from tests.support.bounded import HANG_SECONDS
 from tests.support.metrics import Scrape, metrics_directories, metrics_env, scrape

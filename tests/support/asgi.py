@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from macp_auth.entrypoints.composition import build_service, plan_service
-from macp_auth.entrypoints.standard_output import StandardOutput
+from macp_auth.adapters.audit.standard_output import StandardOutput
+from macp_auth.entrypoints.composition import build_service
+from macp_auth.entrypoints.plan import plan_service
 from tests.support.wire import Answer
 
 

@@ -10,10 +10,11 @@ from msgspec import Struct
 from macp_auth.adapters.jose import generate
 from macp_auth.adapters.signers.ephemeral import KID
 from macp_auth.adapters.signers.local import LocalKey, LocalSigner
-from macp_auth.application.minting import Minter, TokenRequest
-from macp_auth.domain.clock import Moment
-from macp_auth.domain.keyring import KeyRing, MintedToken
+from macp_auth.application.key_ring import KeyRing
+from macp_auth.application.mint import Minter
+from macp_auth.domain.clock import TimeInterval
 from macp_auth.domain.keys import Algorithm
+from macp_auth.domain.minting import MintedToken, TokenRequest
 from macp_auth.domain.rotation import Timing
 from macp_auth.domain.sender import SenderPolicy
 from macp_auth.domain.ttl import TTLPolicy
@@ -23,7 +24,7 @@ class Desk(Struct, frozen=True):
     minter: Minter
     ttl: int
 
-    async def issue(self, now: Moment) -> MintedToken:
+    async def issue(self, now: TimeInterval) -> MintedToken:
         return await self.minter.mint(TokenRequest(sender="a", scopes={}, ttl_seconds=self.ttl), lambda: now)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import jwt
 import pytest
 
-from macp_auth.entrypoints.composition import plan_service
-from macp_auth.entrypoints.settings import ConfigurationError
+from macp_auth.domain.errors import ConfigurationError
+from macp_auth.entrypoints.plan import plan_service
 from tests.support.bounded import HANG_SECONDS
 from tests.support.openbao import OpenBao
 from tests.support.openbao_auth import FakeKubernetes, enable_approle, enable_jwt, enable_kubernetes

@@ -13,11 +13,11 @@ from msgspec import Struct
 
 from macp_auth.adapters.signers.vault_transit.doctor import Check
 from macp_auth.domain.diagnosis import Finding
+from macp_auth.domain.errors import ConfigurationError
 from macp_auth.domain.policy import MACP_RUNTIME
 from macp_auth.entrypoints.cli import diagnosis as doctor
 from macp_auth.entrypoints.cli.diagnosis import Expected
-from macp_auth.entrypoints.composition import plan_service
-from macp_auth.entrypoints.settings import ConfigurationError
+from macp_auth.entrypoints.plan import plan_service
 from tests.support.bounded import HANG_SECONDS
 from tests.support.openbao import OpenBao
 from tests.support.openbao_auth import enable_cert

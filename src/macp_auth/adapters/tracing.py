@@ -7,12 +7,11 @@ variables (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER).
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
-from litestar import Litestar
-from litestar.types import ASGIApp, Receive, Scope, Send
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.metrics import NoOpMeterProvider
@@ -21,10 +20,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from macp_auth.entrypoints.http import health, jwks, ready, tokens
-
-_PROBES = f"{health.PATH}$,{ready.PATH}$"
 _FLUSH_SECONDS = 1.0  # the end waits no longer for a collector
+
+
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Tracing:
@@ -35,12 +34,18 @@ class Tracing:
         self._provider = TracerProvider(resource=named, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
 
-    def traced(self, app: ASGIApp) -> ASGIApp:
-        """Return ``app`` with a span for each request."""
-        traced: ASGIApp = OpenTelemetryMiddleware(  # type: ignore[assignment]  # its scopes are any mapping
-            _told_of_span(app),
-            excluded_urls=_PROBES,
-            default_span_details=_span_name,
+    def traced(self, app: ASGIApp, *, named: Collection[str], excluded: Collection[str]) -> ASGIApp:
+        """Return ``app`` with a span for each request.
+
+        Args:
+            app: an ASGI application.
+            named: the paths that a span's name may hold; any other is what a caller made up.
+            excluded: the paths of requests without a span.
+        """
+        traced: ASGIApp = OpenTelemetryMiddleware(
+            _with_span_as_parent(app),
+            excluded_urls=",".join(f"{path}$" for path in excluded),
+            default_span_details=partial(_span_name, named),
             tracer_provider=self._provider,
             meter_provider=NoOpMeterProvider(),
             exclude_spans=["receive", "send"],
@@ -48,7 +53,7 @@ class Tracing:
         return traced
 
     @asynccontextmanager
-    async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         """Send at the end what was not sent yet, if the collector takes it soon."""
         try:
             yield
@@ -58,16 +63,15 @@ class Tracing:
             flushing.join(_FLUSH_SECONDS)
 
 
-def _span_name(scope: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    known = scope["path"] in (tokens.PATH, jwks.PATH)  # any other is whatever a caller made up
-    return f"{scope['method']} {scope['path']}" if known else scope["method"], {}
+def _span_name(named: Collection[str], scope: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    return f"{scope['method']} {scope['path']}" if scope["path"] in named else scope["method"], {}
 
 
-def _told_of_span(app: ASGIApp) -> ASGIApp:
-    """Return ``app`` with the span under way as the request's ``traceparent``, for what is logged of it."""
+def _with_span_as_parent(app: ASGIApp) -> ASGIApp:
+    """Return ``app`` with the current span as the request's ``traceparent``, for what is logged of it."""
     propagator = TraceContextTextMapPropagator()
 
-    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+    async def with_span(scope: Any, receive: Any, send: Any) -> None:
         carrier: dict[str, str] = {}
         propagator.inject(carrier)
         if (own := carrier.get("traceparent")) is not None:
@@ -75,4 +79,4 @@ def _told_of_span(app: ASGIApp) -> ASGIApp:
             scope["headers"] = [*others, (b"traceparent", own.encode())]
         await app(scope, receive, send)
 
-    return told
+    return with_span

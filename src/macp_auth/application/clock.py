@@ -10,12 +10,11 @@ from functools import partial
 from typing import NoReturn
 
 import structlog
-from litestar import Litestar
 
 from macp_auth.application.background import in_background
-from macp_auth.domain.clock import Moment, Reckoning
+from macp_auth.domain.clock import ClockMonitor, TimeInterval
 
-LOOK_SECONDS = 1.0
+CHECK_INTERVAL_SECONDS = 1.0
 _log = structlog.get_logger()
 
 steady_clock: Callable[[], float] = (
@@ -45,49 +44,49 @@ class TrustedClock:
     ) -> None:
         self._wall = wall
         self._steady = steady
-        self._reckoning = Reckoning(wall(), steady(), tolerated=tolerated, accept_after=accept_after)
+        self._monitor = ClockMonitor(wall(), steady(), tolerated=tolerated, accept_after=accept_after)
 
     @property
-    def drift(self) -> float:
+    def offset(self) -> float:
         """Seconds by which the wall clock is ahead of where it should be, as of the last second."""
-        return self._reckoning.drift
+        return self._monitor.offset
 
     def is_trusted(self) -> bool:
         """Whether there is a time for tokens."""
-        self._look(self._wall(), self._steady())
-        return self._reckoning.trusted
+        self._check(self._wall(), self._steady())
+        return self._monitor.trusted
 
-    def now(self) -> Moment:
+    def now(self) -> TimeInterval:
         """Return the time for a token.
 
         Raises:
             ClockStepped: there is none.
         """
         wall, steady = self._wall(), self._steady()
-        self._look(wall, steady)
-        return self._reckoning.moment(wall, steady)
+        self._check(wall, steady)
+        return self._monitor.interval(wall, steady)
 
-    def reckoned(self) -> float:
+    def adjusted(self) -> float:
         """Return the time for the schedule of keys, in seconds since the epoch."""
-        return self._reckoning.time(self._steady())
+        return self._monitor.time(self._steady())
 
     @asynccontextmanager
-    async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
-        """Look in the background, so that a step is seen without a request."""
-        async with in_background(self._look_for_ever()):
+    async def running(self) -> AsyncIterator[None]:
+        """Check in the background, so that a step is seen without a request."""
+        async with in_background(self._check_forever()):
             yield
 
-    async def _look_for_ever(self) -> NoReturn:
+    async def _check_forever(self) -> NoReturn:
         while True:
             self.is_trusted()
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_INTERVAL_SECONDS)
 
-    def _look(self, wall: float, steady: float) -> None:
-        trusted = self._reckoning.trusted
-        settled = self._reckoning.look(wall, steady)
+    def _check(self, wall: float, steady: float) -> None:
+        trusted = self._monitor.trusted
+        settled = self._monitor.check(wall, steady)
         if settled:
             _log.warning("clock step believed", seconds=round(settled, 3))
-        if trusted and not self._reckoning.trusted:
-            _log.error("CLOCK STEPPED; no tokens until it is trusted again", seconds=round(self.drift, 3))
-        elif self._reckoning.trusted and not trusted:
-            _log.info("clock trusted again", drift=round(self.drift, 3))
+        if trusted and not self._monitor.trusted:
+            _log.error("CLOCK STEPPED; no tokens until it is trusted again", seconds=round(self.offset, 3))
+        elif self._monitor.trusted and not trusted:
+            _log.info("clock trusted again", offset=round(self.offset, 3))

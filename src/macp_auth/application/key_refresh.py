@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import NoReturn
 
 import structlog
-from litestar import Litestar
 
 from macp_auth.application.background import in_background
+from macp_auth.application.key_ring import KeyRing
 from macp_auth.domain.errors import SignerError, reason_of
-from macp_auth.domain.keyring import KeyRing, KeySet
+from macp_auth.domain.key_set import KeySet
 
 _SHORTEST_PAUSE = 0.05  # seconds; also when a change is due this instant
 _WITHDRAWN_PAUSE = 1.0  # seconds; the least between two readings of which the second was asked for
@@ -52,8 +52,6 @@ class KeyRefresher:
         self._clock = clock
         self._now = now
         self._last_read: float | None = None
-        self._withdrawn = asyncio.Event()
-        keys.on_withdrawn = self._withdrawn.set
         self.failure: str | None = None
         """Why the last reading failed, in one word that may be shown; None if it did not."""
 
@@ -63,7 +61,7 @@ class KeyRefresher:
         return None if self._last_read is None else self._clock() - self._last_read
 
     @asynccontextmanager
-    async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         """Read the keys before the first request, keep them fresh, and close the signer at the end.
 
         Where they can't be read yet, the service starts all the same: it answers 503 where it needs a
@@ -71,20 +69,20 @@ class KeyRefresher:
         """
         try:
             await self._refresh()
-            async with in_background(self._refresh_for_ever()):
+            async with in_background(self._refresh_forever()):
                 yield
         finally:
             await self._keys.aclose()
 
-    async def _refresh_for_ever(self) -> NoReturn:
+    async def _refresh_forever(self) -> NoReturn:
         while True:
             pause = self._pause(self._now())
             least = min(pause, _WITHDRAWN_PAUSE)
             await asyncio.sleep(least)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause - least):
-                    await self._withdrawn.wait()
-            self._withdrawn.clear()
+                    await self._keys.withdrawn.wait()
+            self._keys.withdrawn.clear()
             await self._refresh()
 
     def _pause(self, now: float) -> float:

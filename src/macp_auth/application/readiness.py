@@ -8,21 +8,20 @@ from contextlib import asynccontextmanager
 from typing import NoReturn
 
 import structlog
-from litestar import Litestar
 from msgspec import Struct
 
 from macp_auth.application.background import in_background
 from macp_auth.application.key_refresh import KeyRefresher
+from macp_auth.application.key_ring import KeyRing
 from macp_auth.domain.claims import Claims
 from macp_auth.domain.errors import ClockStepped, SignerError, reason_of
-from macp_auth.domain.keyring import KeyRing
 
-LOOK_SECONDS = 1.0
-"""From one look to the next; half of it while this process is not ready."""
-PROBE_SECONDS = 2.5
+CHECK_INTERVAL_SECONDS = 1.0
+"""From one check to the next; half of it while this process is not ready."""
+PROBE_TIMEOUT_SECONDS = 2.5
 """More than a signer's own deadline, usually 2 s, for its error says more than ours. A token signed just
-after one look satisfies the next, and the one after that finds the signer hanging: a failure shows after
-``2 * LOOK_SECONDS + PROBE_SECONDS`` at most, which must be less than 5 s."""
+after one check satisfies the next, and the one after that finds the signer hanging: a failure shows after
+``2 * CHECK_INTERVAL_SECONDS + PROBE_TIMEOUT_SECONDS`` at most, which must be less than 5 s."""
 STALE_READINGS = 3
 """So many intervals without a good reading, and the keys are stale."""
 
@@ -42,11 +41,11 @@ class _Trouble(Struct, frozen=True):
 
 
 class Readiness:
-    """Looks again and again whether the signer signs and the keys are fresh.
+    """Checks again and again that the signer signs and the keys are fresh.
 
-    While tokens are signed, that is the proof, and a look costs nothing: a signer that is so busy that
+    While tokens are signed, that is the proof, and a check costs nothing: a signer that is so busy that
     it turns some away is no reason to send all the load to its replicas. When none was signed since
-    the last look, a token is signed that was over long ago, and goes nowhere.
+    the last check, a token is signed that was over long ago, and goes nowhere.
 
     Args:
         keys: the ring that signs.
@@ -54,11 +53,11 @@ class Readiness:
         probe_claims: what is signed to see whether the signer signs.
         clock_trusted: whether it is known what time it is.
         audit_dropping: whether tokens are minted that the audit log can't tell of.
-        look_seconds: from one look to the next; half of it while this process is not ready.
-        probe_seconds: the longest that a signature may take to count.
+        check_interval: seconds from one check to the next; half of it while this process is not ready.
+        probe_timeout: the seconds that a signature may take to count.
     """
 
-    def __init__(  # noqa: PLR0913 - each is one thing to look at
+    def __init__(  # noqa: PLR0913 - each is one thing to check
         self,
         keys: KeyRing,
         refresher: KeyRefresher,
@@ -66,33 +65,33 @@ class Readiness:
         probe_claims: Callable[[], Claims],
         clock_trusted: Callable[[], bool] = lambda: True,
         audit_dropping: Callable[[], bool] = lambda: False,
-        look_seconds: float = LOOK_SECONDS,
-        probe_seconds: float = PROBE_SECONDS,
+        check_interval: float = CHECK_INTERVAL_SECONDS,
+        probe_timeout: float = PROBE_TIMEOUT_SECONDS,
     ) -> None:
         self._keys = keys
         self._refresher = refresher
         self._probe_claims = probe_claims
         self._clock_trusted = clock_trusted
         self._audit_dropping = audit_dropping
-        self._look_seconds = look_seconds
-        self._probe_seconds = probe_seconds
+        self._check_interval = check_interval
+        self._probe_timeout = probe_timeout
         self._signed = 0
         self._logged: set[str] = set()
         self.reason: str | None = STARTING
         """Why this process can't mint, in one word that may be shown; None if it can."""
 
     @asynccontextmanager
-    async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
-        """Look in the background; until the first look has an outcome, the reason is ``starting``."""
-        async with in_background(self._look_for_ever()):
+    async def running(self) -> AsyncIterator[None]:
+        """Check in the background; until the first check has an outcome, the reason is ``starting``."""
+        async with in_background(self._check_forever()):
             yield
 
-    async def _look_for_ever(self) -> NoReturn:
+    async def _check_forever(self) -> NoReturn:
         while True:
-            self._note(await self._look())
-            await asyncio.sleep(self._look_seconds if self.reason is None else self._look_seconds / 2)
+            self._note(await self._check())
+            await asyncio.sleep(self._check_interval if self.reason is None else self._check_interval / 2)
 
-    async def _look(self) -> _Trouble | None:
+    async def _check(self) -> _Trouble | None:
         if not self._clock_trusted():
             return _Trouble(ClockStepped.reason, "the wall clock was stepped")
         if self._refresher.age is None:
@@ -109,14 +108,14 @@ class Readiness:
 
     async def _probe(self) -> _Trouble | None:
         # A task of its own: a plugin may hang on in spite of a cancellation, or raise one.
-        probe = asyncio.create_task(self._keys.prove(self._probe_claims()))
+        probe = asyncio.create_task(self._keys.self_test(self._probe_claims()))
         probe.add_done_callback(_retrieve)
         try:
-            done, _ = await asyncio.wait({probe}, timeout=self._probe_seconds)
+            done, _ = await asyncio.wait({probe}, timeout=self._probe_timeout)
         finally:
             probe.cancel()
         if not done:
-            return _Trouble(TIMEOUT, f"no signature within {self._probe_seconds:g} s")
+            return _Trouble(TIMEOUT, f"no signature within {self._probe_timeout:g} s")
         match _retrieve(probe):
             case None:
                 return None

@@ -1,8 +1,8 @@
-"""What time it is, when the wall clock may jump: it is held against a steady clock, which does not.
+"""What time it is, when the wall clock may step: it is compared with a steady clock, which does not.
 
 At the start, the wall clock is believed. From then on a steady clock (one that only counts the
-seconds that pass) says what the wall clock should show, and the difference is the *drift*. NTP's
-gradual corrections change the rate of both clocks, so what shows as drift are steps: somebody or
+seconds that pass) says what the wall clock should show, and the difference is the *offset*. NTP's
+gradual corrections change the rate of both clocks, so what shows as offset are steps: somebody or
 something set the clock.
 
 Nothing here tells which of the two is right after a step. So, until that is settled:
@@ -32,14 +32,14 @@ NOISE_SECONDS = 1.0
 """No step: two clocks are read one after the other, on a busy machine. A leap second is one, too."""
 
 
-class Moment(Struct, frozen=True):
+class TimeInterval(Struct, frozen=True):
     """Now, as far as it is known: by the earlier and the later of two clocks, in seconds since the epoch."""
 
     earliest: float
     latest: float
 
 
-class Reckoning:
+class ClockMonitor:
     """The time by a steady clock, and how far the wall clock is from it.
 
     Args:
@@ -50,43 +50,43 @@ class Reckoning:
     """
 
     def __init__(self, wall: float, steady: float, *, tolerated: float, accept_after: float | None) -> None:
-        self._offset = wall - steady
+        self._base = wall - steady
         self._tolerated = tolerated
         self._accept_after = accept_after
-        self._seen, self._seen_since = self._offset, steady
-        self.drift = 0.0
+        self._seen, self._seen_since = self._base, steady
+        self.offset = 0.0
         """Seconds by which the wall clock was ahead of the reckoning at the last look; or behind, below 0."""
 
     @property
     def trusted(self) -> bool:
         """Whether tokens may be issued."""
-        return abs(self.drift) <= self._tolerated
+        return abs(self.offset) <= self._tolerated
 
     def time(self, steady: float) -> float:
         """Return the time by reckoning, in seconds since the epoch. It never jumps but by what is settled."""
-        return self._offset + steady
+        return self._base + steady
 
-    def look(self, wall: float, steady: float) -> float:
+    def check(self, wall: float, steady: float) -> float:
         """Compare the clocks; return by how many seconds the reckoning was set anew, mostly 0."""
         seen = wall - steady
         if abs(seen - self._seen) > NOISE_SECONDS:
             self._seen, self._seen_since = seen, steady
-        self.drift = seen - self._offset
+        self.offset = seen - self._base
         patience = SETTLE_SECONDS if self.trusted else self._accept_after
-        if abs(self.drift) <= NOISE_SECONDS or patience is None or steady - self._seen_since < patience:
+        if abs(self.offset) <= NOISE_SECONDS or patience is None or steady - self._seen_since < patience:
             return 0.0
-        settled, self._offset, self.drift = self.drift, seen, 0.0
+        settled, self._base, self.offset = self.offset, seen, 0.0
         return settled
 
-    def moment(self, wall: float, steady: float) -> Moment:
+    def interval(self, wall: float, steady: float) -> TimeInterval:
         """Return the time for a token; look first.
 
         Raises:
             ClockStepped: the clock is not trusted.
         """
         if not self.trusted:
-            raise ClockStepped(f"the clock is {self.drift:+.0f} s from where it should be")
-        if abs(self.drift) <= NOISE_SECONDS:
-            return Moment(wall, wall)
+            raise ClockStepped(f"the clock is {self.offset:+.0f} s from where it should be")
+        if abs(self.offset) <= NOISE_SECONDS:
+            return TimeInterval(wall, wall)
         reckoned = self.time(steady)
-        return Moment(min(wall, reckoned), max(wall, reckoned))
+        return TimeInterval(min(wall, reckoned), max(wall, reckoned))

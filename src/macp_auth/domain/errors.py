@@ -18,6 +18,10 @@ class MACPAuthError(Exception):
     """The root of every error that this project raises on purpose."""
 
 
+class ConfigurationError(MACPAuthError):
+    """The service can't start as it is configured; the text names the variable and the remedy."""
+
+
 class InvalidRequest(MACPAuthError):
     """The request can't be granted as it stands; the text says why and may be shown to the caller."""
 

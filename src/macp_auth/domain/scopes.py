@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from macp_auth.domain.errors import InvalidScopes, TokenTooLarge
-from macp_auth.domain.keyring import MAX_TOKEN_BYTES
+from macp_auth.domain.key_set import MAX_TOKEN_BYTES
 
 _USIZE_MAX = 2**64 - 1
 

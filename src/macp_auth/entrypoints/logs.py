@@ -18,9 +18,9 @@ import msgspec
 import structlog
 
 from macp_auth.adapters.allowance import Allowance
+from macp_auth.adapters.standard_error import StandardError
 from macp_auth.domain.visible import escaped, escaped_lines
 from macp_auth.entrypoints.request_context import add_request
-from macp_auth.entrypoints.standard_error import StandardError
 
 LINES, LINES_SECONDS = 50, 10
 """So many of one event are logged in so many seconds."""

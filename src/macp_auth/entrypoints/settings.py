@@ -19,8 +19,8 @@ from msgspec import Meta, Struct
 
 from macp_auth.adapters.linear_pattern import LinearPattern
 from macp_auth.domain.claims import probe_claims
-from macp_auth.domain.errors import MACPAuthError
-from macp_auth.domain.keyring import MAX_TOKEN_BYTES, fits_any_key
+from macp_auth.domain.errors import ConfigurationError
+from macp_auth.domain.key_set import MAX_TOKEN_BYTES, fits_any_key
 from macp_auth.domain.policy import MACP_RUNTIME, RotationPolicy, Verifier
 from macp_auth.domain.secret import Secret
 from macp_auth.domain.ttl import TTLPolicy
@@ -39,10 +39,6 @@ _CONTROL_NAMES = {"\t": "a tab", "\n": "a line feed", "\r": "a carriage return",
 
 Text = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"\S")]
 SettingsT = TypeVar("SettingsT", bound=Struct)
-
-
-class ConfigurationError(MACPAuthError):
-    """The service can't start as it is configured; the text names the variable and the mend."""
 
 
 class TLSFiles(Struct, frozen=True):

@@ -12,10 +12,10 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from macp_auth.adapters.audit.standard_output import StandardOutput
 from macp_auth.adapters.blocking_call import BlockingCall
 from macp_auth.adapters.input_file import READ_SECONDS, Risk, Weakness, weaknesses_of
-from macp_auth.entrypoints.settings import ConfigurationError
-from macp_auth.entrypoints.standard_output import StandardOutput
+from macp_auth.domain.errors import ConfigurationError
 
 STDOUT, OFF = "stdout", "off"
 _STDOUT_NAMES = {STDOUT, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}

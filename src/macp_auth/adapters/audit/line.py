@@ -1,4 +1,4 @@
-"""A mint attempt to one line of JSON. docs/audit.md says what each field means."""
+"""A mint event to one line of JSON. docs/audit.md says what each field means."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from macp_auth.application.minting import TokenRequest
 from macp_auth.domain.claims import Claims
 from macp_auth.domain.errors import InvalidRequest
-from macp_auth.domain.keyring import MintedToken
+from macp_auth.domain.minting import MintedToken, MintEvent, TokenRequest
 from macp_auth.domain.scopes import KNOWN_SCOPES
 from macp_auth.domain.visible import escaped
-from macp_auth.entrypoints.http.attempts import MintAttempt
 
 MINTED, REFUSED, REFUSED_SUMMARY, DROPPED = "minted", "refused", "refused-summary", "dropped"
 MAX_LINE_BYTES = 4096
@@ -40,7 +38,7 @@ class LineTooLong(InvalidRequest):
 
 
 class AuditLine(Struct, frozen=True, kw_only=True, gc=False):  # it is gone before a collector could find it
-    """What is recorded of one attempt. A field without a value is null, and never left out."""
+    """What is recorded of one event. A field without a value is null, and never left out."""
 
     time: str
     event: str
@@ -75,13 +73,13 @@ class RefusedSummary(Struct, frozen=True, kw_only=True):
     reasons: Mapping[str, int]
 
 
-def audit_line(attempt: MintAttempt) -> bytes:
-    """Return the line of ``attempt``, of no more than :data:`MAX_LINE_BYTES`.
+def audit_line(event: MintEvent) -> bytes:
+    """Return the line of ``event``, of no more than :data:`MAX_LINE_BYTES`.
 
     That of a token has its sender and the scopes that the runtime reads whole, if :func:`check_line` let
     it pass.
     """
-    line = _record(attempt)
+    line = _record(event)
     encoded = _fitting(line) or _fitting(_without_unknown_scopes(line)) or _encoded(_shortened(line))
     return encoded + b"\n"
 
@@ -135,21 +133,21 @@ def _written(milliseconds: int) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{millisecond:03d}Z"
 
 
-def _record(attempt: MintAttempt) -> AuditLine:
-    if isinstance(attempt.outcome, MintedToken):
-        return _minted(attempt, attempt.outcome)
-    return _refused(attempt, attempt.request or _NOTHING)
+def _record(event: MintEvent) -> AuditLine:
+    if event.minted is not None:
+        return _minted(event, event.minted)
+    return _refused(event, event.request or _NOTHING)
 
 
-def _minted(attempt: MintAttempt, minted: MintedToken) -> AuditLine:
+def _minted(event: MintEvent, minted: MintedToken) -> AuditLine:
     claims = minted.claims
     return AuditLine(
-        time=timestamp(attempt.at),
+        time=timestamp(event.at),
         event=MINTED,
         status=200,
         reason=None,
-        request_id=attempt.context.id,
-        caller=_caller(attempt),
+        request_id=event.request_id,
+        caller=event.client,
         sender=claims.sub,
         scopes=claims.macp_scopes,
         ttl=claims.exp - claims.iat,
@@ -160,15 +158,15 @@ def _minted(attempt: MintAttempt, minted: MintedToken) -> AuditLine:
     )
 
 
-def _refused(attempt: MintAttempt, asked: TokenRequest) -> AuditLine:
+def _refused(event: MintEvent, asked: TokenRequest) -> AuditLine:
     sender, truncated = _bounded(asked.sender) if isinstance(asked.sender, str) else (None, ())
     return AuditLine(
-        time=timestamp(attempt.at),
+        time=timestamp(event.at),
         event=REFUSED,
-        status=attempt.status,
-        reason=attempt.reason,
-        request_id=attempt.context.id,
-        caller=_caller(attempt),
+        status=event.status,
+        reason=event.reason,
+        request_id=event.request_id,
+        caller=event.client,
         sender=sender,
         scopes=asked.scopes,
         ttl=_number(asked.ttl_seconds),
@@ -177,11 +175,6 @@ def _refused(attempt: MintAttempt, asked: TokenRequest) -> AuditLine:
         token_sha256=None,
         truncated=truncated,
     )
-
-
-def _caller(attempt: MintAttempt) -> str | None:
-    client = attempt.scope["client"]
-    return client[0] if client else None
 
 
 def _bounded(sender: str) -> tuple[str, tuple[str, ...]]:

@@ -26,9 +26,9 @@ from macp_auth.adapters.metrics.meter import (
     SIGN_BOUNDS,
     SIGN_SECONDS,
 )
-from macp_auth.adapters.metrics.state import PublishedKey, WorkerState
 from macp_auth.adapters.metrics.workers import Counts, Workers
 from macp_auth.domain.statistics import Distribution
+from macp_auth.domain.worker_state import PublishedKey, WorkerState
 
 SILENT_SECONDS = 10.0
 """A worker that writes nothing for so long hangs, whatever it wrote last."""
@@ -66,7 +66,7 @@ class ServiceCollector(Collector):
         yield from _counted(reading.counts, self._subject.signer)
         states = [(str(place), state) for place, state in reading.states.items()]
         yield from _readiness(states, self._clock())
-        drift: list[Row] = [([worker], state.clock_drift) for worker, state in states]
+        drift: list[Row] = [([worker], state.clock_offset) for worker, state in states]
         text = "How far the wall clock is ahead of where it should be."
         yield _gauge("clock_drift_seconds", text, ["worker"], drift)
         yield from _keys(states)

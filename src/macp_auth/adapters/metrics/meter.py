@@ -8,9 +8,8 @@ from pathlib import Path
 
 from macp_auth.adapters.metrics.cells import Cells
 from macp_auth.adapters.wrapper import SignerWrapper
-from macp_auth.domain.keyring import MintedToken
+from macp_auth.domain.minting import MintEvent
 from macp_auth.domain.signer import Signer
-from macp_auth.entrypoints.http.attempts import MintAttempt
 
 MINTS, JWKS, SIGN, SIGN_SECONDS, AUDIT_DROPPED = "mints", "jwks", "sign", "sign-seconds", "audit-dropped"
 SHED = "shed"
@@ -32,13 +31,13 @@ class Meter:
         self._minted = self._cells.cell(MINTS, "minted", "")
         self._reasons: set[tuple[str, str]] = set()
 
-    def count_mint(self, attempt: MintAttempt) -> None:
-        """Count an attempt; an observer of mint attempts."""
-        if type(attempt.outcome) is MintedToken:
+    def count_mint(self, event: MintEvent) -> None:
+        """Count a minted token, or a request that got none; an observer of mint events."""
+        if event.minted is not None:
             self._numbers[self._minted] += 1
             return
-        result = "failed" if attempt.status >= _INTERNAL_ERROR else "refused"
-        self._count(MINTS, result, self._bounded(result, attempt.reason or ""))
+        result = "failed" if event.status >= _INTERNAL_ERROR else "refused"
+        self._count(MINTS, result, self._bounded(result, event.reason or ""))
 
     def count_jwks(self, status: int) -> None:
         """Count an answer to a request for the keys."""

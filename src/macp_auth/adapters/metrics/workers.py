@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from macp_auth.adapters.metrics.cells import Name, read_cells
-from macp_auth.adapters.metrics.state import WorkerState, read_state
 from macp_auth.domain.statistics import Distribution
+from macp_auth.domain.worker_state import WorkerState
 
 CELLS, STATE = ".cells", ".state"
 """What a worker's files are called, behind its process id."""
@@ -19,6 +21,25 @@ CELLS, STATE = ".cells", ".state"
 def files_of(directory: Path, pid: int) -> tuple[Path, Path]:
     """Return where the worker ``pid`` counts, and where it writes how it is."""
     return directory / f"{pid}{CELLS}", directory / f"{pid}{STATE}"
+
+
+def write_state(path: Path, state: WorkerState) -> None:
+    """Put ``state`` into ``path``, so that a reader finds the old one or the new one, and never half.
+
+    Without room for it, the last one stays; the reader sees its age.
+    """
+    new = path.with_suffix(".new")
+    with suppress(OSError):
+        new.write_bytes(msgspec.json.encode(state))
+        new.replace(path)
+
+
+def read_state(path: Path) -> WorkerState | None:
+    """Return what ``path`` holds; None if its worker has not written yet."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=WorkerState)
+    except FileNotFoundError:
+        return None
 
 
 class Counts(Struct):

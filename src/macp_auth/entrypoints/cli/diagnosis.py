@@ -18,16 +18,16 @@ from msgspec import Struct
 from macp_auth.adapters.audit.destination import check_place
 from macp_auth.adapters.plugins import load_signer_plugin
 from macp_auth.adapters.verifying import VerifyingSigner
+from macp_auth.application.key_ring import KeyRing
 from macp_auth.domain.certificates import CLIENT_AUTHORITY, SERVER
 from macp_auth.domain.claims import probe_claims
 from macp_auth.domain.diagnosis import Finding, Status, failure, ok, warning
-from macp_auth.domain.errors import SignerError
-from macp_auth.domain.keyring import KeyRing
+from macp_auth.domain.errors import ConfigurationError, SignerError
 from macp_auth.domain.policy import VERIFIERS, RotationPolicy, Verifier
-from macp_auth.entrypoints.composition import ServicePlan, open_signer, plan_service
+from macp_auth.entrypoints.plan import ServicePlan, open_signer, plan_service
 from macp_auth.entrypoints.server.listening import check_addresses, is_loopback, is_unspecified
-from macp_auth.entrypoints.server.tls_files import CERTIFICATE, CLIENT_CA, load_tls
-from macp_auth.entrypoints.settings import ConfigurationError, Settings
+from macp_auth.entrypoints.server.tls_files import CERTIFICATE, CLIENT_CA, end_of, load_tls
+from macp_auth.entrypoints.settings import Settings
 
 SECONDS = 10.0
 """The longest that the signer is waited for, all its checks together."""
@@ -182,11 +182,11 @@ def _certificates(settings: Settings) -> Iterator[Finding]:
         if now < validity.begins:
             yield failure(Check.CERTIFICATE, f"{variable} is not good yet: correct the clock", remedy)
         elif now >= validity.ends:
-            yield failure(Check.CERTIFICATE, f"{variable} has expired, at {validity.end()}", remedy)
+            yield failure(Check.CERTIFICATE, f"{variable} has expired, at {end_of(validity)}", remedy)
         elif validity.ends_soon(now):
-            yield warning(Check.CERTIFICATE, f"{variable} expires soon, at {validity.end()}", remedy)
+            yield warning(Check.CERTIFICATE, f"{variable} expires soon, at {end_of(validity)}", remedy)
         else:
-            yield ok(Check.CERTIFICATE, f"{variable} is good until {validity.end()}")
+            yield ok(Check.CERTIFICATE, f"{variable} is good until {end_of(validity)}")
 
 
 def _claim(check: Check, claim: str, value: str, expected: str | None) -> Finding:
@@ -262,12 +262,11 @@ def _try(plan: ServicePlan) -> Iterator[Finding]:
                 Check.KEYS, lambda: runner.run(keys.refresh(time.time())), lambda: _in_force(keys)
             )
             if keys.in_force is not None:
+                claims = probe_claims(plan.settings.issuer, plan.settings.audience, time.time())
                 begun = time.monotonic()
                 yield from _tried(
                     Check.SIGNATURE,
-                    lambda: runner.run(
-                        keys.prove(probe_claims(plan.settings.issuer, plan.settings.audience, time.time()))
-                    ),
+                    lambda: runner.run(keys.self_test(claims)),
                     lambda: f"the service's signature verifies; {1000 * (time.monotonic() - begun):.0f} ms",
                 )
         finally:

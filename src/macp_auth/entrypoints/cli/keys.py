@@ -90,8 +90,8 @@ def timeline(file: Path | None, svg: Path | None) -> None:
 
 def _configured(file: Path | None) -> ConfiguredKeys:
     from macp_auth.entrypoints.cli import inspection  # noqa: PLC0415
-    from macp_auth.entrypoints.composition import selected_signer  # noqa: PLC0415
     from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
+    from macp_auth.entrypoints.plan import selected_signer  # noqa: PLC0415
 
     configure_logs(logging.WARNING)  # on standard error: the output may be read by a machine
     if file is not None:

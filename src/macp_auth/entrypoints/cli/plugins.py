@@ -34,7 +34,7 @@ def list_plugins(as_json: bool) -> None:  # noqa: FBT001 - a command line flag
     """
     from macp_auth.adapters.plugins import known_signers  # noqa: PLC0415
     from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
-    from macp_auth.entrypoints.composition import selected_signer  # noqa: PLC0415
+    from macp_auth.entrypoints.plan import selected_signer  # noqa: PLC0415
 
     with told_plainly():
         selected = selected_signer(os.environ)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
@@ -32,19 +33,20 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
     import structlog  # noqa: PLC0415 - the web stack takes a while, and only this command needs it
 
     from macp_auth.adapters.audit.destination import check_destination  # noqa: PLC0415
-    from macp_auth.entrypoints import composition as bootstrap  # noqa: PLC0415
+    from macp_auth.adapters.audit.standard_output import reserve  # noqa: PLC0415
+    from macp_auth.domain.errors import ConfigurationError  # noqa: PLC0415
+    from macp_auth.entrypoints.composition import build_service  # noqa: PLC0415
     from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
+    from macp_auth.entrypoints.plan import plan_service  # noqa: PLC0415
     from macp_auth.entrypoints.server import listening, processes  # noqa: PLC0415
     from macp_auth.entrypoints.server.startup_log import log_startup  # noqa: PLC0415
-    from macp_auth.entrypoints.settings import ConfigurationError  # noqa: PLC0415
-    from macp_auth.entrypoints.standard_output import reserve  # noqa: PLC0415
 
     configure_logs()
     output = reserve()
     options = {"MACP_AUTH_HOST": host, "PORT": port, "MACP_AUTH_WORKERS": workers}
     overrides = {name: value for name, value in options.items() if value is not None}
     try:
-        plan = bootstrap.plan_service({**os.environ, **overrides})
+        plan = plan_service({**os.environ, **overrides})
         forget_variables(plan.secret_variables)
         for weakness in check_destination(plan.settings.audit_log, output):
             detail = f"MACP_AUTH_AUDIT_LOG: {weakness.text}; {weakness.remedy}"
@@ -54,7 +56,7 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
             log_startup(plan)
             for signum in _STOPS:
                 signal.signal(signum, _exit_in_order)
-            sys.exit(processes.serve(plan, output, listener, metrics))
+            sys.exit(processes.serve(plan, partial(build_service, plan, output), listener, metrics))
     except ConfigurationError as error:
         structlog.get_logger().critical("can't start", error=str(error))
         sys.exit(2)

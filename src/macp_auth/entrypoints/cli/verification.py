@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from msgspec import Struct
 
 from macp_auth.domain.errors import InvalidScopes, InvalidSender, TokenTooLarge
-from macp_auth.domain.keyring import MAX_TOKEN_BYTES
+from macp_auth.domain.key_set import MAX_TOKEN_BYTES
 from macp_auth.domain.scopes import check_scopes
 from macp_auth.domain.sender import SenderPolicy
 from macp_auth.entrypoints.cli.runtime_json import (

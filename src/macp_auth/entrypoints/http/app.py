@@ -8,8 +8,8 @@ path, goes around its dispatch, which costs another 25 us of CPU a token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from litestar import Litestar
 from litestar.handlers import ASGIRouteHandler
@@ -21,11 +21,12 @@ from macp_auth.entrypoints.http.errors import error_response
 from macp_auth.entrypoints.http.request_ids import identified
 from macp_auth.entrypoints.http.routing import ExactRoutes, Route, answering_errors
 
-Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
+Lifetime = Callable[[], AbstractAsyncContextManager[None]]
+"""Starts a part of the service, and stops it at the end of the context."""
 
 
 def create_app(
-    mint: ASGIApp, publish: ASGIRouteHandler, readiness: Readiness, lifespan: Sequence[Lifespan]
+    mint: ASGIApp, publish: ASGIRouteHandler, readiness: Readiness, lifetimes: Iterable[Lifetime]
 ) -> ASGIApp:
     """Return the application.
 
@@ -33,11 +34,19 @@ def create_app(
         mint: what answers ``POST /tokens``; its errors are answered here.
         publish: what answers with the keys.
         readiness: what ``/readyz`` answers.
-        lifespan: each wraps the next, and all the time in which the application serves.
+        lifetimes: are started in this order before the first request, and stopped in reverse after the last.
     """
+
+    @asynccontextmanager
+    async def running(_app: Litestar) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for lifetime in lifetimes:
+                await stack.enter_async_context(lifetime())
+            yield
+
     app = Litestar(
         [publish, health.health_route, ready.ready_route(readiness)],
-        lifespan=[*lifespan],
+        lifespan=[running],
         exception_handlers={Exception: error_response},
         openapi_config=None,
         logging_config=None,

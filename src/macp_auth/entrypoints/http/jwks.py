@@ -8,7 +8,7 @@ from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import Receive, Scope, Send
 
-from macp_auth.domain.keyring import KeyRing
+from macp_auth.application.key_ring import KeyRing
 from macp_auth.entrypoints.http.responses import send_json
 
 PATH = "/.well-known/jwks.json"

@@ -6,9 +6,9 @@ import json
 from itertools import accumulate
 from typing import Any, NoReturn
 
-from macp_auth.application.minting import TokenRequest
 from macp_auth.domain.errors import InvalidSender, MalformedJSON
 from macp_auth.domain.json_objects import unique_members
+from macp_auth.domain.minting import TokenRequest
 
 MAX_DEPTH = 32
 """Nested objects and arrays. Far more than scopes need, far less than any parser's stack."""

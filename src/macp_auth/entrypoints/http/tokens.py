@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
+import structlog
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from macp_auth.application.minting import Minter, TokenRequest
-from macp_auth.domain.clock import Moment
-from macp_auth.entrypoints.http.attempts import Observer, tell
+from macp_auth.application.mint import Minter
+from macp_auth.domain.clock import TimeInterval
+from macp_auth.domain.minting import MintedToken, MintEvent, Observer, TokenRequest
 from macp_auth.entrypoints.http.body import check_headers, read_body
+from macp_auth.entrypoints.http.errors import reason_word, status_of
 from macp_auth.entrypoints.http.responses import send_json
 from macp_auth.entrypoints.http.token_request import decode_token_request
+from macp_auth.entrypoints.request_context import current
 
 PATH = "/tokens"
 _NO_STORE = [(b"cache-control", b"no-store")]  # a token is a credential (RFC 6749, section 5.1)
+_OK = 200
+_log = structlog.get_logger()
 _encode = msgspec.json.Encoder().encode
 
 
@@ -37,20 +42,19 @@ def token_app(
     minter: Minter,
     observers: Sequence[Observer],
     *,
-    now: Callable[[], Moment],
+    now: Callable[[], TimeInterval],
     caller_checks: Sequence[CallerCheck] = (),
 ) -> ASGIApp:
-    """Return the application that mints, and tells ``observers`` of each attempt before it is answered.
+    """Return the application that mints, and notifies ``observers`` of each request before its answer.
 
     Args:
         minter: what mints.
-        observers: who is told.
+        observers: whom to notify.
         now: says what time it is, or raises ClockStepped.
         caller_checks: who may mint.
     """
 
     async def mint_token(scope: Scope, receive: Receive, send: Send) -> None:
-        began = time.monotonic()
         request: TokenRequest | None = None
         try:
             for check_caller in caller_checks:
@@ -59,11 +63,34 @@ def token_app(
             request = decode_token_request(await read_body(receive))
             minted = await minter.mint(request, now)
         except Exception as error:
-            tell(observers, scope, began, request, error)
+            _notify(observers, _event(scope, request, None, error))
             raise
-        tell(observers, scope, began, request, minted)
+        _notify(observers, _event(scope, request, minted, None))
         claims = minted.claims
         answer = TokenAnswer(minted.token, claims.sub, claims.exp - claims.iat)
         await send_json(send, _encode(answer), _NO_STORE)
 
     return mint_token
+
+
+def _event(
+    scope: Scope, request: TokenRequest | None, minted: MintedToken | None, error: Exception | None
+) -> MintEvent:
+    client = scope["client"]
+    return MintEvent(
+        at=time.time(),
+        client=client[0] if client else None,
+        request_id=current.get().id,
+        request=request,
+        minted=minted,
+        status=_OK if error is None else status_of(error),
+        reason=None if error is None else reason_word(error),
+    )
+
+
+def _notify(observers: Iterable[Observer], event: MintEvent) -> None:
+    for observe in observers:
+        try:
+            observe(event)
+        except Exception:  # noqa: BLE001 - whatever it is, the caller gets the answer
+            _log.exception("an observer of mint events failed")

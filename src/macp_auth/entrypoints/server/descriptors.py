@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import resource
 
+from macp_auth.domain.errors import ConfigurationError
 from macp_auth.entrypoints.server.connections import MAX_CONNECTIONS
-from macp_auth.entrypoints.settings import ConfigurationError
 
 METRICS_CONNECTIONS = 32
 """The bound of the metrics' port, whose connections may be in the same process."""

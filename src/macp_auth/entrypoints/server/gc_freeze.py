@@ -11,8 +11,6 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from litestar import Litestar
-
 _M_MMAP_THRESHOLD = -3  # malloc.h
 _LARGE_BYTES = 64 * 1024
 """As large as uvloop's buffers of a TLS connection. Each gets pages of its own then, which go back to the
@@ -20,7 +18,7 @@ system with it: after 200 TLS connections that flooded it, a process kept 36 MiB
 
 
 @asynccontextmanager
-async def settled_heap(_app: Litestar) -> AsyncIterator[None]:
+async def frozen_heap() -> AsyncIterator[None]:
     """Keep what there is now out of collections, for as long as the application serves."""
     if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:  # glibc's
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)

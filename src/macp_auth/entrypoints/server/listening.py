@@ -10,7 +10,8 @@ import ipaddress
 import os
 import socket
 
-from macp_auth.entrypoints.settings import ConfigurationError, Settings
+from macp_auth.domain.errors import ConfigurationError
+from macp_auth.entrypoints.settings import Settings
 
 SOCKET_BUFFER_BYTES = 16 * 1024
 """How much the kernel keeps of a connection, each way: requests before they are read, and answers.

@@ -24,19 +24,18 @@ from litestar.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
-from macp_auth.adapters.metrics.directory import shared_directory
-from macp_auth.adapters.metrics.workers import Workers
 from macp_auth.domain.certificates import Validity
-from macp_auth.entrypoints.composition import Metered, ServicePlan, build_service
+from macp_auth.entrypoints.composition import Metered, build_metrics
 from macp_auth.entrypoints.logs import configure_logs
+from macp_auth.entrypoints.plan import ServicePlan
 from macp_auth.entrypoints.server.connections import Connections
 from macp_auth.entrypoints.server.custody import close_memory
 from macp_auth.entrypoints.server.descriptors import connection_bound, raise_limit
 from macp_auth.entrypoints.server.event_loop import EventLoop
 from macp_auth.entrypoints.server.protocol import StrictHTTPProtocol
+from macp_auth.entrypoints.server.shared_directory import shared_directory
 from macp_auth.entrypoints.server.tls_reload import ReloadingContext
 from macp_auth.entrypoints.settings import TLSFiles
-from macp_auth.entrypoints.standard_output import StandardOutput
 
 KEEP_ALIVE_SECONDS = 65
 """Longer than the 60 s after which the usual load balancers drop an idle connection: they, not we,
@@ -47,14 +46,18 @@ SHUTDOWN_SECONDS = 8
 """The most that a stop may take; more than protocol.DRAIN_RECEIVE_SECONDS, less than 10."""
 
 
+Build = Callable[[Metered | None], ASGIApp]
+"""Makes the application of a worker. Picklable."""
+
+
 def serve(
-    plan: ServicePlan, output: StandardOutput, listener: socket.socket, metrics: socket.socket | None = None
+    plan: ServicePlan, build: Build, listener: socket.socket, metrics: socket.socket | None = None
 ) -> int:
     """Serve on ``listener``, and metrics on the other, until told to stop; return the exit status.
 
     Args:
         plan: what to serve.
-        output: where the audit log goes if it goes to standard output.
+        build: makes the application in each worker.
         listener: for callers.
         metrics: for Prometheus; None, nothing is counted.
 
@@ -63,7 +66,7 @@ def serve(
     """
     raise_limit()
     with nullcontext() if metrics is None else shared_directory() as directory:
-        config = _configuration(plan, output, directory)
+        config = _configuration(plan, build, directory)
         if plan.settings.workers == 1:
             with _serving_metrics(plan, metrics, directory, pids=lambda: [os.getpid()], restarts=lambda: 0):
                 uvicorn.Server(config).run([listener])
@@ -104,13 +107,13 @@ class _Configuration(uvicorn.Config):
         return self.worker.event_loop
 
 
-def _configuration(plan: ServicePlan, output: StandardOutput, metrics: Path | None) -> uvicorn.Config:
+def _configuration(plan: ServicePlan, build: Build, metrics: Path | None) -> uvicorn.Config:
     settings = plan.settings
     worker = _Worker(
         Connections(connection_bound(settings.max_connections), settings.connection_max_age_seconds)
     )
     configuration = _Configuration(
-        partial(_worker_app, plan, output, metrics, worker),
+        partial(_worker_app, build, metrics, worker),
         factory=True,
         http=partial(StrictHTTPProtocol, connections=worker.connections),  # type: ignore[arg-type]  # is called only
         ws="none",
@@ -138,17 +141,9 @@ def _serving_metrics(
     if listener is None or directory is None:
         return nullcontext()
     # Here, because it brings prometheus-client: time and memory that only who wants metrics should pay.
-    from macp_auth.adapters.metrics.exposition import ServiceCollector, Subject  # noqa: PLC0415
-    from macp_auth.entrypoints.server.metrics_listener import metrics_app, serving  # noqa: PLC0415
+    from macp_auth.entrypoints.server.metrics_listener import serving  # noqa: PLC0415
 
-    subject = Subject(
-        signer=plan.signer,
-        workers=plan.settings.workers,
-        refresh_seconds=plan.settings.key_refresh_seconds,
-        started_at=time.time(),
-        restarts=restarts,
-    )
-    return serving(listener, metrics_app(ServiceCollector(subject, Workers(directory, pids))))
+    return serving(listener, build_metrics(plan, directory, pids, restarts))
 
 
 class _Supervisor(Multiprocess):
@@ -218,10 +213,10 @@ class _Supervisor(Multiprocess):
         return self._restarts
 
 
-def _worker_app(plan: ServicePlan, output: StandardOutput, metrics: Path | None, worker: _Worker) -> ASGIApp:
+def _worker_app(build: Build, metrics: Path | None, worker: _Worker) -> ASGIApp:
     _set_up_worker()
     metered = None if metrics is None else Metered(metrics, worker.connections, worker.certificates)
-    return build_service(plan, output, metered)
+    return build(metered)
 
 
 def _tls_context(worker: _Worker, files: TLSFiles, *_: object) -> ReloadingContext:

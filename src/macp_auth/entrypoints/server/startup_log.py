@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import structlog
 
-from macp_auth.entrypoints.composition import ServicePlan
 from macp_auth.entrypoints.http import jwks, tokens
+from macp_auth.entrypoints.plan import ServicePlan
 from macp_auth.entrypoints.server.listening import is_loopback
 
 _log = structlog.get_logger()

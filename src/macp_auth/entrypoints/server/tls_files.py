@@ -17,7 +17,8 @@ from msgspec import Struct
 
 from macp_auth.adapters.input_file import Custody, FileTooLong, FileUnusable, input_file
 from macp_auth.domain.certificates import CLIENT_AUTHORITY, SERVER, Validity
-from macp_auth.entrypoints.settings import PREFIX, ConfigurationError, TLSFiles
+from macp_auth.domain.errors import ConfigurationError
+from macp_auth.entrypoints.settings import PREFIX, TLSFiles
 
 CERTIFICATE, KEY = PREFIX + "TLS_CERT_FILE", PREFIX + "TLS_KEY_FILE"
 CLIENT_CA = PREFIX + "TLS_CLIENT_CA_FILE"
@@ -35,6 +36,11 @@ class LoadedTLS(Struct, frozen=True):
     expires: dt.datetime
     certificates: Mapping[str, Validity]
     """When what is in each file of certificates is good, by :data:`SERVER` and :data:`CLIENT_AUTHORITY`."""
+
+
+def end_of(validity: Validity) -> str:
+    """Return when a certificate ends, as RFC 3339 has it."""
+    return dt.datetime.fromtimestamp(validity.ends, dt.UTC).isoformat()
 
 
 def load_tls(files: TLSFiles) -> LoadedTLS:

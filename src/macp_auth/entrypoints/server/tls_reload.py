@@ -17,11 +17,13 @@ from typing import Any, Self
 
 import structlog
 
-from macp_auth.domain.certificates import ExpiryLog, Validity
-from macp_auth.entrypoints.server.tls_files import load_tls
-from macp_auth.entrypoints.settings import ConfigurationError, TLSFiles
+from macp_auth.domain.certificates import Validity
+from macp_auth.domain.errors import ConfigurationError
+from macp_auth.entrypoints.server.tls_files import end_of, load_tls
+from macp_auth.entrypoints.settings import TLSFiles
 
 LOOK_SECONDS = 2.0
+_DAY = 24 * 3600
 _FIRST_LOOK_SECONDS = 3.0  # more than a file may take; a worker begins without a certificate then
 _UNUSABLE = "TLS FILES CAN'T BE USED; the last good ones stay"
 _log = structlog.get_logger()
@@ -112,3 +114,28 @@ def _version(path: Path | None) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return None if status is None else (status.st_dev, status.st_ino, status.st_ctime_ns)
+
+
+class ExpiryLog:
+    """Logs that a certificate ends soon, or has ended: once, and again each day until it is replaced."""
+
+    def __init__(self) -> None:
+        self._logged: dict[tuple[str, Validity, bool], float] = {}
+
+    def check(self, certificates: Mapping[str, Validity], now: float) -> None:
+        """Log what is to be logged now. A certificate that is not there any more is forgotten."""
+        states = {
+            (use, validity, now >= validity.ends)
+            for use, validity in certificates.items()
+            if validity.ends_soon(now)
+        }
+        self._logged = {state: at for state, at in self._logged.items() if state in states}
+        for state in sorted(states):
+            if abs(now - self._logged.get(state, 0.0)) < _DAY:
+                continue
+            self._logged[state] = now
+            use, validity, expired = state
+            if expired:
+                _log.error("TLS certificate has expired", certificate=use, expires=end_of(validity))
+            else:
+                _log.warning("TLS certificate expires soon", certificate=use, expires=end_of(validity))

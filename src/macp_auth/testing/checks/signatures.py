@@ -10,7 +10,7 @@ import msgspec
 
 from macp_auth.adapters import jose
 from macp_auth.domain.encoding import base64url_bytes
-from macp_auth.domain.keyring import MAX_TOKEN_BYTES
+from macp_auth.domain.key_set import MAX_TOKEN_BYTES
 from macp_auth.domain.keys import Algorithm, KeyVersion
 from macp_auth.domain.signer import Signer
 from macp_auth.testing.bench import new_input, sign_and_judge, signing_versions

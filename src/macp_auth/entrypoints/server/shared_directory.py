@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from macp_auth.entrypoints.settings import ConfigurationError
+from macp_auth.domain.errors import ConfigurationError
 
 _PREFIX = "macp-auth-metrics-"
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - made by mkdtemp, for its owner alone; also there in a read-only container

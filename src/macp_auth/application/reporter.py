@@ -1,71 +1,64 @@
-"""Writes once a second how a worker is."""
+"""Reports the state of this worker once a second."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from contextlib import asynccontextmanager
 from typing import NoReturn
 
-from litestar import Litestar
 from msgspec import Struct
 
-from macp_auth.adapters.metrics.state import PublishedKey, WorkerState, write_state
 from macp_auth.application.background import in_background
 from macp_auth.application.clock import TrustedClock
 from macp_auth.application.key_refresh import KeyRefresher
+from macp_auth.application.key_ring import KeyRing
 from macp_auth.application.readiness import Readiness
 from macp_auth.domain.certificates import Validity
-from macp_auth.domain.keyring import KeyRing
 from macp_auth.domain.signer import Signer
-from macp_auth.entrypoints.server.connections import Connections
+from macp_auth.domain.worker_state import PublishedKey, WorkerState
 
-REPORT_SECONDS = 1.0
+REPORT_INTERVAL_SECONDS = 1.0
 
 
 class Watched(Struct, frozen=True):
-    """The parts of a worker that are asked how they are; none of them knows."""
+    """The parts of a worker whose state is reported."""
 
     keys: KeyRing
     refresher: KeyRefresher
     readiness: Readiness
     signer: Signer
     clock: TrustedClock
-    connections: Connections
+    open_connections: Callable[[], int]
     certificates: Callable[[], Mapping[str, Validity]]
 
 
 class Reporter:
-    """Writes how a worker is.
+    """Hands the state of a worker to ``write``.
 
     Args:
-        path: where to.
         watched: the worker.
+        write: what keeps the state; it must not raise.
     """
 
-    def __init__(self, path: Path, watched: Watched) -> None:
-        self._path = path
+    def __init__(self, watched: Watched, write: Callable[[WorkerState], None]) -> None:
         self._watched = watched
+        self._write = write
 
     @asynccontextmanager
-    async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
-        """Write in the background, and a last time at the end: what the signer counted is kept."""
+    async def running(self) -> AsyncIterator[None]:
+        """Report in the background, and a last time at the end: what the signer counted is kept."""
         try:
-            async with in_background(self._report_for_ever()):
+            async with in_background(self._report_forever()):
                 yield
         finally:
-            self._report()
+            self._write(_state(self._watched))
 
-    async def _report_for_ever(self) -> NoReturn:
+    async def _report_forever(self) -> NoReturn:
         while True:
-            self._report()
-            await asyncio.sleep(REPORT_SECONDS)
-
-    def _report(self) -> None:
-        with suppress(OSError):  # no room: what was written last grows old, which the reader notices
-            write_state(self._path, _state(self._watched))
+            self._write(_state(self._watched))
+            await asyncio.sleep(REPORT_INTERVAL_SECONDS)
 
 
 def _state(watched: Watched) -> WorkerState:
@@ -73,11 +66,11 @@ def _state(watched: Watched) -> WorkerState:
     return WorkerState(
         at=time.monotonic(),
         not_ready=watched.readiness.reason,
-        clock_drift=watched.clock.drift,
+        clock_offset=watched.clock.offset,
         keys=_published(watched.keys),
         keys_read_at=None if age is None else time.time() - age,
         signer=dict(watched.signer.statistics()),
-        connections=len(watched.connections),
+        connections=watched.open_connections(),
         certificates=dict(watched.certificates()),
     )
 

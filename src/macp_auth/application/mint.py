@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from msgspec import Struct
-
+from macp_auth.application.key_ring import KeyRing
 from macp_auth.domain.claims import Claims
-from macp_auth.domain.clock import Moment
+from macp_auth.domain.clock import TimeInterval
 from macp_auth.domain.errors import ClockStepped
-from macp_auth.domain.keyring import KeyRing, MintedToken
+from macp_auth.domain.minting import MintedToken, TokenRequest
 from macp_auth.domain.scopes import check_scopes
 from macp_auth.domain.sender import SenderPolicy
 from macp_auth.domain.ttl import TTLPolicy
-
-
-class TokenRequest(Struct, frozen=True, kw_only=True):
-    """What a caller asks for, as sent and unchecked."""
-
-    sender: object = None
-    scopes: object
-    ttl_seconds: object = None
-
 
 ClaimsCheck = Callable[[Claims, str], None]
 """Raises an InvalidRequest if no token may carry these claims, signed by the key with that kid."""
@@ -51,7 +41,7 @@ class Minter:
         self._keys = keys
         self._check_claims = check_claims
 
-    async def mint(self, request: TokenRequest, now: Callable[[], Moment]) -> MintedToken:
+    async def mint(self, request: TokenRequest, now: Callable[[], TimeInterval]) -> MintedToken:
         """Return a token minted at the time that ``now`` returns.
 
         The order of the checks is part of the wire contract: sender, scopes, TTL, all claims together,

@@ -1,10 +1,7 @@
-"""How a worker is: what it writes once a second, for the process that serves the metrics."""
+"""The state of a worker process: what it reports once a second, for the metrics."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import msgspec
 from msgspec import Struct
 
 from macp_auth.domain.certificates import Validity
@@ -22,13 +19,13 @@ class PublishedKey(Struct, frozen=True):
 
 
 class WorkerState(Struct, frozen=True, kw_only=True):
-    """All that may differ from one worker to the next, and is no count."""
+    """What may differ from one worker to the next, and is not a count."""
 
     at: float
     """When it was so, by the machine's monotonic clock, which all processes share."""
     not_ready: str | None
     """Why it can't mint, in one word; None if it can."""
-    clock_drift: float
+    clock_offset: float
     """Seconds by which the wall clock is ahead of where it should be."""
     keys: list[PublishedKey]
     keys_read_at: float | None
@@ -39,18 +36,3 @@ class WorkerState(Struct, frozen=True, kw_only=True):
     """How many are open."""
     certificates: dict[str, Validity] = {}
     """With which it speaks TLS, and those that it trusts, by what they are for."""
-
-
-def write_state(path: Path, state: WorkerState) -> None:
-    """Put ``state`` into ``path``, so that a reader finds the old one or the new one, and never half."""
-    new = path.with_suffix(".new")
-    new.write_bytes(msgspec.json.encode(state))
-    new.replace(path)
-
-
-def read_state(path: Path) -> WorkerState | None:
-    """Return what ``path`` holds; None if its worker has not written yet."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=WorkerState)
-    except FileNotFoundError:
-        return None

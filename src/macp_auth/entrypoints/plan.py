@@ -1,0 +1,117 @@
+"""What to serve: the whole configuration, read once and before anything listens.
+
+The one place that chooses a signer. It imports no web framework, because commands use it, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from macp_auth.adapters.plugins import BUILT_IN, IN_PROCESS, load_signer_plugin
+from macp_auth.adapters.sandbox import host, prepare_state
+from macp_auth.adapters.signers.env_jwk import KEY_JSON
+from macp_auth.adapters.verifying import VerifyingSigner
+from macp_auth.domain.errors import ConfigurationError, SignerMisconfigured
+from macp_auth.domain.signer import Signer
+from macp_auth.entrypoints.server.descriptors import connection_bound
+from macp_auth.entrypoints.server.tls_files import load_tls
+from macp_auth.entrypoints.settings import PREFIX, Settings, read_settings, variables
+from macp_auth.entrypoints.signer_settings import read_signer_settings, secret_variables
+from macp_auth.entrypoints.unread_variables import UnreadVariable, unread_variables
+
+if TYPE_CHECKING:
+    from macp_auth.adapters.tracing import Tracing  # its packages are an extra
+
+
+class ServicePlan(msgspec.Struct, frozen=True):
+    """All that a worker process needs. Picklable: a worker gets it through a pipe."""
+
+    settings: Settings
+    signer: str
+    signer_state: Any
+    """What the signer plugin prepared; may hold key material, and says so by a quiet ``repr``."""
+    unread_variables: list[UnreadVariable]
+    """Variables that are set in vain: of our prefix, or of the signer's backend."""
+    secret_variables: list[str]
+    """Those that held a secret, and need hold it no longer: the plan has what was in them."""
+
+
+def plan_service(environ: Mapping[str, str]) -> ServicePlan:
+    """Read the whole configuration and prepare the signer.
+
+    Raises:
+        ConfigurationError: it can't work; the text names the variable.
+    """
+    settings = read_settings(Settings, PREFIX, environ)
+    _ = settings.ttl, settings.rotation, settings.metrics_address  # checked here, before anything listens
+    settings.check_names()
+    connection_bound(settings.max_connections)  # likewise
+    if settings.traces != "off":
+        load_tracing()
+    if settings.tls is not None:
+        load_tls(settings.tls)  # likewise; each worker loads its own
+    name = _selected(settings, environ)
+    try:
+        plugin = load_signer_plugin(name)
+        signer_settings = read_signer_settings(plugin, environ)
+        state = prepare_state(plugin, signer_settings)
+    except SignerMisconfigured as error:
+        raise ConfigurationError(str(error)) from error
+    known = [
+        variable.name
+        for struct, prefix in ((Settings, PREFIX), (plugin.settings, plugin.settings_prefix))
+        for variable in variables(struct, prefix)
+    ]
+    unread = unread_variables(environ, known)
+    if name == "vault-transit":
+        unread += [UnreadVariable(*each) for each in _vault_set_in_vain(environ)]
+    return ServicePlan(settings, name, state, unread, secret_variables(plugin))
+
+
+def _vault_set_in_vain(environ: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    from macp_auth.adapters.signers.vault_transit.settings import set_in_vain  # noqa: PLC0415 - other signers need no hvac
+
+    return set_in_vain(environ)
+
+
+def selected_signer(environ: Mapping[str, str]) -> str:
+    """Return the name of the signer that a service with this environment would use.
+
+    Raises:
+        ConfigurationError: a setting of the service is wrong.
+    """
+    return _selected(read_settings(Settings, PREFIX, environ), environ)
+
+
+def _selected(settings: Settings, environ: Mapping[str, str]) -> str:
+    return settings.signer or ("env-jwk" if KEY_JSON in environ else "ephemeral")
+
+
+def open_signer(plan: ServicePlan) -> Signer:
+    """Return the planned signer, and between it and us what its signatures call for."""
+    opening = partial(load_signer_plugin(plan.signer).open, plan.signer_state)
+    if plan.signer in IN_PROCESS:
+        return opening()
+    if plan.signer in BUILT_IN:  # bounds itself, but its signatures come over a network
+        return VerifyingSigner(opening(), plan.signer)
+    return host(opening, plan.signer)
+
+
+def load_tracing() -> type[Tracing]:
+    """Return what traces.
+
+    Raises:
+        ConfigurationError: its packages are not installed.
+    """
+    try:
+        from macp_auth.adapters.tracing import Tracing  # noqa: PLC0415 - its packages are an extra
+    except ImportError as error:
+        raise ConfigurationError(
+            "MACP_AUTH_TRACES needs packages that are not installed: "
+            "pip install 'macp-auth[otel]', or set it to off"
+        ) from error
+    return Tracing
