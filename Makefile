@@ -50,34 +50,34 @@ fmt: install ## format, and mend what the linter can
 	$(BIN)/ruff check --fix .
 
 fuzz: install ## generated bodies for as long as asked, then raw connections: make fuzz SECONDS=600 CONNECTIONS=100000
-	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
-	$(BIN)/python -m tests.raw_fuzz --connections $(or $(CONNECTIONS),20000)
+	$(BIN)/python -m tools.fuzz --seconds $(or $(SECONDS),60)
+	$(BIN)/python -m tools.fuzz.raw --connections $(or $(CONNECTIONS),20000)
 
 rotation-drill: install ## 100,000 tokens over many rotations, judged by real verifiers: some minutes
-	$(BIN)/python -m tests.drill $(DRILL_ARGS)
+	$(BIN)/python -m tools.drill $(DRILL_ARGS)
 
 rollout-drill: install ## replicas behind HAProxy are replaced under load: make rollout-drill ROUNDS=20 (needs haproxy)
-	$(BIN)/python -m tests.rollout --rounds $(or $(ROUNDS),20)
+	$(BIN)/python -m tools.rollout --rounds $(or $(ROUNDS),20)
 
 soak: install ## steady load, and nothing may grow; then 500 slow sockets: make soak SECONDS=600
-	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600)
+	$(BIN)/python -m tools.soak --seconds $(or $(SECONDS),600)
 
 guard: install ## instructions of our own code for a token: it may not take many more (needs valgrind)
-	$(BIN)/python -m benchmarks.guard
+	$(BIN)/python -m tools.bench.guard
 
 bench: install ## a token's cost beside a bare signature, and beside any --peer: make bench BENCH_ARGS=--help (needs wrk)
-	$(BIN)/python -m benchmarks.bench $(BENCH_ARGS)
+	$(BIN)/python -m tools.bench $(BENCH_ARGS)
 
 bench-growth: install ## how that grows with keys, scopes, connections, versions and plugins (needs wrk)
-	$(BIN)/python -m benchmarks.growth $(BENCH_ARGS)
+	$(BIN)/python -m tools.bench.growth $(BENCH_ARGS)
 
 bench-page: install ## all three, for the figures and charts of docs/performance.md (needs wrk)
-	$(BIN)/python -m benchmarks.bench --page docs/performance.md --svg docs/performance.svg
-	$(BIN)/python -m benchmarks.growth --page docs/performance.md --svg docs/performance-growth.svg
-	$(BIN)/python -m benchmarks.vault --page docs/performance.md
+	$(BIN)/python -m tools.bench --page docs/performance.md --svg docs/performance.svg
+	$(BIN)/python -m tools.bench.growth --page docs/performance.md --svg docs/performance-growth.svg
+	$(BIN)/python -m tools.bench.vault --page docs/performance.md
 
 bench-vault: install ## vault-transit beside bare hvac calls, on an OpenBao of its own (needs wrk)
-	$(BIN)/python -m benchmarks.vault $(BENCH_ARGS)
+	$(BIN)/python -m tools.bench.vault $(BENCH_ARGS)
 
 helm-docs: install ## the table of values in the chart's README, from its values.yaml
 	$(BIN)/python -m tests.deploy.chart_readme

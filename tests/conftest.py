@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.service import Service
+from tools.support.service import Service
 
 
 @pytest.fixture(scope="session")

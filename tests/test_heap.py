@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from tests.support.asgi import InProcess
+from tools.support.asgi import InProcess
 
 
 def test_what_start_up_made_is_left_out_of_collections() -> None:

@@ -18,7 +18,7 @@ from macp_auth.domain.errors import SignerRefused, SignerUnavailable, UnknownKid
 from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion
 from macp_auth.domain.rotation import Timing
 from macp_auth.domain.signer import Signer
-from tests.support.bounded import HANG_SECONDS
+from tools.support.bounded import HANG_SECONDS
 
 FAST, NEVER = 0.02, 3600.0
 TIMING = Timing(publish_lead=100, retire_lag=50)

@@ -18,7 +18,7 @@ import structlog
 
 from macp_auth.adapters import standard_error
 from macp_auth.entrypoints import logs
-from tests.support.service import clean_environment, wait_until
+from tools.support.service import clean_environment, wait_until
 
 FULL = Path("/dev/full")  # takes no byte: a disk without room
 LOG = """

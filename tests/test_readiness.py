@@ -27,8 +27,8 @@ from macp_auth.domain.keys import Algorithm, KeyVersion
 from macp_auth.domain.rotation import Timing
 from macp_auth.domain.signer import Signer
 from macp_auth.entrypoints import composition, plan
-from tests.support.asgi import InProcess
-from tests.support.bounded import HANG_SECONDS
+from tools.support.asgi import InProcess
+from tools.support.bounded import HANG_SECONDS
 
 LOOK, PROBE = 0.02, 0.1
 READING = 3600.0

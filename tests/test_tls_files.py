@@ -21,7 +21,7 @@ from macp_auth.entrypoints.server import tls_files
 from macp_auth.entrypoints.server.tls_files import load_tls
 from macp_auth.entrypoints.server.tls_reload import ReloadingContext
 from macp_auth.entrypoints.settings import TLSFiles
-from tests.support.tls import Authority, Pair, private_pem
+from tools.support.tls import Authority, Pair, private_pem
 
 CERT, KEY, CA = "MACP_AUTH_TLS_CERT_FILE", "MACP_AUTH_TLS_KEY_FILE", "MACP_AUTH_TLS_CLIENT_CA_FILE"
 GONE = "No such file or directory"

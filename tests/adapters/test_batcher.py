@@ -11,7 +11,7 @@ import pytest
 from macp_auth.adapters.signers.vault_transit.batcher import Batcher, Limits, Outcome
 from macp_auth.domain.errors import SignerUnavailable, UnknownKid
 from macp_auth.domain.statistics import Distribution
-from tests.support.bounded import bounded
+from tools.support.bounded import bounded
 
 
 class Backend:

@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from macp_auth.adapters.blocking_call import BlockingCall
-from tests.support.bounded import HANG_SECONDS
-from tests.support.service import wait_until
+from tools.support.bounded import HANG_SECONDS
+from tools.support.service import wait_until
 
 
 class Slow:

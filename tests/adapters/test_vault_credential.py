@@ -10,7 +10,7 @@ import pytest
 from macp_auth.adapters.signers.vault_transit.credential import Credential
 from macp_auth.adapters.signers.vault_transit.login import Lease
 from macp_auth.domain.errors import SignerRefused
-from tests.support.bounded import bounded
+from tools.support.bounded import bounded
 
 
 def lease_for(seconds: float) -> Lease:

@@ -15,7 +15,7 @@ from macp_auth.adapters.signers.vault_transit.settings import VaultSettings
 from macp_auth.adapters.signers.vault_transit.tls import client_context
 from macp_auth.domain.errors import SignerUnavailable
 from tests.support.fake_server import FakeServer, Reply
-from tests.support.tls import Authority, Certificates
+from tools.support.tls import Authority, Certificates
 
 ANSWER = Reply(200, {"data": {"ttl": 7}})
 

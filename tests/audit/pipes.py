@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from tests.support.bounded import HANG_SECONDS
-from tests.support.service import wait_until
+from tools.support.bounded import HANG_SECONDS
+from tools.support.service import wait_until
 
 
 def read_lines(reader: int, count: int) -> list[bytes]:

@@ -18,8 +18,8 @@ import pytest
 
 from macp_auth.domain.scopes import KNOWN_SCOPES
 from tests.support.metrics import metrics_env, scrape
-from tests.support.service import Service, wait_until
-from tests.support.wire import exchange, read_answer, request_bytes
+from tools.support.service import Service, wait_until
+from tools.support.wire import exchange, read_answer, request_bytes
 
 SOON = 30  # seconds: a bound for a hang
 ES256 = {"MACP_AUTH_SIGNING_ALG": "ES256"}

@@ -19,11 +19,11 @@ import pytest
 
 from macp_auth.adapters.audit.writer import DROPPED, RECOVERED, TROUBLE
 from tests.audit.pipes import read_lines
-from tests.support.bounded import HANG_SECONDS
-from tests.support.processes import workers_of
-from tests.support.service import Service, clean_environment, free_port, wait_until
-from tests.support.wire import exchange, request_bytes
 from tests.vault.load import Load
+from tools.support.bounded import HANG_SECONDS
+from tools.support.processes import workers_of
+from tools.support.service import Service, clean_environment, free_port, wait_until
+from tools.support.wire import exchange, request_bytes
 
 SOON = 5  # seconds; lines are written within some hundredths
 ES256 = {"MACP_AUTH_SIGNING_ALG": "ES256"}

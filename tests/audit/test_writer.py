@@ -23,8 +23,8 @@ from macp_auth.adapters.audit.waiting import LINE_OVERHEAD, LineQueue, Tally
 from macp_auth.adapters.audit.writer import LineWriter
 from tests.audit.pipes import read_lines
 from tests.audit.test_line import attempt, minted
-from tests.support.bounded import HANG_SECONDS
-from tests.support.service import wait_until
+from tools.support.bounded import HANG_SECONDS
+from tools.support.service import wait_until
 
 LINE = b'{"number":"%08d"}' + b" " * 400 + b"\n"
 BOUND = 300  # lines; a pipe takes some 150 of these

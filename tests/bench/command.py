@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 from tests.docs.pages import ROOT
-from tests.support.service import clean_environment
+from tools.support.service import clean_environment
 
 PEER = Path(__file__).with_name("peer.py")
 SHORT = {
-    "benchmarks.bench": ("--seconds", "1", "--runs", "1", "--alg", "ES256", "--signer", "ephemeral"),
-    "benchmarks.growth": ("--seconds", "1", "--runs", "1", "--series", "plugins"),
-    "benchmarks.vault": ("--seconds", "1", "--runs", "1"),
+    "tools.bench": ("--seconds", "1", "--runs", "1", "--alg", "ES256", "--signer", "ephemeral"),
+    "tools.bench.growth": ("--seconds", "1", "--runs", "1", "--series", "plugins"),
+    "tools.bench.vault": ("--seconds", "1", "--runs", "1"),
 }
 _SECONDS = 120
 

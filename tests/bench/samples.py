@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from benchmarks.figures import Spread, Spreads
-from benchmarks.growth.report import Grown
-from benchmarks.growth.report import Report as GrowthReport
-from benchmarks.growth.series import SERIES
-from benchmarks.machine import Machine
-from benchmarks.report import ROWS, SCALING_ROWS, Report, Summary
-from benchmarks.run import Workload
-from benchmarks.subjects import BESIDE
-
 from macp_auth.domain.keys import Algorithm
+from tools.bench.figures import Spread, Spreads
+from tools.bench.growth.report import Grown
+from tools.bench.growth.report import Report as GrowthReport
+from tools.bench.growth.series import SERIES
+from tools.bench.machine import Machine
+from tools.bench.report import ROWS, SCALING_ROWS, Report, Summary
+from tools.bench.run import Workload
+from tools.bench.subjects import BESIDE
 
 MACHINE = Machine(
     cpu="Z80 <overclocked>",

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from benchmarks.run import Figures
-from benchmarks.scaling import Scaling
 
 from tests.bench.command import SHORT, call, call_short, with_peer
 from tests.docs.pages import ROOT
-from tests.support.processes import all_gone
-from tests.support.service import clean_environment, wait_until
-from tests.support.tools import require_tool
+from tools.bench.run import Figures
+from tools.bench.scaling import Scaling
+from tools.support.processes import all_gone
+from tools.support.programs import require_tool
+from tools.support.service import clean_environment, wait_until
 
-BENCH = "benchmarks.bench"
+BENCH = "tools.bench"
 OF_OURS_ONLY = {"bare_us", "cpu_to_bare", "jwks_cpu_us"}
 
 

@@ -9,17 +9,17 @@ import urllib.request
 
 import jwt
 import pytest
-from benchmarks.figures import Run, Spread
-from benchmarks.growth.report import slope
-from benchmarks.growth.series import SERIES, Minting, plugins, request_with_scopes
-from benchmarks.subjects import jwk_file
 
 from macp_auth.domain.keys import Algorithm
 from tests.bench.command import call_short
-from tests.support.service import clean_environment
-from tests.support.tools import require_tool
+from tools.bench.figures import Run, Spread
+from tools.bench.growth.report import slope
+from tools.bench.growth.series import SERIES, Minting, plugins, request_with_scopes
+from tools.bench.subjects import jwk_file
+from tools.support.programs import require_tool
+from tools.support.service import clean_environment
 
-GROWTH = "benchmarks.growth"
+GROWTH = "tools.bench.growth"
 
 
 def test_a_short_growth_has_every_point_and_its_slope() -> None:

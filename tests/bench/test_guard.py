@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmarks import guard
 
-from tests.support.tools import require_tool
+from tools.bench import guard
+from tools.support.programs import require_tool
 
 
 def test_a_token_takes_no_more_instructions_than_it_may() -> None:

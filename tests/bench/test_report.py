@@ -6,18 +6,18 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from benchmarks import chart, report
-from benchmarks.command import fill
-from benchmarks.figures import Spread
-from benchmarks.growth import chart as growth_chart
-from benchmarks.growth import report as growth_report
-from benchmarks.growth.series import SERIES
-from benchmarks.load import Load
-from benchmarks.scaling import gain
-from benchmarks.targets import judge_scaling, judge_service
 
 from macp_auth.domain.keys import Algorithm
 from tests.bench import samples
+from tools.bench import chart, report
+from tools.bench.command import fill
+from tools.bench.figures import Spread
+from tools.bench.growth import chart as growth_chart
+from tools.bench.growth import report as growth_report
+from tools.bench.growth.series import SERIES
+from tools.bench.load import Load
+from tools.bench.scaling import gain
+from tools.bench.targets import judge_scaling, judge_service
 
 _SVG = "{http://www.w3.org/2000/svg}"
 RS256, ES256 = Algorithm.RS256, Algorithm.ES256

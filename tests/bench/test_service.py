@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 import psutil
-from benchmarks.service import Server
 
 from tests.bench.command import PEER
-from tests.support.processes import all_gone
-from tests.support.service import free_port, wait_until
+from tools.bench.service import Server
+from tools.support.processes import all_gone
+from tools.support.service import free_port, wait_until
 
 
 def test_what_a_server_started_is_measured_and_stopped_with_it() -> None:

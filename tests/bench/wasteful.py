@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from benchmarks import mint_loop
 from litestar import Request
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
+
+from tools.bench import mint_loop
 
 
 def with_access_log(app: ASGIApp) -> ASGIApp:

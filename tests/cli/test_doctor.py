@@ -22,10 +22,10 @@ from macp_auth.domain.errors import SignerRefused
 from macp_auth.domain.policy import MACP_RUNTIME, VERIFIERS, RotationPolicy, Verifier
 from macp_auth.entrypoints.cli import diagnosis as doctor
 from macp_auth.entrypoints.cli.diagnosis import Check, Expected
-from tests.support.bounded import HANG_SECONDS
-from tests.support.service import clean_environment
-from tests.support.tls import Authority, make_certificates
 from tests.support.tls_service import tls_settings
+from tools.support.bounded import HANG_SECONDS
+from tools.support.service import clean_environment
+from tools.support.tls import Authority, make_certificates
 
 
 def run(env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bounded import HANG_SECONDS
-from tests.support.service import clean_environment
+from tools.support.bounded import HANG_SECONDS
+from tools.support.service import clean_environment
 
 MACP_AUTH = [sys.executable, "-m", "macp_auth"]
 

@@ -17,8 +17,8 @@ import pytest
 from macp_auth.entrypoints.cli.keys import new_key
 from tests.docs.pages import read
 from tests.support import jwks
-from tests.support.bounded import HANG_SECONDS
-from tests.support.service import clean_environment
+from tools.support.bounded import HANG_SECONDS
+from tools.support.service import clean_environment
 
 LEAD, LAG = 4500, 3720  # with default settings
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import joserfc.jwk
 import pytest
 
-from tests.support.bounded import HANG_SECONDS
-from tests.support.service import Service, clean_environment
-from tests.support.verifiers import verify_with_joserfc, verify_with_pyjwt
+from tools.support.bounded import HANG_SECONDS
+from tools.support.service import Service, clean_environment
+from tools.support.verifiers import verify_with_joserfc, verify_with_pyjwt
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:

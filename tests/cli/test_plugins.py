@@ -16,7 +16,7 @@ from macp_auth.testing import CHECKS
 from tests.conformance.seeded_bugs import RS256, Backend
 from tests.conformance.subjects import seeded_environment
 from tests.docs.pages import ROOT
-from tests.support.service import clean_environment, free_port
+from tools.support.service import clean_environment, free_port
 
 
 def run(env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tests.support.bounded import HANG_SECONDS
-from tests.support.service import clean_environment
+from tools.support.bounded import HANG_SECONDS
+from tools.support.service import clean_environment
 
 FEW = ("--verifiers", "50", "--rotations", "1")
 

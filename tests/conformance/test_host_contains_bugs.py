@@ -19,12 +19,12 @@ from macp_auth import Algorithm
 from tests.conformance import seeded_bugs
 from tests.conformance.seeded_bugs import BUGS, CREDENTIAL, Backend, Bug
 from tests.conformance.subjects import SeededSubject, seeded_environment
-from tests.support.bounded import HANG_SECONDS
-from tests.support.processes import mint_bytes
-from tests.support.service import Service, clean_environment, wait_until
 from tests.support.signers import with_plugins
-from tests.support.verifiers import verify_with_pyjwt
-from tests.support.wire import Answer, exchange, request_bytes
+from tools.support.bounded import HANG_SECONDS
+from tools.support.processes import mint_bytes
+from tools.support.service import Service, clean_environment, wait_until
+from tools.support.verifiers import verify_with_pyjwt
+from tools.support.wire import Answer, exchange, request_bytes
 
 PUBLIC_MEMBERS = {"kty", "kid", "alg", "use", "n", "e", "crv", "x", "y"}
 TALKERS = {"logs", "shows-in-errors"}

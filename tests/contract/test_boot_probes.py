@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from tests.support import jwks
-from tests.support.bounded import HANG_SECONDS
-from tests.support.runtime import claims_at_runtime
-from tests.support.service import Service, clean_environment, free_port
-from tests.support.verifiers import verify_with_joserfc, verify_with_pyjwt
+from tools.support.bounded import HANG_SECONDS
+from tools.support.runtime import claims_at_runtime
+from tools.support.service import Service, clean_environment, free_port
+from tools.support.verifiers import verify_with_joserfc, verify_with_pyjwt
 
 PROBES: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "data/boot-probes.json").read_text())
 REFUSED = [probe for probe in PROBES if "refuses" in probe["ours"]]

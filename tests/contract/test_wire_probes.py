@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.runtime import claims_at_runtime
-from tests.support.service import Service
-from tests.support.verifiers import verify_minted
-from tests.support.wire import Answer, exchange, request_bytes
+from tools.support.runtime import claims_at_runtime
+from tools.support.service import Service
+from tools.support.verifiers import verify_minted
+from tools.support.wire import Answer, exchange, request_bytes
 
 ROOT = Path(__file__).parents[2]
 PROBES: list[dict[str, Any]] = json.loads((ROOT / "tests/data/wire-probes.json").read_text())

@@ -18,7 +18,7 @@ import pytest
 from msgspec import Struct
 
 from tests.docs.pages import ROOT
-from tests.support.bounded import HANG_SECONDS
+from tools.support.bounded import HANG_SECONDS
 
 BASE = os.environ.get("MACP_AUTH_TEST_BASE", "docker.io/library/python:3.11-slim-bookworm")
 BUILD_SECONDS = 600

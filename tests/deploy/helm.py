@@ -18,7 +18,7 @@ import yaml
 from msgspec import Struct
 
 from tests.docs.pages import ROOT
-from tests.support.tools import missing, require_tool
+from tools.support.programs import missing, require_tool
 
 CHART = ROOT / "deploy/helm/macp-auth"
 EXAMPLES = sorted((ROOT / "deploy/helm/examples").glob("*.yaml"))

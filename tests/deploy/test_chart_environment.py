@@ -26,13 +26,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.deploy.helm import EXAMPLES, Tools, pod_spec
 from tests.deploy.pod import Files, Pod
 from tests.docs.pages import ROOT
-from tests.support.bounded import HANG_SECONDS
-from tests.support.openbao import OpenBao
 from tests.support.openbao_auth import FakeKubernetes, enable_kubernetes
-from tests.support.service import BOOT_SECONDS, Service, clean_environment, free_port, wait_until
-from tests.support.tls import Certificates, make_certificates
-from tests.support.tools import require_script, require_tool
-from tests.support.verifiers import verify_with_pyjwt
+from tools.support.bounded import HANG_SECONDS
+from tools.support.openbao import OpenBao
+from tools.support.programs import require_script, require_tool
+from tools.support.service import BOOT_SECONDS, Service, clean_environment, free_port, wait_until
+from tools.support.tls import Certificates, make_certificates
+from tools.support.verifiers import verify_with_pyjwt
 
 REFRESH = {"config": {"keyRefreshSeconds": 1}}
 NOTHING_READS = "variable is set, but nothing reads it"

@@ -14,8 +14,8 @@ import pytest
 
 from tests.deploy.engine import BUILD_SECONDS, Engine, get
 from tests.docs.pages import ROOT, blocks, read
-from tests.support.service import free_port
-from tests.support.verifiers import verify_with_pyjwt
+from tools.support.service import free_port
+from tools.support.verifiers import verify_with_pyjwt
 
 COMPOSE = ROOT / "deploy/docker/compose.yaml"
 BAO_IMAGE = "docker.io/openbao/openbao:latest"

@@ -19,10 +19,10 @@ from tests.deploy.conftest import BUILD_ARGUMENTS, SHELL_LESS
 from tests.deploy.engine import BASE, BUILD_SECONDS, Engine, get
 from tests.deploy.helm import CHART
 from tests.docs.pages import ROOT, blocks, read
-from tests.support.bounded import HANG_SECONDS
-from tests.support.service import wait_until
-from tests.support.tools import require_script
-from tests.support.verifiers import verify_with_pyjwt
+from tools.support.bounded import HANG_SECONDS
+from tools.support.programs import require_script
+from tools.support.service import wait_until
+from tools.support.verifiers import verify_with_pyjwt
 
 DOCKERFILE = ROOT / "deploy/docker/Dockerfile"
 README = read("deploy/docker/README.md")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.docs.pages import Block, blocks
-from tests.support.bounded import HANG_SECONDS
-from tests.support.service import BOOT_SECONDS, clean_environment, wait_until
+from tools.support.bounded import HANG_SECONDS
+from tools.support.service import BOOT_SECONDS, clean_environment, wait_until
 
 _COMMAND_SECONDS = 30
 _STOP_SECONDS = 10  # what docs/getting-started.md promises

@@ -32,9 +32,9 @@ from macp_auth.entrypoints.http.token_request import MAX_DEPTH, MAX_MARKS
 from macp_auth.entrypoints.server import event_loop, protocol
 from macp_auth.entrypoints.server import processes as server
 from tests.docs.pages import plain, read, rows, section
-from tests.support.costly import chunked
-from tests.support.service import Service
-from tests.support.wire import exchange, request_bytes
+from tools.fuzz.costly import chunked
+from tools.support.service import Service
+from tools.support.wire import exchange, request_bytes
 
 API = read("docs/api.md")
 ERRORS = [(int(status), plain(text)) for status, text, _ in rows(section(API, "Errors"))]

@@ -32,8 +32,8 @@ from macp_auth.entrypoints import logs
 from macp_auth.entrypoints.http import errors
 from tests.docs.pages import blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
-from tests.support.service import clean_environment
-from tests.support.tools import require_tools
+from tools.support.programs import require_tools
+from tools.support.service import clean_environment
 
 PAGE = read("docs/audit.md")
 TOKEN = "head.payload.signature"

@@ -11,8 +11,8 @@ import pytest
 
 from tests.docs.pages import PAGES, ROOT, blocks, read
 from tests.docs.terminal import ServiceTerminal, Terminal, assert_as_shown, same_shape, steps
-from tests.support.service import BOOT_SECONDS, clean_environment, free_port, wait_until
-from tests.support.tools import require_tools
+from tools.support.programs import require_tools
+from tools.support.service import BOOT_SECONDS, clean_environment, free_port, wait_until
 
 WALKS = ["README.md", "docs/getting-started.md"]
 _SERVE = re.compile(r"^((?:\w+=\S+ )*make) serve$")

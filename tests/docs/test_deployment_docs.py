@@ -20,12 +20,12 @@ from msgspec import Struct
 from macp_auth.entrypoints.server.processes import KEEP_ALIVE_SECONDS
 from tests.docs.pages import Block, blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal
-from tests.drill.envoy import binary
-from tests.support.bounded import HANG_SECONDS
-from tests.support.service import Service, clean_environment, free_port, wait_until
-from tests.support.tls import Authority, Certificates, Pair, make_certificates
 from tests.support.tls_service import TLSService
-from tests.support.tools import require_script, require_tool
+from tools.drill.envoy import binary
+from tools.support.bounded import HANG_SECONDS
+from tools.support.programs import require_script, require_tool
+from tools.support.service import Service, clean_environment, free_port, wait_until
+from tools.support.tls import Authority, Certificates, Pair, make_certificates
 
 PAGE = read("docs/deployment.md")
 START_SECONDS = 20

@@ -15,9 +15,9 @@ from macp_auth.entrypoints.cli.diagnosis import SECONDS, Check
 from macp_auth.entrypoints.cli.doctor import MARKS, doctor
 from tests.docs.pages import plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
-from tests.support.openbao import OpenBao
-from tests.support.service import clean_environment
-from tests.support.tools import require_tools
+from tools.support.openbao import OpenBao
+from tools.support.programs import require_tools
+from tools.support.service import clean_environment
 
 PAGE = read("docs/doctor.md")
 TOP = PAGE.partition("\n## ")[0]

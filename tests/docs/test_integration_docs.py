@@ -19,7 +19,7 @@ from macp_auth.entrypoints.server.processes import KEEP_ALIVE_SECONDS
 from macp_auth.entrypoints.settings import PREFIX, Settings, variables
 from tests.docs.pages import blocks, plain, read, rows, section
 from tests.docs.test_configuration_docs import RUNTIME_VARIABLES
-from tests.support.service import Service
+from tools.support.service import Service
 
 PAGE = read("docs/integration.md")
 TEXT = " ".join(PAGE.split())

@@ -20,15 +20,15 @@ from macp_auth.domain.errors import InvalidRequest
 from macp_auth.entrypoints.http.errors import BROWSER, REASONS
 from tests.docs.pages import ROOT, blocks, plain, read, rows, section, slug, without_blocks
 from tests.metrics.prometheus import RULES
-from tests.support.bounded import HANG_SECONDS
 from tests.support.metrics import Scrape, metrics_env, scrape
-from tests.support.openbao import OpenBao
-from tests.support.service import Service, wait_until
 from tests.support.signers import example_signer, rotated_file
-from tests.support.tls import make_certificates
 from tests.support.tls_service import TLSService, tls_settings
-from tests.support.tools import require_tool
-from tests.vault.environment import with_token
+from tools.support.bounded import HANG_SECONDS
+from tools.support.openbao import OpenBao
+from tools.support.programs import require_tool
+from tools.support.service import Service, wait_until
+from tools.support.tls import make_certificates
+from tools.support.vault_environment import with_token
 
 PAGE = read("docs/metrics.md")
 RULES_TEST = ROOT / "tests" / "deploy" / "rules.test.yaml"

@@ -9,22 +9,22 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks.command import fill
-from benchmarks.growth import report as growth_report
-from benchmarks.growth.series import SERIES
-from benchmarks.report import ROWS, tables
-from benchmarks.subjects import BESIDE, SIGNERS
-from benchmarks.tables import Row
-from benchmarks.targets import judge_scaling, judge_service
-from benchmarks.vault.measure import JWKS_ALGORITHM, KEY_TYPES
-from benchmarks.vault.report import READING_ROWS, READING_TITLE, SIGNING_ROWS
 
 from macp_auth.domain.keys import Algorithm
 from tests.bench import samples
 from tests.bench.command import PEER, call_short
 from tests.docs.pages import ROOT, blocks, plain, read, rows, section
 from tests.docs.terminal import lines_of
-from tests.support.tools import require_tool
+from tools.bench.command import fill
+from tools.bench.growth import report as growth_report
+from tools.bench.growth.series import SERIES
+from tools.bench.report import ROWS, tables
+from tools.bench.subjects import BESIDE, SIGNERS
+from tools.bench.tables import Row
+from tools.bench.targets import judge_scaling, judge_service
+from tools.bench.vault.measure import JWKS_ALGORITHM, KEY_TYPES
+from tools.bench.vault.report import READING_ROWS, READING_TITLE, SIGNING_ROWS
+from tools.support.programs import require_tool
 
 PAGE = read("docs/performance.md")
 COMMANDS = [line for block in blocks(PAGE) if block.language == "sh" for line in lines_of(block.text)]
@@ -81,7 +81,7 @@ def test_each_command_runs_in_a_shortened_form(command: str, tmp_path: Path) -> 
         for name in filter(lambda each: each.endswith(".svg"), arguments):
             assert "</svg>" in Path(name).read_text(encoding="utf-8")
         for name in filter(lambda each: each.endswith(".md"), arguments):
-            assert_block_written(Path(name), module.removeprefix("benchmarks."))
+            assert_block_written(Path(name), module.rpartition(".")[2])
 
 
 def assert_block_written(page: Path, name: str) -> None:

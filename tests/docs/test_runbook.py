@@ -25,8 +25,8 @@ from tests.docs.pages import Block, plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
 from tests.docs.vault_procedures import PROCEDURES as VAULT_PROCEDURES
 from tests.docs.vault_procedures import without_log
-from tests.support.service import Service, clean_environment
-from tests.support.tools import require_tools
+from tools.support.programs import require_tools
+from tools.support.service import Service, clean_environment
 
 RUNBOOK = read("docs/runbook.md")
 ROTATION = read("docs/rotation.md")

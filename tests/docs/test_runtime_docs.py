@@ -16,8 +16,8 @@ from macp_sdk.errors import MacpIdentityMismatchError
 
 from macp_auth.adapters.linear_pattern import LinearPattern
 from tests.docs.pages import ROOT, blocks, plain, read, rows, section
-from tests.support.service import Service
-from tests.support.verifiers import verify_with_pyjwt
+from tools.support.service import Service
+from tools.support.verifiers import verify_with_pyjwt
 
 PAGE = read("docs/integration.md")
 TEXT = " ".join(PAGE.split())

@@ -22,9 +22,9 @@ from tests.docs.pages import ROOT, Block, blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
 from tests.docs.vault_procedures import vault_environment, without_log
 from tests.support.openbao_auth import FakeKubernetes, JWTIssuer
-from tests.support.service import free_port
-from tests.support.tls import make_certificates
-from tests.vault.environment import POLICY
+from tools.support.service import free_port
+from tools.support.tls import make_certificates
+from tools.support.vault_environment import POLICY
 
 PAGE = read("docs/vault.md")
 TEN = "From nothing to a token"

@@ -17,13 +17,13 @@ from tests.docs.pages import read, section
 from tests.docs.terminal import Terminal, steps
 from tests.docs.test_runbook import _take
 from tests.docs.vault_procedures import PROCEDURES, vault_environment
-from tests.support.bounded import HANG_SECONDS
 from tests.support.fake_server import FakeServer, Reply, Request
-from tests.support.openbao import OpenBao
 from tests.support.proxy import Proxy
-from tests.support.service import Service, clean_environment, wait_until
-from tests.vault.environment import POLICY
 from tests.vault.test_faults import readiness
+from tools.support.bounded import HANG_SECONDS
+from tools.support.openbao import OpenBao
+from tools.support.service import Service, clean_environment, wait_until
+from tools.support.vault_environment import POLICY
 
 RUNBOOK = read("docs/runbook.md")
 KEY, NAME = "macp", "macp-auth"  # as in docs/vault.md

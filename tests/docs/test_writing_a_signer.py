@@ -28,8 +28,8 @@ from macp_auth.testing import CHECKS, SignerSubject, suite
 from macp_auth.testing.checks.signatures import LEADING_ZERO_SIGNATURES
 from tests.docs.pages import ROOT, Block, blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, lines_of, steps
-from tests.support.service import BOOT_SECONDS, clean_environment, free_port, wait_until
-from tests.support.tools import require_tools
+from tools.support.programs import require_tools
+from tools.support.service import BOOT_SECONDS, clean_environment, free_port, wait_until
 
 PAGE = "docs/writing-a-signer.md"
 TEMPLATE = ROOT / "plugins" / "template"

@@ -7,8 +7,8 @@ import re
 import sys
 from pathlib import Path
 
-from tests.support.service import clean_environment
-from tests.support.tools import require_script
+from tools.support.programs import require_script
+from tools.support.service import clean_environment
 
 PROCEDURES = (
     "Vault can't be reached",

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.drill.ledger import Ledger, Tally, Token
-from tests.drill.report import Report
+from tools.drill.ledger import Ledger, Tally, Token
+from tools.drill.report import Report
 
 MINTED = 1000.0
 TOKEN = Token(text="t", kid="k", minted=MINTED, exp=1006)

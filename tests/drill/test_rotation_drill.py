@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.drill.drill import Size, run_drill
-from tests.drill.scenario import Scenario
+from tools.drill.drill import Size, run_drill
+from tools.drill.scenario import Scenario
 
 
 def test_no_token_is_lost_or_wrongly_rejected_while_keys_rotate(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.asgi import InProcess
-from tests.support.processes import mint_bytes, send_and_read_to_end
-from tests.support.service import Service
-from tests.support.wire import exchange, request_bytes
+from tools.support.asgi import InProcess
+from tools.support.processes import mint_bytes, send_and_read_to_end
+from tools.support.service import Service
+from tools.support.wire import exchange, request_bytes
 
 MADE = re.compile(r"[0-9a-f]{32}")
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

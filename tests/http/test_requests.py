@@ -9,7 +9,7 @@ import pytest
 
 from macp_auth.entrypoints.http.body import MAX_BODY_BYTES
 from macp_auth.entrypoints.http.token_request import MAX_DEPTH
-from tests.support.asgi import InProcess
+from tools.support.asgi import InProcess
 
 BODY = b'{"sender":"a"}'
 

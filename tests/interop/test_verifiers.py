@@ -12,12 +12,14 @@ from typing import Any
 import jwt
 import pytest
 
+from tests.docs.pages import ROOT
 from tests.support import jwks
-from tests.support.service import Service
-from tests.support.tools import missing, require_tool
-from tests.support.verifiers import verify_with_joserfc, verify_with_pyjwt
+from tools.support.programs import missing, require_tool
+from tools.support.service import Service
+from tools.support.verifiers import verify_with_joserfc, verify_with_pyjwt
 
-NODE = Path(__file__).parent / "node"
+VERIFY = Path(__file__).parent / "node" / "verify.mjs"
+PACKAGE = ROOT / "tools" / "drill" / "judges"
 KEYS = {"RS256": {**jwks.rsa(), "kid": "r"}, "ES256": {**jwks.ec(), "kid": "e"}}
 REQUEST = {
     "sender": "agent://risk",
@@ -62,8 +64,8 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with jose installed from the lock file."""
     npm = require_tool("npm", "npm")
     folder = tmp_path_factory.mktemp("node")
-    for name in ("package.json", "package-lock.json", "verify.mjs"):
-        shutil.copy(NODE / name, folder)
+    for file in (PACKAGE / "package.json", PACKAGE / "package-lock.json", VERIFY):
+        shutil.copy(file, folder)
     install = subprocess.run(
         [npm, "ci", "--silent", "--no-audit", "--no-fund"],
         cwd=folder, capture_output=True, text=True, timeout=110, check=False,

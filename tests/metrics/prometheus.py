@@ -12,9 +12,9 @@ import yaml
 from msgspec import Struct
 
 from tests.docs.pages import ROOT, blocks, read, section
-from tests.support.bounded import HANG_SECONDS
-from tests.support.service import free_port, wait_until
-from tests.support.tools import require_tool
+from tools.support.bounded import HANG_SECONDS
+from tools.support.programs import require_tool
+from tools.support.service import free_port, wait_until
 
 NAMESPACE, JOB = "production", "macp-auth"
 RULES = ROOT / "deploy" / "helm" / "macp-auth" / "rules.yaml"

@@ -18,14 +18,14 @@ from msgspec import Struct
 from tests.docs.pages import ROOT
 from tests.metrics.prometheus import JOB, NAMESPACE, Prometheus, Series
 from tests.support.metrics import metrics_env
-from tests.support.openbao import OpenBao
-from tests.support.processes import mint_bytes
-from tests.support.service import Service, wait_until
 from tests.support.signers import example_signer, rotated_file
-from tests.support.tls import make_certificates
 from tests.support.tls_service import TLSService, tls_settings
-from tests.support.wire import exchange
-from tests.vault.environment import with_token
+from tools.support.openbao import OpenBao
+from tools.support.processes import mint_bytes
+from tools.support.service import Service, wait_until
+from tools.support.tls import make_certificates
+from tools.support.vault_environment import with_token
+from tools.support.wire import exchange
 
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "macp-auth.json").read_text())
 SEEN_SECONDS = 20  # a bound for a loaded machine; Prometheus looks each second

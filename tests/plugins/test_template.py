@@ -12,8 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.support.service import Service
-from tests.support.verifiers import verify_with_pyjwt
+from tools.support.service import Service
+from tools.support.verifiers import verify_with_pyjwt
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "plugins" / "template"

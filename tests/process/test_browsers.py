@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.processes import MINT_BODY, connection, mint_bytes
-from tests.support.service import Service
-from tests.support.wire import Answer, exchange, read_answer, request_bytes
+from tools.support.processes import MINT_BODY, connection, mint_bytes
+from tools.support.service import Service
+from tools.support.wire import Answer, exchange, read_answer, request_bytes
 
 
 def with_host(host: str) -> bytes:

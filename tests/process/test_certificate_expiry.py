@@ -10,9 +10,9 @@ import pytest
 from cryptography import x509
 
 from tests.support.metrics import metrics_env, scrape
-from tests.support.service import Service, wait_until
-from tests.support.tls import Authority
 from tests.support.tls_service import TLSService, tls_settings
+from tools.support.service import Service, wait_until
+from tools.support.tls import Authority
 
 SOON, EXPIRED = "TLS certificate expires soon", "TLS certificate has expired"
 ANYONE = "anyone who can reach this address can get a token: nobody has to authenticate"

@@ -14,10 +14,10 @@ import pytest
 
 from tests.support import jwks
 from tests.support.metrics import metrics_env, scrape
-from tests.support.processes import mint_bytes
-from tests.support.service import BOOT_SECONDS, Service, wait_until
-from tests.support.tools import require_tool
-from tests.support.wire import Answer, exchange, request_bytes
+from tools.support.processes import mint_bytes
+from tools.support.programs import require_tool
+from tools.support.service import BOOT_SECONDS, Service, wait_until
+from tools.support.wire import Answer, exchange, request_bytes
 
 WITHIN = 5
 STEPPED, TRUSTED = "CLOCK STEPPED; no tokens until it is trusted again", "clock trusted again"

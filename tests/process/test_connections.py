@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.metrics import metrics_env, scrape
-from tests.support.processes import connection, mint_bytes, read_to_end
-from tests.support.service import Service, clean_environment, free_port, wait_until
-from tests.support.tls import Authority
 from tests.support.tls_service import TLSService, tls_settings
-from tests.support.tools import require_tool
-from tests.support.wire import read_answer, request_bytes
+from tools.support.processes import connection, mint_bytes, read_to_end
+from tools.support.programs import require_tool
+from tools.support.service import Service, clean_environment, free_port, wait_until
+from tools.support.tls import Authority
+from tools.support.wire import read_answer, request_bytes
 
 MINT = mint_bytes()
 CROWD = 300

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.processes import family, workers_of
-from tests.support.service import Service, clean_environment, free_port, wait_until
+from tools.support.processes import family, workers_of
+from tools.support.service import Service, clean_environment, free_port, wait_until
 
 NOBODY = 65534
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import psutil
 
 from macp_auth.entrypoints.logs import LINES, LINES_SECONDS
-from tests.support.service import Service, clean_environment, free_port, wait_until
-from tests.support.wire import exchange, request_bytes
+from tools.support.service import Service, clean_environment, free_port, wait_until
+from tools.support.wire import exchange, request_bytes
 
 SOON = 60  # seconds: a bound for a hang
 BODY = b'{"sender":"agent://risk"}'

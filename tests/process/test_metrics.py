@@ -18,12 +18,12 @@ import pytest
 
 from macp_auth.entrypoints.server.shared_directory import shared_directory
 from tests.process.test_workers import stopped
-from tests.support.bounded import HANG_SECONDS
 from tests.support.metrics import Scrape, metrics_directories, metrics_env, scrape
-from tests.support.processes import connection, mint_bytes, workers_of
-from tests.support.raw_fuzzing import fuzz, tracebacks
-from tests.support.service import Service, clean_environment, free_port, wait_until
-from tests.support.wire import exchange, read_answer, request_bytes
+from tools.fuzz.raw_clients import fuzz, tracebacks
+from tools.support.bounded import HANG_SECONDS
+from tools.support.processes import connection, mint_bytes, workers_of
+from tools.support.service import Service, clean_environment, free_port, wait_until
+from tools.support.wire import exchange, read_answer, request_bytes
 
 StartService = Callable[..., Service]
 WORKERS = ["1", "2"]

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.support.bounded import HANG_SECONDS
-from tests.support.processes import mint_bytes, read_to_end
-from tests.support.service import wait_until
-from tests.support.tls import Authority
 from tests.support.tls_service import TLSService, tls_settings, trusting
-from tests.support.wire import read_answer, request_bytes
+from tools.support.bounded import HANG_SECONDS
+from tools.support.processes import mint_bytes, read_to_end
+from tools.support.service import wait_until
+from tools.support.tls import Authority
+from tools.support.wire import read_answer, request_bytes
 
 TAKEN_UP = 6
 MINT = mint_bytes()

@@ -12,11 +12,11 @@ import psutil
 import pytest
 from msgspec import Struct
 
-from tests.support.bounded import HANG_SECONDS
 from tests.support.flood import Flood
-from tests.support.service import Service, wait_until
-from tests.support.tls import Authority
 from tests.support.tls_service import TLSService, tls_settings, trusting
+from tools.support.bounded import HANG_SECONDS
+from tools.support.service import Service, wait_until
+from tools.support.tls import Authority
 
 CONNECTIONS = 200
 FLOOD_SECONDS = 6

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bounded import HANG_SECONDS
-from tests.support.service import Service, clean_environment, wait_until
 from tests.support.signers import with_plugins
+from tools.support.bounded import HANG_SECONDS
+from tools.support.service import Service, clean_environment, wait_until
 
 LONGEST_LINE = 2000
 

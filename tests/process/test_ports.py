@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.bounded import HANG_SECONDS
-from tests.support.service import Service, clean_environment, free_port
+from tools.support.bounded import HANG_SECONDS
+from tools.support.service import Service, clean_environment, free_port
 
 
 def serve(port: int, workers: str) -> subprocess.CompletedProcess[str]:

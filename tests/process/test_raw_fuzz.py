@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.support.raw_fuzzing import fuzz, tracebacks
-from tests.support.service import Service
+from tools.fuzz.raw_clients import fuzz, tracebacks
+from tools.support.service import Service
 
 SEED = 11
 CONNECTIONS = 1500

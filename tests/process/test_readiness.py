@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import jwks
-from tests.support.processes import mint_bytes, workers_of
-from tests.support.service import Service, wait_until
-from tests.support.wire import Answer, exchange, request_bytes
+from tools.support.processes import mint_bytes, workers_of
+from tools.support.service import Service, wait_until
+from tools.support.wire import Answer, exchange, request_bytes
 
 WITHIN = 5
 PROBE = request_bytes("GET", "/readyz", [("Host", "localhost")])

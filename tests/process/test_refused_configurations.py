@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import jwks
-from tests.support.service import BOOT_SECONDS, Service, clean_environment, free_port
+from tools.support.service import BOOT_SECONDS, Service, clean_environment, free_port
 
 KEY, FILE = "MACP_AUTH_SIGNING_KEY_JSON", "MACP_AUTH_SIGNING_KEYS_FILE"
 KIDS = ["a\nb", "a\x1b[31mb", "a\u202eb", "a\u200bb", "a\u2028b", "a\u0085b", " a", "a ", "\ue000"]

@@ -12,10 +12,10 @@ import pytest
 from msgspec import Struct
 
 from macp_auth.entrypoints.server.protocol import MAX_CHUNKS
-from tests.support.costly import BODIES, BOUND_SECONDS, PATTERN, REQUESTS, chunked, cpu_seconds
-from tests.support.processes import mint_bytes, wait_for_reading
-from tests.support.service import Service
-from tests.support.wire import Answer, exchange
+from tools.fuzz.costly import BODIES, BOUND_SECONDS, PATTERN, REQUESTS, chunked, cpu_seconds
+from tools.support.processes import mint_bytes, wait_for_reading
+from tools.support.service import Service
+from tools.support.wire import Answer, exchange
 
 RUNS = 30
 CHEAP = mint_bytes(body=b'{"sender":"agent://a-b"}')

@@ -12,8 +12,8 @@ import jwt
 import pytest
 
 from tests.support import jwks
-from tests.support.service import Service, wait_until
-from tests.support.verifiers import verify_with_pyjwt
+from tools.support.service import Service, wait_until
+from tools.support.verifiers import verify_with_pyjwt
 
 LEAD, MAX_TTL, TAKEN_UP = 8, 3, 2
 LAG = MAX_TTL + 1

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bounded import HANG_SECONDS
-from tests.support.processes import (
+from tools.support.bounded import HANG_SECONDS
+from tools.support.processes import (
     JSON_HEADERS,
     MINT_BODY,
     all_gone,
@@ -27,8 +27,8 @@ from tests.support.processes import (
     wait_for_reading,
     workers_of,
 )
-from tests.support.service import Service, wait_until
-from tests.support.wire import read_answer, request_bytes
+from tools.support.service import Service, wait_until
+from tools.support.wire import read_answer, request_bytes
 
 STOP_SECONDS = 10
 StartService = Callable[..., Service]

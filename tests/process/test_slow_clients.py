@@ -13,9 +13,9 @@ import psutil
 import pytest
 from msgspec import Struct
 
-from tests.support.processes import JSON_HEADERS, Ending, ask_without_reading, connection, mint_bytes
-from tests.support.service import Service, wait_until
-from tests.support.wire import read_answer, request_bytes
+from tools.support.processes import JSON_HEADERS, Ending, ask_without_reading, connection, mint_bytes
+from tools.support.service import Service, wait_until
+from tools.support.wire import read_answer, request_bytes
 
 LIMIT_SECONDS = 10
 SLACK_SECONDS = 2

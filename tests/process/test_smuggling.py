@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 import psutil
 import pytest
 
-from tests.support.processes import (
+from tools.support.processes import (
     JSON_HEADERS,
     MINT_BODY,
     Ending,
@@ -19,8 +19,8 @@ from tests.support.processes import (
     read_to_end,
     send_and_read_to_end,
 )
-from tests.support.service import Service
-from tests.support.wire import exchange, read_answer, request_bytes
+from tools.support.service import Service
+from tools.support.wire import exchange, read_answer, request_bytes
 
 StartService = Callable[..., Service]
 MINT = mint_bytes()

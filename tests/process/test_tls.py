@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bounded import HANG_SECONDS
-from tests.support.processes import (
+from tests.support.tls_service import TLSService, serial_of, tls_settings, trusting
+from tools.support.bounded import HANG_SECONDS
+from tools.support.processes import (
     all_gone,
     connection,
     family,
@@ -26,12 +27,11 @@ from tests.support.processes import (
     wait_for_draining,
     workers_of,
 )
-from tests.support.service import Service, wait_until
-from tests.support.tls import Authority, Pair
-from tests.support.tls_service import TLSService, serial_of, tls_settings, trusting
-from tests.support.tools import require_tool
-from tests.support.verifiers import verify_with_pyjwt
-from tests.support.wire import read_answer, request_bytes
+from tools.support.programs import require_tool
+from tools.support.service import Service, wait_until
+from tools.support.tls import Authority, Pair
+from tools.support.verifiers import verify_with_pyjwt
+from tools.support.wire import read_answer, request_bytes
 
 TAKEN_UP = 6  # seconds: a look every two, and a loaded machine
 HANDSHAKE, SLACK = 10, 2

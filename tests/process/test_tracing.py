@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bounded import HANG_SECONDS
 from tests.support.otlp import Collector
-from tests.support.processes import mint_bytes
-from tests.support.service import Service, clean_environment, free_port, wait_until
-from tests.support.wire import exchange, request_bytes
+from tools.support.bounded import HANG_SECONDS
+from tools.support.processes import mint_bytes
+from tools.support.service import Service, clean_environment, free_port, wait_until
+from tools.support.wire import exchange, request_bytes
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SOON = 10  # seconds; the spans are sent every tenth of one

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bounded import HANG_SECONDS
-from tests.support.service import Service, clean_environment, free_port, wait_until
 from tests.support.signers import with_plugins
+from tools.support.bounded import HANG_SECONDS
+from tools.support.service import Service, clean_environment, free_port, wait_until
 
 COMMANDS = (["serve"], ["doctor"], ["plugins", "check", "unruly"])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.processes import (
+from tools.support.processes import (
     all_gone,
     connection,
     family,
@@ -20,9 +20,9 @@ from tests.support.processes import (
     refuses_connections,
     workers_of,
 )
-from tests.support.service import BOOT_SECONDS, Service, wait_until
-from tests.support.verifiers import verify_with_pyjwt
-from tests.support.wire import read_answer
+from tools.support.service import BOOT_SECONDS, Service, wait_until
+from tools.support.verifiers import verify_with_pyjwt
+from tools.support.wire import read_answer
 
 BACK_SECONDS = 30  # that it is back at all; how soon is the benchmark's
 ORPHANED_SECONDS = 10

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rollout.rollout import run_rollout
+from tools.rollout.rollout import run_rollout
 
 ROUNDS = 5
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import psutil
 
-from tests.support.clients import Clients
-from tests.support.processes import connection, workers_of
-from tests.support.service import BOOT_SECONDS, Service, wait_until
-from tests.support.wire import read_answer, request_bytes
+from tools.support.clients import Clients
+from tools.support.processes import connection, workers_of
+from tools.support.service import BOOT_SECONDS, Service, wait_until
+from tools.support.wire import read_answer, request_bytes
 
 BACK_SECONDS = 2
 """Or as long as a whole start takes, on a machine so busy that this is longer."""

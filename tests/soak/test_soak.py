@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak.crowd import run_crowd
 from tests.soak.leaks import leaks_descriptors, leaks_memory, leaks_threads, leaky
-from tests.soak.soak import Report, Sample, run_soak
+from tools.soak.crowd import run_crowd
+from tools.soak.soak import Report, Sample, run_soak
 
 SECONDS = 60 if os.environ.get("CI") else 30
 LEAKY_SECONDS = 8

@@ -1,1 +1,1 @@
-"""What the tests share: a real process, a raw socket, and independent judges."""
+"""What only tests use: doubles, hostile plugins, and the settings of services."""

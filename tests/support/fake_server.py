@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from msgspec import Struct, field
 
-from tests.support.tls import Certificates
+from tools.support.tls import Certificates
 
 
 class Request(Struct, frozen=True):

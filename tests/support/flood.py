@@ -9,7 +9,7 @@ import threading
 from contextlib import ExitStack, suppress
 from typing import Self
 
-from tests.support.bounded import HANG_SECONDS
+from tools.support.bounded import HANG_SECONDS
 
 TINY = b"GET / HTTP/1.1\r\nHost:\r\n\r\n"
 REQUESTS = 10_000

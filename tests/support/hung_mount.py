@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.support.tools import require_tool
+from tools.support.programs import require_tool
 
 _SOURCE = """
 #define _GNU_SOURCE

@@ -9,8 +9,8 @@ from msgspec import Struct
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.bounded import HANG_SECONDS
-from tests.support.service import Service, free_port
+from tools.support.bounded import HANG_SECONDS
+from tools.support.service import Service, free_port
 
 Labels = tuple[str, ...]
 

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import Struct
 
 from tests.support.fake_server import FakeServer, Reply, Request
-from tests.support.openbao import OpenBao
-from tests.support.tls import Certificates
+from tools.support.openbao import OpenBao
+from tools.support.tls import Certificates
 
 
 class AppRole(Struct, frozen=True):

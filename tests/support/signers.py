@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.docs.pages import ROOT
-from tests.support.service import clean_environment
+from tools.support.service import clean_environment
 
 
 def example_signer(directory: Path) -> dict[str, str]:

@@ -13,10 +13,10 @@ from typing import Any
 
 from cryptography import x509
 
-from tests.support.bounded import HANG_SECONDS
-from tests.support.service import Service
-from tests.support.tls import Pair
-from tests.support.wire import Answer, read_answer
+from tools.support.bounded import HANG_SECONDS
+from tools.support.service import Service
+from tools.support.tls import Pair
+from tools.support.wire import Answer, read_answer
 
 
 def trusting(authority: Path, client: Pair | None = None) -> ssl.SSLContext:

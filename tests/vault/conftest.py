@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.openbao import OpenBao
-from tests.support.tls import Certificates, make_certificates
+from tools.support.openbao import OpenBao
+from tools.support.tls import Certificates, make_certificates
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from typing import Self
 
 from msgspec import Struct
 
-from tests.support.bounded import HANG_SECONDS
-from tests.support.service import Service, wait_until
+from tools.support.bounded import HANG_SECONDS
+from tools.support.service import Service, wait_until
 
 
 class Attempt(Struct, frozen=True):

@@ -11,9 +11,9 @@ from macp_auth import Algorithm
 from macp_auth.adapters.plugins import load_signer_plugin
 from macp_auth.testing import SignerSubject
 from macp_auth.testing.suite import SignerConformance
-from tests.support.openbao import OpenBao
 from tests.support.proxy import Proxy
-from tests.vault.environment import with_token
+from tools.support.openbao import OpenBao
+from tools.support.vault_environment import with_token
 
 KEY_TYPES = {Algorithm.ES256: "ecdsa-p256", Algorithm.RS256: "rsa-2048"}
 

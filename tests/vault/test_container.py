@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.containers import vault_container as run_container
-from tests.support.openbao import Vault
-from tests.support.service import Service
-from tests.support.verifiers import verify_with_pyjwt
-from tests.vault.environment import with_token
+from tools.support.openbao import Vault
+from tools.support.service import Service
+from tools.support.vault_environment import with_token
+from tools.support.verifiers import verify_with_pyjwt
 
 
 @pytest.fixture(scope="module", params=["hashicorp/vault:1.16.1", "openbao/openbao:latest"])

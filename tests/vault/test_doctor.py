@@ -25,14 +25,14 @@ from macp_auth.domain.diagnosis import Finding, Status
 from macp_auth.domain.policy import MACP_RUNTIME
 from macp_auth.entrypoints.cli import diagnosis as doctor
 from macp_auth.entrypoints.cli.diagnosis import Expected
-from tests.support.bounded import HANG_SECONDS
 from tests.support.fake_server import FakeServer, Reply, Request
-from tests.support.openbao import OpenBao
 from tests.support.openbao_auth import enable_approle
-from tests.support.service import clean_environment
-from tests.support.tls import Certificates
-from tests.support.tools import require_script
-from tests.vault.environment import POLICY, allow, with_login, with_token
+from tools.support.bounded import HANG_SECONDS
+from tools.support.openbao import OpenBao
+from tools.support.programs import require_script
+from tools.support.service import clean_environment
+from tools.support.tls import Certificates
+from tools.support.vault_environment import POLICY, allow, with_login, with_token
 
 WARNING, FAILURE = Status.WARNING, Status.FAILURE
 READ = 'path "transit/keys/{key}" {{ capabilities = ["read"] }}'

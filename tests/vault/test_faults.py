@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from tests.support.fake_server import FakeServer, Reply
-from tests.support.openbao import OpenBao
 from tests.support.openbao_auth import enable_approle
 from tests.support.proxy import Proxy
-from tests.support.service import Service, clean_environment, wait_until
-from tests.support.verifiers import verify_with_pyjwt
-from tests.vault.environment import POLICY, allow, with_login, with_token
 from tests.vault.load import Load
+from tools.support.openbao import OpenBao
+from tools.support.service import Service, clean_environment, wait_until
+from tools.support.vault_environment import POLICY, allow, with_login, with_token
+from tools.support.verifiers import verify_with_pyjwt
 
 DEADLINE = 2.0  # seconds: a mint, all retries included
 ANSWERED = DEADLINE + 1  # with what a loaded machine adds

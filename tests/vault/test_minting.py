@@ -10,13 +10,13 @@ import pytest
 
 from macp_auth.domain.errors import ConfigurationError
 from macp_auth.entrypoints.plan import plan_service
-from tests.support.bounded import HANG_SECONDS
-from tests.support.openbao import OpenBao
 from tests.support.openbao_auth import FakeKubernetes, enable_approle, enable_jwt, enable_kubernetes
-from tests.support.service import Service, wait_until
-from tests.support.tls import Certificates
-from tests.support.verifiers import verify_with_joserfc, verify_with_pyjwt
-from tests.vault.environment import allow, with_login, with_token
+from tools.support.bounded import HANG_SECONDS
+from tools.support.openbao import OpenBao
+from tools.support.service import Service, wait_until
+from tools.support.tls import Certificates
+from tools.support.vault_environment import allow, with_login, with_token
+from tools.support.verifiers import verify_with_joserfc, verify_with_pyjwt
 
 StartService = Callable[..., Service]
 

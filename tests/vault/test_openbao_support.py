@@ -12,14 +12,14 @@ import requests
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.support.bounded import HANG_SECONDS
 from tests.support.fake_server import FakeServer, Reply
-from tests.support.openbao import OpenBao
 from tests.support.openbao_auth import FakeKubernetes, enable_approle, enable_jwt, enable_kubernetes
-from tests.support.processes import connection, read_to_end
 from tests.support.proxy import Proxy
-from tests.support.service import wait_until
-from tests.support.tls import make_certificates
+from tools.support.bounded import HANG_SECONDS
+from tools.support.openbao import OpenBao
+from tools.support.processes import connection, read_to_end
+from tools.support.service import wait_until
+from tools.support.tls import make_certificates
 
 CONTENT = b"content"
 

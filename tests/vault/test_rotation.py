@@ -9,12 +9,12 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.support.bounded import HANG_SECONDS
-from tests.support.openbao import OpenBao
-from tests.support.service import Service, wait_until
-from tests.support.verifiers import verify_with_pyjwt
-from tests.vault.environment import SHORT_ROTATION, with_token
 from tests.vault.load import Load
+from tools.support.bounded import HANG_SECONDS
+from tools.support.openbao import OpenBao
+from tools.support.service import Service, wait_until
+from tools.support.vault_environment import SHORT_ROTATION, with_token
+from tools.support.verifiers import verify_with_pyjwt
 
 LATE = 5  # for a loaded machine
 

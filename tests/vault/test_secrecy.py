@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.support.bounded import HANG_SECONDS
 from tests.support.fake_server import FakeServer, Reply, Request
-from tests.support.service import Service, clean_environment, wait_until
+from tools.support.bounded import HANG_SECONDS
+from tools.support.service import Service, clean_environment, wait_until
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 PEM = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()

@@ -18,13 +18,13 @@ from macp_auth.domain.policy import MACP_RUNTIME
 from macp_auth.entrypoints.cli import diagnosis as doctor
 from macp_auth.entrypoints.cli.diagnosis import Expected
 from macp_auth.entrypoints.plan import plan_service
-from tests.support.bounded import HANG_SECONDS
-from tests.support.openbao import OpenBao
 from tests.support.openbao_auth import enable_cert
-from tests.support.service import Service, clean_environment, wait_until
-from tests.support.tls import Authority, Certificates, Pair
-from tests.support.tools import require_script
-from tests.vault.environment import allow, with_login, with_token
+from tools.support.bounded import HANG_SECONDS
+from tools.support.openbao import OpenBao
+from tools.support.programs import require_script
+from tools.support.service import Service, clean_environment, wait_until
+from tools.support.tls import Authority, Certificates, Pair
+from tools.support.vault_environment import allow, with_login, with_token
 
 ACCEPTED, REFUSED = True, False
 CLIENT = "macp-auth"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.bounded import HANG_SECONDS
-from tests.support.openbao import OpenBao
-from tests.support.service import Service, wait_until
-from tests.support.tls import Certificates
-from tests.vault.environment import with_token
 from tests.vault.load import Load
+from tools.support.bounded import HANG_SECONDS
+from tools.support.openbao import OpenBao
+from tools.support.service import Service, wait_until
+from tools.support.tls import Certificates
+from tools.support.vault_environment import with_token
 
 CHANGES = 150
 CONNECTIONS = 4

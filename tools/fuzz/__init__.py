@@ -1,0 +1,1 @@
+"""Generated requests, held against the contract: bodies in this process, and connections to a real one."""
