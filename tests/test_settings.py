@@ -12,9 +12,9 @@ from msgspec import Struct
 from macp_auth.adapters.plugins import BUILT_IN, load_signer_plugin
 from macp_auth.adapters.signers.env_jwk import KEY_JSON
 from macp_auth.domain.errors import ConfigurationError
+from macp_auth.entrypoints.environment import ECOSYSTEM, PREFIX, read_settings, unread_variables, variables
 from macp_auth.entrypoints.plan import plan_service
-from macp_auth.entrypoints.settings import PREFIX, Settings, read_settings, variables
-from macp_auth.entrypoints.unread_variables import ECOSYSTEM, unread_variables
+from macp_auth.entrypoints.settings import Settings
 from tests.support import jwks
 
 

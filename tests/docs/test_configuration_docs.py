@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from macp_auth.adapters.plugins import BUILT_IN, load_signer_plugin
-from macp_auth.entrypoints.settings import PREFIX, Settings, Variable, variables
+from macp_auth.entrypoints.environment import PREFIX, Variable, variables
+from macp_auth.entrypoints.settings import Settings
 from tests.docs.pages import PAGES, ROOT, plain, read, rows, section
 
 RUNTIME_VARIABLES = {  # the MACP runtime's own, which a page may name; read in its source

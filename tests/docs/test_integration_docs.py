@@ -15,8 +15,9 @@ import pytest
 from macp_auth.domain.key_set import MAX_TOKEN_BYTES
 from macp_auth.domain.policy import MACP_RUNTIME
 from macp_auth.domain.scopes import KNOWN_SCOPES
+from macp_auth.entrypoints.environment import PREFIX, variables
 from macp_auth.entrypoints.server.processes import KEEP_ALIVE_SECONDS
-from macp_auth.entrypoints.settings import PREFIX, Settings, variables
+from macp_auth.entrypoints.settings import Settings
 from tests.docs.pages import blocks, plain, read, rows, section
 from tests.docs.test_configuration_docs import RUNTIME_VARIABLES
 from tools.support.service import Service

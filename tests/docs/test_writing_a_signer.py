@@ -340,7 +340,7 @@ def test_what_meta_may_say_is_what_the_host_reads() -> None:
     table = [
         row for row in rows(section(read(PAGE), "Settings")) if row[0].startswith(("`description", "`extra"))
     ]
-    source = inspect.getsource(sys.modules["macp_auth.entrypoints.settings"])
+    source = inspect.getsource(sys.modules["macp_auth.entrypoints.environment"])
     read_by_host = set(re.findall(r'extra\.get\("(\w+)"', source))
     assert {name for row in table for name in re.findall(r'extra\["(\w+)"\]', row[0])} == read_by_host
 

@@ -17,11 +17,17 @@ from macp_auth.adapters.signers.env_jwk import KEY_JSON
 from macp_auth.adapters.verifying import VerifyingSigner
 from macp_auth.domain.errors import ConfigurationError, SignerMisconfigured
 from macp_auth.domain.signer import Signer
+from macp_auth.entrypoints.environment import (
+    PREFIX,
+    UnreadVariable,
+    read_settings,
+    unread_variables,
+    variables,
+)
 from macp_auth.entrypoints.server.descriptors import connection_bound
 from macp_auth.entrypoints.server.tls_files import load_tls
-from macp_auth.entrypoints.settings import PREFIX, Settings, read_settings, variables
+from macp_auth.entrypoints.settings import Settings
 from macp_auth.entrypoints.signer_settings import read_signer_settings, secret_variables
-from macp_auth.entrypoints.unread_variables import UnreadVariable, unread_variables
 
 if TYPE_CHECKING:
     from macp_auth.adapters.tracing import Tracing  # its packages are an extra

@@ -1,20 +1,10 @@
-"""The settings: read once from the environment, each with a message that names its variable.
-
-A settings type is a msgspec struct: one field a variable, whose ``Meta`` says what it is for
-(``description``) and what a good value looks like (``extra["expects"]``). The service's own are
-here; a signer declares its own the same way. No message shows a value: it may be a secret, or be
-in the wrong variable.
-"""
+"""The settings of the service: each is declared here, and only here."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 from macp_auth.adapters.linear_pattern import LinearPattern
@@ -22,23 +12,15 @@ from macp_auth.domain.claims import probe_claims
 from macp_auth.domain.errors import ConfigurationError
 from macp_auth.domain.key_set import MAX_TOKEN_BYTES, fits_any_key
 from macp_auth.domain.policy import MACP_RUNTIME, RotationPolicy, Verifier
-from macp_auth.domain.secret import Secret
 from macp_auth.domain.ttl import TTLPolicy
+from macp_auth.entrypoints.environment import PREFIX
 
-PREFIX = "MACP_AUTH_"
 _YEAR = 365 * 24 * 3600
 _MAX_KEPT = 3 * _YEAR  # seconds; all that the other settings can call for is less
 _DEFAULT_TTL = 300
 _MAX_PORT = 65535
 
-_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
-_QUOTES = "\"'`"
-_INVISIBLE = "\u200b\u2060\ufeff"  # zero-width space, word joiner, byte order mark: white space to the eye
-_UNPRINTABLE = {"Cc", "Zl", "Zp"}  # of Unicode's general categories: controls, and separators of lines
-_CONTROL_NAMES = {"\t": "a tab", "\n": "a line feed", "\r": "a carriage return", " ": "a space"}
-
 Text = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"\S")]
-SettingsT = TypeVar("SettingsT", bound=Struct)
 
 
 class TLSFiles(Struct, frozen=True):
@@ -360,139 +342,3 @@ class Settings(Struct, frozen=True, kw_only=True):
                 "raise it, or lower what it is made of"
             )
         return policy
-
-
-class Variable(Struct, frozen=True):
-    """One environment variable, as a settings type declares it."""
-
-    name: str
-    field: str
-    type: Any
-    description: str
-    expects: str
-    required: bool
-    default: Any
-    fallback: str | None
-    """Another variable, read if this one is not set: a name that the backend's own tools use."""
-    multiline: bool
-    """Whether white space means nothing in it, as in JSON and PEM."""
-
-
-def variables(settings: type[Struct], prefix: str) -> list[Variable]:
-    """Return the variables that fill ``settings``, in the order of its fields."""
-    hints = get_type_hints(settings, include_extras=True)
-    found = []
-    for field in msgspec.structs.fields(settings):
-        meta = next((m for m in _metas(hints[field.name]) if m.extra), Meta(extra={}))
-        extra = meta.extra or {}
-        found.append(
-            Variable(
-                name=extra.get("variable", prefix + field.name.upper()),
-                field=field.name,
-                type=hints[field.name],
-                description=meta.description or "",
-                expects=extra.get("expects", "a valid value"),
-                required=field.required,
-                default=None if field.required else field.default,
-                fallback=extra.get("fallback"),
-                multiline=extra.get("multiline", False),
-            )
-        )
-    return found
-
-
-def read_settings(settings: type[SettingsT], prefix: str, environ: Mapping[str, str]) -> SettingsT:
-    """Return ``settings`` filled from ``environ``.
-
-    Raises:
-        ConfigurationError: a variable is empty, malformed or missing; the text names it.
-    """
-    values = {}
-    for variable in variables(settings, prefix):
-        name = _name_in(environ, variable)
-        if name in environ:
-            values[variable.field] = _convert(environ[name], name, variable)
-        elif variable.required:
-            names = name if variable.fallback is None else f"{name} (or {variable.fallback})"
-            raise ConfigurationError(f"{names} must be set, to {variable.expects}")
-    return settings(**values)
-
-
-def _name_in(environ: Mapping[str, str], variable: Variable) -> str:
-    """Return the name by which the environment gives the variable, or its own if it does not."""
-    if variable.fallback is None or variable.name in environ or variable.fallback not in environ:
-        return variable.name
-    return variable.fallback
-
-
-def _convert(text: str, name: str, variable: Variable) -> Any:
-    if not text:
-        mend = "give it a value" if variable.required else "unset it for the default"
-        raise ConfigurationError(f"{name} is set but empty; {mend}. It must be {variable.expects}")
-    # A variable of the backend's own tools may be there for them only; the signer checks it if it uses it.
-    if not variable.multiline and name != variable.fallback:
-        _check_characters(text, name)
-    try:
-        text.encode()
-        value = msgspec.convert(text, variable.type, strict=False, dec_hook=decode_custom)
-        if value is None or (isinstance(value, int) and not text.isdecimal()):
-            raise ValueError("null, 1e3 and 3.0 mean something to msgspec, and nothing here")
-    except (ValueError, re.error, RecursionError, OverflowError):
-        # The cause holds the value; it must not be shown.
-        raise ConfigurationError(f"{name} must be {variable.expects}{_origin(text, name)}") from None
-    return value
-
-
-def _check_characters(text: str, name: str) -> None:
-    """Refuse what a Secret, an env file or a copied page leaves in a value, and what nobody can see.
-
-    Raises:
-        ConfigurationError: white space at an end, quotes around it, or a character that is not printable.
-    """
-    for place, character in (("begins", text[0]), ("ends", text[-1])):
-        if character.isspace() or character in _INVISIBLE:
-            raise ConfigurationError(f"{name} {place} with {_named(character)}; remove it")
-    if len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
-        raise ConfigurationError(
-            f"{name} is in quotes ({text[0]}): outside of a shell they are part of the value; remove them"
-        )
-    for character in text:
-        if character in _INVISIBLE or unicodedata.category(character) in _UNPRINTABLE:
-            raise ConfigurationError(f"{name} contains {_named(character)}; remove it")
-
-
-def _named(character: str) -> str:
-    name = _CONTROL_NAMES.get(character) or unicodedata.name(character, "a control character").lower()
-    return f"U+{ord(character):04X} ({name})"
-
-
-def _origin(text: str, name: str) -> str:
-    """Say where a value is from that was not meant for us."""
-    if not is_service_link(text):
-        return ""
-    service = name.removesuffix("_PORT").replace("_", "-").lower()
-    return (
-        f"; it holds what Kubernetes sets for a Service, most likely one named {service!r}: "
-        "set enableServiceLinks to false in the pod, or give the Service another name"
-    )
-
-
-def is_service_link(text: str) -> bool:
-    """Whether ``text`` is what Kubernetes puts into the variable ``<SERVICE>_PORT`` of a pod."""
-    return _SERVICE_LINK.match(text) is not None
-
-
-def decode_custom(expected: type, value: Any) -> Any:
-    """Make a ``Secret`` or a pattern of a text: what msgspec asks of the types that it does not know."""
-    origin = get_origin(expected) or expected
-    if origin is Secret:
-        return Secret(value)
-    if origin is LinearPattern:
-        return LinearPattern(value)
-    if origin is re.Pattern:
-        return re.compile(value)
-    raise NotImplementedError(expected)
-
-
-def _metas(annotation: Any) -> list[Meta]:
-    return [argument for argument in get_args(annotation)[1:] if isinstance(argument, Meta)]

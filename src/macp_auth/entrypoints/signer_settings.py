@@ -12,7 +12,7 @@ from macp_auth.adapters.hookspecs import SignerPlugin
 from macp_auth.adapters.plugins import BUILT_IN, BUILT_IN_FALLBACKS, BUILT_IN_SECRETS
 from macp_auth.domain.errors import ConfigurationError, MACPAuthError
 from macp_auth.domain.secret import Secret
-from macp_auth.entrypoints.settings import decode_custom, read_settings, variables
+from macp_auth.entrypoints.environment import decode_custom, read_settings, variables
 
 _NEVER_TEXT = (
     inspect.CollectionType,

@@ -11,8 +11,9 @@ import msgspec
 from macp_auth.adapters.signers.jwk_file import read_keys_file, version_of
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.policy import RotationPolicy
+from macp_auth.entrypoints.environment import PREFIX, read_settings
 from macp_auth.entrypoints.plan import open_signer, plan_service
-from macp_auth.entrypoints.settings import PREFIX, Settings, read_settings
+from macp_auth.entrypoints.settings import Settings
 
 
 class ConfiguredKeys(msgspec.Struct, frozen=True):

@@ -48,7 +48,8 @@ def plan(names: Sequence[str], customs: Sequence[str], as_json: bool) -> None:  
 
 def _configured() -> RotationPolicy:
     from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
-    from macp_auth.entrypoints.settings import PREFIX, Settings, read_settings  # noqa: PLC0415
+    from macp_auth.entrypoints.environment import PREFIX, read_settings  # noqa: PLC0415
+    from macp_auth.entrypoints.settings import Settings  # noqa: PLC0415
 
     with told_plainly():
         return read_settings(Settings, PREFIX, os.environ).rotation

@@ -18,7 +18,8 @@ from msgspec import Struct
 from macp_auth.adapters.input_file import Custody, FileTooLong, FileUnusable, input_file
 from macp_auth.domain.certificates import CLIENT_AUTHORITY, SERVER, Validity
 from macp_auth.domain.errors import ConfigurationError
-from macp_auth.entrypoints.settings import PREFIX, TLSFiles
+from macp_auth.entrypoints.environment import PREFIX
+from macp_auth.entrypoints.settings import TLSFiles
 
 CERTIFICATE, KEY = PREFIX + "TLS_CERT_FILE", PREFIX + "TLS_KEY_FILE"
 CLIENT_CA = PREFIX + "TLS_CLIENT_CA_FILE"

@@ -17,7 +17,7 @@ import msgspec
 from macp_auth.domain.errors import SignerError, SignerMisconfigured
 from macp_auth.domain.redaction import REDACTED
 from macp_auth.domain.secret import Secret
-from macp_auth.entrypoints.settings import variables
+from macp_auth.entrypoints.environment import variables
 from macp_auth.testing.bench import attempt, new_input, signing_versions
 from macp_auth.testing.outcome import Nonconformity, Skipped
 from macp_auth.testing.registry import check
