@@ -1,4 +1,4 @@
-"""Each rule of hosting, on a signer that breaks it."""
+"""Each rule of the sandbox, on a signer that breaks it."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_any_exception_becomes_a_plugin_fault(error: BaseException) -> None:
     """It names the plugin, the type and the place, and not the message; no cause is logged with it."""
     signer = host(lambda: Scripted(raising(error)), "faulty", QUICK)
     with pytest.raises(
-        PluginFault, match=rf"'faulty' raised {type(error).__name__} in sign \(test_hosting.py:\d+\)"
+        PluginFault, match=rf"'faulty' raised {type(error).__name__} in sign \(test_sandbox.py:\d+\)"
     ) as caught:
         asyncio.run(sign_once(signer))
     assert caught.value.__cause__ is None
@@ -261,7 +261,7 @@ def test_any_exception_in_prepare_ends_the_start_with_a_line(error: BaseExceptio
 
     with pytest.raises(
         SignerMisconfigured,
-        match=rf"'faulty' raised {type(error).__name__} in prepare \(test_hosting.py:\d+\)",
+        match=rf"'faulty' raised {type(error).__name__} in prepare \(test_sandbox.py:\d+\)",
     ) as caught:
         prepare_state(plugin_with(prepare), Settings())
     assert "s3cret" not in str(caught.value)
