@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 import pytest
 
 import macp_auth
+import tools
 from macp_auth import plugin_api
 
 SOURCE = Path(macp_auth.__file__).parent
+TOOLS = Path(tools.__file__).parent
 DOMAIN = sorted(path.stem for path in (SOURCE / "domain").glob("*.py"))
 _LOAD = """
 import msgspec, sys
@@ -55,3 +58,10 @@ def test_the_root_of_the_entrypoints_has_fewer_than_eight_modules() -> None:
     assert len(modules) < 8
     rooms = {path.parent.name for path in (SOURCE / "entrypoints").glob("*/__init__.py")}
     assert rooms == {"http", "server", "cli"}
+
+
+def test_tools_import_no_test() -> None:
+    """Tests may use the tools, not the other way round."""
+    texts = {str(path): path.read_text(encoding="utf-8") for path in TOOLS.glob("**/*.py")}
+    assert str(TOOLS / "drill" / "drill.py") in texts
+    assert [path for path, text in texts.items() if re.search(r"(?m)^\s*(from|import) tests\b", text)] == []
