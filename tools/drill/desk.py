@@ -15,8 +15,8 @@ import msgspec
 
 from tools.drill.judges.protocol import Verdict
 from tools.drill.ledger import Ledger, Tally, Token
+from tools.support.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 _AT_ONCE = 64
 _PAUSE = 0.02  # seconds between two looks at an empty queue
 _LONGEST_LINE = 16 * 1024 * 1024

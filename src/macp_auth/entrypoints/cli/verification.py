@@ -1,7 +1,7 @@
 """What verifiers would say of a token, check by check, in the words of docs/troubleshooting.md.
 
 The first of them is the MACP runtime: the findings hold a model of it, recorded from the real one
-(tests/interop/runtime). It is lenient in places, and a token that only it takes is not good: such a finding
+(tools/macp_runtime). It is lenient in places, and a token that only it takes is not good: such a finding
 says so. Signatures are checked by PyJWT, a library that has no part in making our tokens.
 """
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from tests.interop.runtime import keys
+from tools.macp_runtime import keys
 
 ISSUER = "macp-auth-service"
 AUDIENCE = "macp-runtime"

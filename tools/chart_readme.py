@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
-from tests.deploy.helm import CHART
+from tools.support.repository import ROOT
 
+CHART = ROOT / "deploy/helm/macp-auth"
 VALUES = CHART / "values.yaml"
 README = CHART / "README.md"
 BEGIN, END = "<!-- values: made by `make helm-docs` -->\n", "<!-- end of values -->\n"

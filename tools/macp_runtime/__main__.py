@@ -1,4 +1,4 @@
-"""Records what the real runtime says of each case: python -m tests.interop.runtime (needs cargo and protoc).
+"""Records what the real runtime says of each case: python -m tools.macp_runtime (needs cargo and protoc).
 
 The runtime's crate is fetched from the registry and built for minutes, so no test does this; the tests
 hold ``macp-auth verify`` to what was recorded. Arguments go to cargo: ``-j 1``, ``--target-dir DIR``. The
@@ -16,10 +16,11 @@ from pathlib import Path
 
 import msgspec
 
-from tests.interop.runtime.cases import AUDIENCE, ISSUER, all_cases
+from tools.macp_runtime.cases import AUDIENCE, ISSUER, all_cases
+from tools.support.repository import ROOT
 
 HERE = Path(__file__).parent
-RECORDED = HERE.parents[1] / "data" / "runtime-verdicts.json"
+RECORDED = ROOT / "tests/data/runtime-verdicts.json"
 CRATES = "macp-auth 0.13.0 (of macp-runtime 0.13.0), jsonwebtoken 9.3.1, ring 0.17.14, serde_json 1.0.154"
 
 

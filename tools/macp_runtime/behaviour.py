@@ -1,4 +1,4 @@
-"""Records what the whole runtime does with our tokens: python -m tests.interop.runtime.behaviour.
+"""Records what the whole runtime does with our tokens: python -m tools.macp_runtime.behaviour.
 
 It builds ``macp-runtime``, which takes cargo, protoc and minutes, starts it beside our service, and asks
 it with the Python SDK. No test does this: tests hold docs/integration.md to what was recorded. An argument
@@ -27,10 +27,11 @@ import grpc
 from macp_sdk import AuthConfig, DecisionSession, MacpClient
 from macp_sdk.errors import MacpAckError, MacpTransportError
 
+from tools.support.repository import ROOT
 from tools.support.service import Service, free_port, wait_until
 
 VERSION = "0.13.0"
-RECORDED = Path(__file__).parents[2] / "data" / "runtime-behaviour.json"
+RECORDED = ROOT / "tests/data/runtime-behaviour.json"
 DECISION = "macp.mode.decision.v1"
 SENDER = "macp-playground"
 LEEWAY_SECONDS = 60
