@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -181,8 +181,12 @@ def decode_custom(expected: type, value: Any) -> Any:
     raise NotImplementedError(expected)
 
 
-def _metas(annotation: Any) -> list[Meta]:
-    return [argument for argument in get_args(annotation)[1:] if isinstance(argument, Meta)]
+def _metas(annotation: Any) -> Iterator[Meta]:
+    """Yield what is said of a type, from outside to inside: ``Annotated[int, Meta(...)] | None``."""
+    arguments = get_args(annotation)
+    yield from (argument for argument in arguments if isinstance(argument, Meta))
+    for argument in arguments:
+        yield from _metas(argument)
 
 
 class UnreadVariable(Struct, frozen=True):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from macp_auth.adapters import setting
 from macp_auth.adapters.linear_pattern import LinearPattern
 from macp_auth.domain.claims import probe_claims
 from macp_auth.domain.errors import ConfigurationError
@@ -18,9 +19,8 @@ from macp_auth.entrypoints.environment import PREFIX
 _YEAR = 365 * 24 * 3600
 _MAX_KEPT = 3 * _YEAR  # seconds; all that the other settings can call for is less
 _DEFAULT_TTL = 300
-_MAX_PORT = 65535
-
-Text = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"\S")]
+_HOST = "an IP address or a host name"
+_CERTIFICATES = "the path of a PEM file of certificates"
 
 
 class TLSFiles(Struct, frozen=True):
@@ -36,230 +36,208 @@ class TLSFiles(Struct, frozen=True):
 class Settings(Struct, frozen=True, kw_only=True):
     """The settings of the service itself."""
 
-    port: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=65535,
-            description="Port to listen on.",
-            extra={"expects": "a port from 1 to 65535", "variable": "PORT"},
-        ),
-    ] = 3200
+    port: Annotated[int, setting.port("Port to listen on.", variable="PORT")] = 3200
     host: Annotated[
-        Text, Meta(description="Address to listen on.", extra={"expects": "an IP address or a host name"})
+        str,
+        setting.text(
+            "Address to listen on. `0.0.0.0` or `::` is all: read [SECURITY.md](../SECURITY.md) first.",
+            _HOST,
+        ),
     ] = "127.0.0.1"
-    workers: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=256,
-            description="Worker processes; all share one key.",
-            extra={"expects": "a whole number from 1 to 256"},
-        ),
-    ] = 1
-    metrics_port: Annotated[
-        int | None,
-        Meta(
-            description="Port to serve /metrics on. Unset: no metrics.",
-            extra={"expects": "a port from 1 to 65535"},
-        ),
-    ] = None
-    metrics_host: Annotated[
-        Text | None,
-        Meta(
-            description="Address to serve /metrics on. Unset: MACP_AUTH_HOST's.",
-            extra={"expects": "an IP address or a host name"},
-        ),
-    ] = None
-    tls_cert_file: Annotated[
-        Text | None,
-        Meta(
-            description="The server's certificate chain. Unset: plain HTTP.",
-            extra={"expects": "the path of a PEM file of certificates"},
-        ),
-    ] = None
-    tls_key_file: Annotated[
-        Text | None,
-        Meta(
-            description="The private key of that certificate.",
-            extra={"expects": "the path of a PEM file of a private key"},
-        ),
-    ] = None
-    tls_client_ca_file: Annotated[
-        Text | None,
-        Meta(
-            description="Who vouches for the callers that may mint. Unset: callers need no certificate.",
-            extra={"expects": "the path of a PEM file of certificates"},
-        ),
-    ] = None
-    max_connections: Annotated[
-        Annotated[int, Meta(ge=1, le=1_000_000)] | None,
-        Meta(
-            description="The most connections that a worker holds. Unset: 1000, or what descriptors allow.",
-            extra={"expects": "a whole number from 1 to 1000000, and 96 less than the limit of open files"},
-        ),
-    ] = None
+    workers: Annotated[int, setting.whole(1, 256, "Worker processes. They share the port and the key.")] = 1
+    metrics_port: (
+        Annotated[int, setting.port("Port to serve [metrics](metrics.md) on. Unset: no metrics.")] | None
+    ) = None
+    metrics_host: (
+        Annotated[str, setting.text("Address to serve metrics on. Unset: that of `MACP_AUTH_HOST`.", _HOST)]
+        | None
+    ) = None
+    tls_cert_file: (
+        Annotated[
+            str,
+            setting.text(
+                "The server's certificate chain, read again when it changes. Unset: plain HTTP. "
+                "See [TLS](tls.md).",
+                _CERTIFICATES,
+            ),
+        ]
+        | None
+    ) = None
+    tls_key_file: (
+        Annotated[
+            str,
+            setting.text(
+                "The private key of that certificate. Only the owner may write the file, and only the owner "
+                "and the group may read it.",
+                "the path of a PEM file of a private key",
+            ),
+        ]
+        | None
+    ) = None
+    tls_client_ca_file: (
+        Annotated[
+            str,
+            setting.text(
+                "The authorities that vouch for callers: a token then needs a client certificate. "
+                "Unset: callers need none.",
+                _CERTIFICATES,
+            ),
+        ]
+        | None
+    ) = None
+    max_connections: (
+        Annotated[
+            int,
+            setting.whole(
+                1,
+                1_000_000,
+                "The most [connections](deployment.md#connections) that each worker holds. Unset: 1000, "
+                "or what the limit of open files allows.",
+                besides=", and 96 less than the limit of open files",
+            ),
+        ]
+        | None
+    ) = None
     connection_max_age_seconds: Annotated[
         int,
-        Meta(
-            ge=1,
-            le=_YEAR,
-            description="The greatest age of a connection.",
-            extra={"expects": f"a whole number of seconds from 1 to {_YEAR}"},
+        setting.seconds(
+            1,
+            _YEAR,
+            "The greatest age of a connection. It is closed after the answer that says so, or when idle.",
         ),
     ] = 3600
-    issuer: Annotated[
-        Text, Meta(description="The `iss` claim.", extra={"expects": "a name of 1 to 1024 characters"})
-    ] = "macp-auth-service"
-    audience: Annotated[
-        Text, Meta(description="The `aud` claim.", extra={"expects": "a name of 1 to 1024 characters"})
-    ] = "macp-runtime"
+    issuer: Annotated[str, setting.name("The `iss` claim. Verifiers compare it exactly.")] = (
+        "macp-auth-service"
+    )
+    audience: Annotated[str, setting.name("The `aud` claim. Verifiers compare it exactly.")] = "macp-runtime"
     max_ttl_seconds: Annotated[
         int,
-        Meta(
-            ge=1,
-            le=_YEAR,
-            description="The longest lifetime; longer requests are cut to it.",
-            extra={"expects": f"a whole number of seconds from 1 to {_YEAR}"},
-        ),
+        setting.seconds(1, _YEAR, "The longest lifetime of a token. Longer requests are cut to it."),
     ] = 3600
     default_ttl_seconds: Annotated[
         int | None,
         Meta(
-            description=f"The lifetime when a request names none. Unset: {_DEFAULT_TTL}, cut to the maximum.",
+            description="The lifetime when a request names none. "
+            f"Unset: {_DEFAULT_TTL}, or the maximum if that is less.",
             extra={"expects": "a whole number of seconds from 1 to MACP_AUTH_MAX_TTL_SECONDS"},
+            # For the chart, which does not compare two values; :attr:`ttl` does.
+            extra_json_schema={"minimum": 1, "maximum": _YEAR},
         ),
     ] = None
-    sender_pattern: Annotated[
-        LinearPattern | None,
-        Meta(
-            description="A regular expression that the whole sender must match. Unset: any.",
-            extra={
-                "expects": "a regular expression in RE2's syntax: no look-around or backreference, "
-                "and small counted repetitions"
-            },
-        ),
-    ] = None
+    sender_pattern: (
+        Annotated[
+            LinearPattern,
+            setting.value(
+                "A [regular expression](#the-sender-pattern) that the whole sender must match, for example "
+                "`(agent://)?[a-z0-9-]{1,64}`. Unset: any sender.",
+                "a regular expression in RE2's syntax: no look-around or backreference, "
+                "and small counted repetitions",
+            ),
+        ]
+        | None
+    ) = None
     audit_log: Annotated[
         str,
         Meta(
             pattern=r"\A(stdout|off|/.*[^/])\Z",
-            description="Where a line goes for each token that is minted or refused.",
+            description="Where the [audit log](audit.md) goes: "
+            "a line for each token that is minted or refused.",
             extra={"expects": "stdout, off or the absolute path of a file"},
         ),
     ] = "stdout"
     traces: Annotated[
         Literal["off", "otlp"],
-        Meta(
-            description="Whether OpenTelemetry spans are sent; needs the extra `otel`.",
-            extra={"expects": "off or otlp"},
+        setting.value(
+            "Whether [OpenTelemetry spans](api.md#request-ids-and-traces) are sent. Needs the extra `otel`.",
+            "off or otlp",
         ),
     ] = "off"
     jwks_max_age_seconds: Annotated[
         int,
-        Meta(
-            ge=0,
-            le=86400,
-            description="The `max-age` of the JWKS: how long a verifier may use it unasked.",
-            extra={"expects": "a whole number of seconds from 0 to 86400"},
+        setting.seconds(
+            0, 86400, "The `max-age` of the JWKS: how long a cache may use it without asking again."
         ),
     ] = 60
     key_refresh_seconds: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=3600,
-            description="How often, at least, the keys are read from the signer.",
-            extra={"expects": "a whole number of seconds from 1 to 3600"},
-        ),
+        int, setting.seconds(1, 3600, "How often, at least, the keys are read from the signer.")
     ] = 30
     verifier_cache_ttl_seconds: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=_YEAR,
-            description="How long verifiers use a fetched JWKS.",
-            extra={"expects": f"a whole number of seconds from 0 to {_YEAR}"},
-        ),
+        int, setting.seconds(0, _YEAR, "How long verifiers use a fetched JWKS.")
     ] = MACP_RUNTIME.cache_ttl or 0
     verifier_stale_grace_seconds: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=_YEAR,
-            description="How much longer they use it while they can't fetch.",
-            extra={"expects": f"a whole number of seconds from 0 to {_YEAR}"},
-        ),
+        int, setting.seconds(0, _YEAR, "How much longer verifiers use it while they can't fetch.")
     ] = MACP_RUNTIME.stale_grace or 0
     verifier_leeway_seconds: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=3600,
-            description="How long past `exp` they still accept a token.",
-            extra={"expects": "a whole number of seconds from 0 to 3600"},
-        ),
+        int, setting.seconds(0, 3600, "How long past `exp` verifiers still accept a token.")
     ] = MACP_RUNTIME.leeway
-    clock_skew_seconds: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=3600,
-            description="How far two clocks may be apart.",
-            extra={"expects": "a whole number of seconds from 0 to 3600"},
-        ),
-    ] = 30
+    clock_skew_seconds: Annotated[int, setting.seconds(0, 3600, "How far two clocks may be apart.")] = 30
     max_clock_step_seconds: Annotated[
         int,
-        Meta(
-            ge=1,
-            le=3600,
-            description="The largest step of the wall clock after which tokens are minted.",
-            extra={"expects": "a whole number of seconds from 1 to 3600"},
+        setting.seconds(
+            1,
+            3600,
+            "The largest [step of the wall clock](troubleshooting.md#the-clock-was-stepped) "
+            "after which tokens are minted.",
         ),
     ] = 30
-    clock_accept_after_seconds: Annotated[
-        Annotated[int, Meta(ge=1, le=_YEAR)] | None,
-        Meta(
-            description="A larger step is believed after so long without another. Unset: never.",
-            extra={"expects": f"a whole number of seconds from 1 to {_YEAR}"},
-        ),
-    ] = None
-    key_publish_lead_seconds: Annotated[
-        Annotated[int, Meta(ge=0, le=_MAX_KEPT)] | None,
-        Meta(
-            description="How long a key is published before it signs. Unset: as verifiers need, and more.",
-            extra={
-                "expects": f"a whole number of seconds, no less than the verifiers need, at most {_MAX_KEPT}"
-            },
-        ),
-    ] = None
-    key_retire_lag_seconds: Annotated[
-        Annotated[int, Meta(ge=0, le=_MAX_KEPT)] | None,
-        Meta(
-            description="How long a key stays published after its last signature. Unset: what tokens need.",
-            extra={"expects": f"a whole number of seconds, no less than tokens need, at most {_MAX_KEPT}"},
-        ),
-    ] = None
-    signer: Annotated[
-        Text | None,
-        Meta(
-            description="Unset: `env-jwk` if `MACP_AUTH_SIGNING_KEY_JSON` is set, else `ephemeral`.",
-            extra={"expects": "the name of a signer"},
-        ),
-    ] = None
+    clock_accept_after_seconds: (
+        Annotated[
+            int,
+            setting.seconds(
+                1,
+                _YEAR,
+                "A larger step is accepted after so long without another one. "
+                "Unset: only a restart accepts it.",
+            ),
+        ]
+        | None
+    ) = None
+    key_publish_lead_seconds: (
+        Annotated[
+            int,
+            setting.seconds_needed(
+                "the verifiers need",
+                _MAX_KEPT,
+                "How long a key is published before it signs. Unset: what the verifiers need, rounded up to "
+                "a quarter of an hour (4500 with the defaults).",
+            ),
+        ]
+        | None
+    ) = None
+    key_retire_lag_seconds: (
+        Annotated[
+            int,
+            setting.seconds_needed(
+                "tokens need",
+                _MAX_KEPT,
+                "How long a key stays published after its last signature. Unset: what tokens need "
+                "(3720 with the defaults).",
+            ),
+        ]
+        | None
+    ) = None
+    signer: (
+        Annotated[
+            str,
+            setting.text(
+                "The [signer](#which-signer): `ephemeral`, `env-jwk`, `jwk-file`, `vault-transit`, or an "
+                "installed plugin. "
+                "Unset: `env-jwk` if `MACP_AUTH_SIGNING_KEY_JSON` is set, else `ephemeral`.",
+                "the name of a signer",
+            ),
+        ]
+        | None
+    ) = None
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:
         """The host and the port to serve metrics on; None if they are off.
 
         Raises:
-            ConfigurationError: it is no port, or the one for tokens.
+            ConfigurationError: it is the one for tokens.
         """
         if self.metrics_port is None:
             return None
-        if not 1 <= self.metrics_port <= _MAX_PORT:
-            raise ConfigurationError(f"MACP_AUTH_METRICS_PORT must be a port from 1 to {_MAX_PORT}")
         address = self.metrics_host or self.host, self.metrics_port
         if address == (self.host, self.port):
             raise ConfigurationError(

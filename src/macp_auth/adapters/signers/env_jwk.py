@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from macp_auth.adapters import jose
+from macp_auth.adapters import jose, setting
 from macp_auth.adapters.hookspecs import SignerPlugin, hookimpl
 from macp_auth.adapters.signers.jwk_document import JWK, read_jwks
 from macp_auth.adapters.signers.local import LocalKey, LocalSigner
@@ -33,26 +33,20 @@ class EnvJWKSettings(Struct, frozen=True):
 
     signing_key_json: Annotated[
         Secret[str],
-        Meta(
-            description="A private JWK, or a JWK Set with at least one private key.",
-            extra={
-                "expects": "a private JWK or a JWK Set (make one with: macp-auth keys generate)",
-                "multiline": True,
-            },
+        setting.value(
+            "The private JWK, or a JWK Set with at least one private key.",
+            "a private JWK or a JWK Set (make one with: macp-auth keys generate)",
+            multiline=True,
         ),
     ]
     signing_kid: Annotated[
         str | None,
-        Meta(
-            description="Which key of a JWK Set signs; unset, the first private one.",
-            extra={"expects": "a kid"},
-        ),
+        setting.value("Which key of a set signs. Unset: the first private one.", "a kid"),
     ] = None
     signing_alg: Annotated[
         Algorithm | None,
-        Meta(
-            description="If set, the signing key must be of this algorithm; unset, the key says it.",
-            extra={"expects": "RS256 or ES256"},
+        setting.value(
+            "A check: the signing key must be for this algorithm. Unset: the key says it.", "RS256 or ES256"
         ),
     ] = None
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from macp_auth.adapters import jose
+from macp_auth.adapters import jose, setting
 from macp_auth.adapters.hookspecs import SignerPlugin, hookimpl
 from macp_auth.adapters.signers.local import LocalKey, LocalSigner
 from macp_auth.domain.keys import Algorithm
@@ -26,7 +26,8 @@ class EphemeralSettings(Struct, frozen=True):
     """What may be set."""
 
     signing_alg: Annotated[
-        Algorithm, Meta(description="The algorithm of the key to make.", extra={"expects": "RS256 or ES256"})
+        Algorithm,
+        setting.value("The algorithm of the key to make: RSA of 2048 bits, or P-256.", "RS256 or ES256"),
     ] = Algorithm.RS256
 
 

@@ -42,7 +42,7 @@ class JWKFileSettings(Struct, frozen=True):
         str,
         Meta(
             min_length=1,
-            description="The private JWK Set's path.",
+            description="The private JWK Set, read again at every refresh.",
             extra={"expects": "the path of a JWK Set"},
         ),
     ]

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
+from macp_auth.adapters import setting
 from macp_auth.domain.errors import SignerMisconfigured
 from macp_auth.domain.secret import Secret
 
@@ -35,7 +36,7 @@ _NOT_FOLLOWED = {
 _YES = {"1", "t", "T", "TRUE", "true", "True"}  # what Go takes for true
 _Text = Annotated[str, Meta(min_length=1)]
 _MountPath = Annotated[str, Meta(pattern=r"\A[\w.-]+(/[\w.-]+)*\Z")]
-_Milliseconds = Annotated[int, Meta(ge=50, le=2000)]  # a mint has 2 s, whatever happens
+_WITHIN_A_MINT = (50, 2000)  # milliseconds; a mint has 2 s, whatever happens
 
 
 class AuthMethod(StrEnum):
@@ -79,134 +80,127 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
     ]
     mount: Annotated[
         _MountPath,
-        Meta(description="Where the transit engine is mounted.", extra={"expects": "a path such as transit"}),
+        setting.value("Where the transit engine is mounted.", "a path such as transit"),
     ] = "transit"
     namespace: Annotated[
         str | None,
-        Meta(
-            description="The namespace. Unset: the root namespace.",
-            extra={"expects": "a namespace such as team-a", "fallback": "VAULT_NAMESPACE"},
+        setting.value(
+            "The namespace. Unset: the root namespace.",
+            "a namespace such as team-a",
+            fallback="VAULT_NAMESPACE",
         ),
     ] = None
     cacert: Annotated[
         _Text | None,
-        Meta(
-            description="A PEM file of the authorities that may vouch for Vault. Unset: the public ones.",
-            extra={"expects": "the path of a PEM file of certificates", "fallback": "VAULT_CACERT"},
+        setting.value(
+            "A PEM file of the authorities that may vouch for Vault. Unset: the public ones.",
+            "the path of a PEM file of certificates",
+            fallback="VAULT_CACERT",
         ),
     ] = None
     cacert_bytes: Annotated[
         _Text | None,
-        Meta(
-            description="Those authorities themselves; used if there is no file of them.",
-            extra={
-                "expects": "certificates in PEM",
-                "fallback": "VAULT_CACERT_BYTES",
-                "multiline": True,
-            },
+        setting.value(
+            "Those authorities themselves; used if there is no file of them.",
+            "certificates in PEM",
+            fallback="VAULT_CACERT_BYTES",
+            multiline=True,
         ),
     ] = None
     capath: Annotated[
         _Text | None,
-        Meta(
-            description="A folder of PEM files of those authorities; used if neither of the two is set.",
-            extra={
-                "expects": "the path of a folder with PEM files of certificates",
-                "fallback": "VAULT_CAPATH",
-            },
+        setting.value(
+            "A folder of PEM files of those authorities; used if neither of the two is set.",
+            "the path of a folder with PEM files of certificates",
+            fallback="VAULT_CAPATH",
         ),
     ] = None
     client_cert: Annotated[
         _Text | None,
-        Meta(
-            description="A PEM file of the certificate that the service presents to Vault, and its chain.",
-            extra={"expects": "the path of a PEM file of a certificate", "fallback": "VAULT_CLIENT_CERT"},
+        setting.value(
+            "A PEM file of the certificate that the service presents to Vault, and its chain.",
+            "the path of a PEM file of a certificate",
+            fallback="VAULT_CLIENT_CERT",
         ),
     ] = None
     client_key: Annotated[
         _Text | None,
-        Meta(
-            description="A PEM file of the private key of that certificate.",
-            extra={"expects": "the path of a PEM file of a private key", "fallback": "VAULT_CLIENT_KEY"},
+        setting.value(
+            "A PEM file of the private key of that certificate.",
+            "the path of a PEM file of a private key",
+            fallback="VAULT_CLIENT_KEY",
         ),
     ] = None
     tls_server_name: Annotated[
         Annotated[str, Meta(pattern=r"\A[\w.:-]+\Z")] | None,
-        Meta(
-            description="The name that Vault's certificate must have. Unset: the host of the address.",
-            extra={"expects": "a host name or an IP address", "fallback": "VAULT_TLS_SERVER_NAME"},
+        setting.value(
+            "The name that Vault's certificate must have. Unset: the host of the address.",
+            "a host name or an IP address",
+            fallback="VAULT_TLS_SERVER_NAME",
         ),
     ] = None
     auth: Annotated[
         AuthMethod,
-        Meta(
-            description="How the service logs in: `token`, `approle`, `kubernetes`, `jwt` or `cert`.",
-            extra={"expects": "token, approle, kubernetes, jwt or cert"},
+        setting.value(
+            "How the service logs in: `token`, `approle`, `kubernetes`, `jwt` or `cert`.",
+            "token, approle, kubernetes, jwt or cert",
         ),
     ] = AuthMethod.TOKEN
     auth_mount: Annotated[
         _MountPath | None,
-        Meta(
-            description="Where the auth method is mounted. Unset: its own name.",
-            extra={"expects": "a path such as kubernetes"},
-        ),
+        setting.value("Where the auth method is mounted. Unset: its own name.", "a path such as kubernetes"),
     ] = None
     token: Annotated[
         Secret[str] | None,
-        Meta(
-            description="For `token`: the token.",
-            extra={"expects": "a Vault token", "fallback": "VAULT_TOKEN"},
-        ),
+        setting.value("For `token`: the token.", "a Vault token", fallback="VAULT_TOKEN"),
     ] = None
     token_file: Annotated[
         _Text | None,
-        Meta(
-            description="For `token`: a file with the token, as Vault Agent writes one; read at each login.",
-            extra={"expects": "a path; the file with a Vault token may come later"},
+        setting.value(
+            "For `token`: a file with the token, as Vault Agent writes one; read at each login.",
+            "a path; the file with a Vault token may come later",
         ),
     ] = None
     role: Annotated[
         _Text | None,
-        Meta(
-            description="For `kubernetes` and `jwt`, and for `cert` if several fit: the role to log in to.",
-            extra={"expects": "the name of a role"},
+        setting.value(
+            "For `kubernetes` and `jwt`, and for `cert` if several fit: the role to log in to.",
+            "the name of a role",
         ),
     ] = None
     role_id: Annotated[
         _Text | None,
-        Meta(description="For `approle`: the role's id.", extra={"expects": "a role id"}),
+        setting.value("For `approle`: the role's id.", "a role id"),
     ] = None
     secret_id: Annotated[
         Secret[str] | None,
-        Meta(description="For `approle`: the secret id.", extra={"expects": "a secret id"}),
+        setting.value("For `approle`: the secret id.", "a secret id"),
     ] = None
     secret_id_file: Annotated[
         _Text | None,
-        Meta(
-            description="For `approle`: a file with the secret id, read at each login.",
-            extra={"expects": "a path; the file with a secret id may come later"},
+        setting.value(
+            "For `approle`: a file with the secret id, read at each login.",
+            "a path; the file with a secret id may come later",
         ),
     ] = None
     jwt_file: Annotated[
         _Text | None,
-        Meta(
-            description="For `jwt`, and for `kubernetes`, where it has a default: a file with the JWT, "
+        setting.value(
+            "For `jwt`, and for `kubernetes`, where it has a default: a file with the JWT, "
             "read at each login.",
-            extra={"expects": "a path; the file with a JWT may come later"},
+            "a path; the file with a JWT may come later",
         ),
     ] = None
     timeout_ms: Annotated[
-        _Milliseconds,
-        Meta(
-            description="The longest that a signature may take, all retries included, in milliseconds.",
-            extra={"expects": "a whole number of milliseconds from 50 to 2000"},
+        int,
+        setting.milliseconds(
+            *_WITHIN_A_MINT, "The longest that a signature may take, all retries included, in milliseconds."
         ),
     ] = 2000
     connect_timeout_ms: Annotated[
-        _Milliseconds,
-        Meta(
-            description="The longest that a connection to Vault may take, in milliseconds.",
-            extra={"expects": "a whole number of milliseconds from 50 to 2000"},
+        int,
+        setting.milliseconds(
+            *_WITHIN_A_MINT, "The longest that a connection to Vault may take, in milliseconds."
         ),
     ] = 500
 
