@@ -2,6 +2,8 @@
 
 from macp_auth.adapters.hookspecs import API_VERSION, SignerPlugin, hookimpl
 from macp_auth.adapters.input_file import read_private_file
+from macp_auth.adapters.jose import public_jwk, raw_ecdsa_signature
+from macp_auth.adapters.thread_pool import BoundedThreadPool
 from macp_auth.domain.diagnosis import Finding, Status
 from macp_auth.domain.errors import (
     MACPAuthError,
@@ -19,6 +21,7 @@ from macp_auth.domain.signer import Signer
 __all__ = [
     "API_VERSION",
     "Algorithm",
+    "BoundedThreadPool",
     "ECPublicJWK",
     "Finding",
     "KeyVersion",
@@ -36,6 +39,8 @@ __all__ = [
     "Status",
     "UnknownKid",
     "hookimpl",
+    "public_jwk",
+    "raw_ecdsa_signature",
     "read_private_file",
     "thumbprint",
 ]

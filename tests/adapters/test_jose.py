@@ -7,9 +7,12 @@ from typing import Any
 
 import joserfc.jwk
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from joserfc import jws
 
+from macp_auth import public_jwk, raw_ecdsa_signature
 from macp_auth.adapters import jose
 from macp_auth.domain.encoding import base64url
 from macp_auth.domain.keys import Algorithm, thumbprint
@@ -69,6 +72,46 @@ def test_es256_signature_is_always_64_octets() -> None:
     assert {len(signature) for signature in signatures} == {64}
     assert any(signature[0] == 0 or signature[32] == 0 for signature in signatures)
     assert all(jose.verifies(key.public_key(), str(n).encode(), s) for n, s in enumerate(signatures))
+
+
+def test_raw_ecdsa_signature_keeps_leading_zeros() -> None:
+    """R and S are 32 bytes each, however short the numbers are."""
+    raw = raw_ecdsa_signature(encode_dss_signature(1, 2**255))
+    assert raw == bytes(31) + b"\1" + b"\x80" + bytes(31)
+
+
+@pytest.mark.parametrize(
+    "der",
+    [
+        b"",
+        b"\0" * 64,
+        encode_dss_signature(2**256, 1),
+        encode_dss_signature(1, 1) + b"\0",
+        b"0\6\2\1\xff\2\1\1",
+    ],
+)
+def test_what_is_no_p256_signature_is_refused(der: bytes) -> None:
+    """Nothing, no DER, one of a larger curve, one with bytes behind it, and a negative number."""
+    with pytest.raises(ValueError, match="not a P-256 signature in DER"):
+        raw_ecdsa_signature(der)
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_public_jwk_is_that_of_another_library(algorithm: Algorithm) -> None:
+    """A public key that was read from DER, as backends give it."""
+    key = jose.generate(algorithm).public_key()
+    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    theirs = joserfc.jwk.import_key(der, "RSA" if algorithm is Algorithm.RS256 else "EC")
+    assert thumbprint(public_jwk(load_der_public_key(der))) == theirs.thumbprint()
+
+
+@pytest.mark.parametrize(
+    "key", [ec.generate_private_key(ec.SECP384R1()), ed25519.Ed25519PrivateKey.generate()]
+)
+def test_public_jwk_of_another_kind_of_key_is_refused(key: Any) -> None:
+    """The runtime verifies with RSA and P-256 only."""
+    with pytest.raises(ValueError, match="neither RSA nor on P-256"):
+        public_jwk(key.public_key())
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)

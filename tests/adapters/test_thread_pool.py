@@ -1,16 +1,27 @@
-"""One thread, a bounded queue, and callers who give up."""
+"""Bounded threads, a bounded queue, and callers who give up."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
-from macp_auth import SignerUnavailable
-from macp_auth_pkcs11 import worker as module
-from macp_auth_pkcs11.worker import Worker
+from macp_auth import BoundedThreadPool, SignerUnavailable
+
+NAME = "pool-of-the-test"
+
+
+def one_thread(max_waiting: int, at_thread_end: Callable[[], object] | None = None) -> BoundedThreadPool:
+    return BoundedThreadPool(
+        NAME,
+        threads=1,
+        max_waiting=max_waiting,
+        when_full=f"{max_waiting} requests wait (MAX_WAITING)",
+        at_thread_end=at_thread_end,
+    )
 
 
 class Gate:
@@ -26,9 +37,9 @@ class Gate:
         return "through"
 
 
-async def started(worker: Worker, gate: Gate) -> asyncio.Task[str]:
+async def started(pool: BoundedThreadPool, gate: Gate) -> asyncio.Task[str]:
     """A task whose call has the thread for itself."""
-    task = asyncio.create_task(worker.run(gate))
+    task = asyncio.create_task(pool.run(gate))
     await asyncio.to_thread(gate.entered.wait, 10)
     return task
 
@@ -46,9 +57,9 @@ def test_all_calls_run_on_one_thread_in_order() -> None:
         ran.append((number, threading.get_ident()))
 
     async def scenario() -> None:
-        worker = Worker(100, last=lambda: record(100))
-        await asyncio.gather(*(worker.run(lambda n=number: record(n)) for number in range(100)))  # type: ignore[misc]  # mypy does not infer a lambda's default
-        await worker.close()
+        pool = one_thread(100, at_thread_end=lambda: record(100))
+        await asyncio.gather(*(pool.run(lambda n=number: record(n)) for number in range(100)))  # type: ignore[misc]  # mypy does not infer a lambda's default
+        await pool.aclose()
 
     asyncio.run(scenario())
     assert [number for number, _ in ran] == list(range(101))
@@ -63,11 +74,11 @@ def test_what_a_call_raises_reaches_its_caller_only() -> None:
         raise KeyError("mine")
 
     async def scenario() -> None:
-        worker = Worker(2, last=lambda: None)
+        pool = one_thread(2)
         with pytest.raises(KeyError, match="mine"):
-            await worker.run(fail)
-        assert await worker.run(lambda: 7) == 7
-        await worker.close()
+            await pool.run(fail)
+        assert await pool.run(lambda: 7) == 7
+        await pool.aclose()
 
     asyncio.run(scenario())
 
@@ -76,18 +87,18 @@ def test_beyond_the_bound_is_refused_at_once() -> None:
     """With the queue full, a request is told so without waiting; with room again, it is served."""
 
     async def scenario() -> None:
-        worker, gate = Worker(2, last=lambda: None), Gate()
-        running = await started(worker, gate)
-        waiting = [asyncio.create_task(worker.run(lambda: 1)) for _ in range(2)]
+        pool, gate = one_thread(2), Gate()
+        running = await started(pool, gate)
+        waiting = [asyncio.create_task(pool.run(lambda: 1)) for _ in range(2)]
         await settle()
         with pytest.raises(SignerUnavailable, match="2 requests wait .*MAX_WAITING") as caught:
-            await asyncio.wait_for(worker.run(lambda: 1), 1)
+            await asyncio.wait_for(pool.run(lambda: 1), 1)
         assert caught.value.reason == "busy"
         gate.opened.set()
         assert await running == "through"
         assert await asyncio.gather(*waiting) == [1, 1]
-        assert await worker.run(lambda: 2) == 2
-        await worker.close()
+        assert await pool.run(lambda: 2) == 2
+        await pool.aclose()
 
     asyncio.run(scenario())
 
@@ -96,16 +107,16 @@ def test_cancelled_call_leaves_the_queue() -> None:
     """Who gives up makes room at once, and the call is never made: a hang piles nothing up."""
 
     async def scenario() -> None:
-        worker, gate, ran = Worker(1, last=lambda: None), Gate(), []
-        running = await started(worker, gate)
+        pool, gate, ran = one_thread(1), Gate(), []
+        running = await started(pool, gate)
         for _ in range(50):
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(worker.run(lambda: ran.append("cancelled")), 0.001)
-        kept = asyncio.create_task(worker.run(lambda: ran.append("kept")))
+                await asyncio.wait_for(pool.run(lambda: ran.append("cancelled")), 0.001)
+        kept = asyncio.create_task(pool.run(lambda: ran.append("kept")))
         await settle()
         gate.opened.set()
         await asyncio.gather(running, kept)
-        await worker.close()
+        await pool.aclose()
         assert ran == ["kept"]
 
     asyncio.run(scenario())
@@ -115,14 +126,14 @@ def test_cancelled_while_it_runs() -> None:
     """A running call can't be stopped; its caller goes on at once, and the thread afterwards."""
 
     async def scenario() -> None:
-        worker, gate = Worker(1, last=lambda: None), Gate()
-        running = await started(worker, gate)
+        pool, gate = one_thread(1), Gate()
+        running = await started(pool, gate)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(running, 1)
         gate.opened.set()
-        assert await worker.run(lambda: 3) == 3
-        await worker.close()
+        assert await pool.run(lambda: 3) == 3
+        await pool.aclose()
 
     asyncio.run(scenario())
 
@@ -132,40 +143,41 @@ def test_close_refuses_what_waits_and_ends_the_thread() -> None:
     ended = []
 
     async def scenario() -> None:
-        worker, gate = Worker(5, last=lambda: ended.append(1)), Gate()
-        running = await started(worker, gate)
-        waiting = asyncio.create_task(worker.run(lambda: 1))
+        pool, gate = one_thread(5, at_thread_end=lambda: ended.append(1)), Gate()
+        running = await started(pool, gate)
+        waiting = asyncio.create_task(pool.run(lambda: 1))
         await settle()
         threading.Timer(0.1, gate.opened.set).start()
-        await asyncio.gather(worker.close(), worker.close())
+        await asyncio.gather(pool.aclose(), pool.aclose())
         assert await running == "through"
         with pytest.raises(SignerUnavailable, match="closed"):
             await waiting
         with pytest.raises(SignerUnavailable, match="closed"):
-            await worker.run(lambda: 1)
-        await worker.close()
+            await pool.run(lambda: 1)
+        await pool.aclose()
 
     asyncio.run(scenario())
     assert ended == [1]
-    assert "pkcs11" not in {thread.name for thread in threading.enumerate()}
+    assert NAME not in {thread.name for thread in threading.enumerate()}
 
 
-def test_close_leaves_a_hang_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_close_leaves_a_hang_behind() -> None:
     """A call that never ends holds up the end for a bounded time, on a thread that holds up no process."""
-    monkeypatch.setattr(module, "CLOSE_SECONDS", 0.1)
     gate = Gate()
 
     async def scenario() -> float:
-        worker = Worker(5, last=lambda: None)
-        running = await started(worker, gate)
+        pool = one_thread(5)
+        running = await started(pool, gate)
         before = time.monotonic()
-        await worker.close()
+        await pool.aclose(grace_seconds=0.1)
         took = time.monotonic() - before
-        running.cancel()
+        with pytest.raises(SignerUnavailable, match="closed") as caught:
+            await asyncio.wait_for(running, 1)
+        assert caught.value.reason == "closed"
         return took
 
     assert asyncio.run(scenario()) < 2
-    (hanging,) = (thread for thread in threading.enumerate() if thread.name == "pkcs11")
+    (hanging,) = (thread for thread in threading.enumerate() if thread.name == NAME)
     assert hanging.daemon
     gate.opened.set()
     hanging.join(10)
@@ -173,4 +185,49 @@ def test_close_leaves_a_hang_behind(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_close_before_any_call() -> None:
     """A signer that was never used has no thread to end."""
-    asyncio.run(Worker(1, last=lambda: pytest.fail("there is nothing to end")).close())
+    asyncio.run(one_thread(1, at_thread_end=lambda: pytest.fail("there is nothing to end")).aclose())
+
+
+def test_several_threads_and_no_more() -> None:
+    """As many calls run at once as there are threads; without room to wait, one more is refused."""
+
+    async def scenario() -> None:
+        pool = BoundedThreadPool(NAME, threads=2, when_full="both are in use")
+        gates = Gate(), Gate()
+        running = [await started(pool, gate) for gate in gates]
+        with pytest.raises(SignerUnavailable, match="both are in use"):
+            await pool.run(lambda: 1)
+        gates[0].opened.set()
+        assert await running[0] == "through"
+        assert await pool.run(lambda: 2) == 2
+        assert [thread.name for thread in threading.enumerate()].count(NAME) == 2
+        gates[1].opened.set()
+        await pool.aclose()
+
+    asyncio.run(scenario())
+    assert NAME not in {thread.name for thread in threading.enumerate()}
+
+
+def test_an_abandoned_call_counts_until_it_returns() -> None:
+    """Else calls that nobody waits for any more would pile up."""
+
+    async def scenario() -> None:
+        pool, gate = BoundedThreadPool(NAME, threads=1, when_full="full"), Gate()
+        running = await started(pool, gate)
+        running.cancel()
+        await asyncio.wait([running])
+        with pytest.raises(SignerUnavailable, match="full"):
+            await pool.run(lambda: 1)
+        gate.opened.set()
+        await pool.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_a_thread_starts_when_it_is_needed() -> None:
+    """Calls one after the other use one thread of many, on whatever event loop they come from."""
+    pool = BoundedThreadPool(NAME, threads=8, when_full="full")
+    assert NAME not in {thread.name for thread in threading.enumerate()}
+    threads = {asyncio.run(pool.run(threading.get_ident)) for _ in range(20)}
+    assert len(threads) == 1
+    asyncio.run(pool.aclose())

@@ -63,6 +63,7 @@ def test_service_mints_with_it(python: Path, tmp_path: Path, monkeypatch: pytest
     """The service finds the installed signer by its name, and its token verifies."""
     key = ec.generate_private_key(ec.SECP256R1())
     path = tmp_path / "key.pem"
+    path.touch(0o600)
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     monkeypatch.setattr(sys, "executable", str(python))  # with which Service runs the service
     with Service(

@@ -72,7 +72,7 @@ def assert_verifies(token: str, version: KeyVersion, claims: Mapping[str, Any]) 
 
 
 async def on_the_thread(signer: PKCS11Signer, call: Any) -> Any:
-    return await signer._backend.worker.run(lambda: call(signer._backend.device))
+    return await signer._backend.thread.run(lambda: call(signer._backend.device))
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)

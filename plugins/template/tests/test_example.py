@@ -56,13 +56,15 @@ def test_other_kid_and_closed_signer(key_file: Path) -> None:
     asyncio.run(ask())
 
 
-@pytest.mark.parametrize("kind", ["missing", "text", "rsa", "encrypted"])
+@pytest.mark.parametrize("kind", ["missing", "readable", "text", "rsa", "encrypted"])
 def test_unfit_file_stops_the_start(kind: str, key_file: Path) -> None:
     """The text names the variable, and shows neither the path nor what is in the file."""
     encryption = BestAvailableEncryption(b"passphrase")
     match kind:
         case "missing":
             key_file.unlink()
+        case "readable":
+            key_file.chmod(0o644)
         case "text":
             key_file.write_text("hidden")
         case "rsa":

@@ -15,6 +15,7 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -75,12 +76,21 @@ def from_der(der: bytes) -> PrivateKey:
 # --- keys to JWKs -------------------------------------------------------------------------------
 
 
-def public_jwk(key: PublicKey) -> PublicJWK:
-    """Return the public JWK of ``key``; coordinates keep their leading zeros (RFC 7518, 6.2.1.2)."""
-    numbers = key.public_numbers()
-    if isinstance(numbers, rsa.RSAPublicNumbers):
-        return RSAPublicJWK(n=_uint(numbers.n), e=_uint(numbers.e))
-    return ECPublicJWK(crv="P-256", x=_coordinate(numbers.x), y=_coordinate(numbers.y))
+def public_jwk(key: PublicKeyTypes) -> PublicJWK:
+    """Return the public JWK of a public key of ``cryptography`` (RFC 7518, sections 6.2.1 and 6.3.1).
+
+    Coordinates keep their leading zeros. The size of an RSA key is not checked.
+
+    Raises:
+        ValueError: the key is neither RSA nor on P-256.
+    """
+    if isinstance(key, rsa.RSAPublicKey):
+        rsa_numbers = key.public_numbers()
+        return RSAPublicJWK(n=_uint(rsa_numbers.n), e=_uint(rsa_numbers.e))
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+        numbers = key.public_numbers()
+        return ECPublicJWK(crv="P-256", x=_coordinate(numbers.x), y=_coordinate(numbers.y))
+    raise ValueError("the key is neither RSA nor on P-256")
 
 
 def private_jwk(key: PrivateKey) -> dict[str, str]:
@@ -275,8 +285,23 @@ def sign(key: PrivateKey, signing_input: bytes) -> bytes:
     """Return the raw JWS signature."""
     if isinstance(key, rsa.RSAPrivateKey):
         return key.sign(signing_input, _PKCS1V15, _SHA256)
-    r, s = decode_dss_signature(key.sign(signing_input, _ES256))
-    return r.to_bytes(_P256_BYTES) + s.to_bytes(_P256_BYTES)
+    return raw_ecdsa_signature(key.sign(signing_input, _ES256))
+
+
+def raw_ecdsa_signature(der: bytes) -> bytes:
+    """Return a P-256 signature as JWS has it: R, then S, of 32 bytes each (RFC 7518, section 3.4).
+
+    Args:
+        der: the signature as most backends give it: an Ecdsa-Sig-Value in DER (RFC 3279, section 2.2.3).
+
+    Raises:
+        ValueError: ``der`` is no such signature, or one of a larger curve.
+    """
+    try:
+        r, s = decode_dss_signature(der)
+        return r.to_bytes(_P256_BYTES) + s.to_bytes(_P256_BYTES)
+    except (ValueError, OverflowError):
+        raise ValueError("not a P-256 signature in DER") from None
 
 
 def verifies(key: PublicKey, signing_input: bytes, signature: bytes) -> bool:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from threading import Lock
 from typing import Any
 
 from boto3.session import Session  # type: ignore[import-untyped]  # boto3 has no types
 from botocore.config import Config  # type: ignore[import-untyped]  # the same
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from msgspec import Struct
 
 from macp_auth import (
     Algorithm,
-    ECPublicJWK,
     KeyVersion,
     PublicJWK,
-    RSAPublicJWK,
     SignerMisconfigured,
     SignerRefused,
+    public_jwk,
+    raw_ecdsa_signature,
     thumbprint,
 )
 from macp_auth_aws_kms.errors import translated
@@ -41,7 +38,6 @@ _SIGNING_ALGORITHMS = {
 }
 _USABLE = {"Enabled", "Updating"}
 """Updating: a multi-Region key changes its primary Region, and signs meanwhile."""
-_P256_BYTES = 32
 _ATTEMPTS = 2
 
 
@@ -126,7 +122,7 @@ class KMS:
         jwk = self._public.get(arn)
         if jwk is None:  # a key's public half never changes
             answer = self._client.get_public_key(KeyId=arn)
-            jwk = self._public[arn] = public_jwk(answer["PublicKey"])
+            jwk = self._public[arn] = public_jwk(load_der_public_key(answer["PublicKey"]))
         version = KeyVersion(
             kid=thumbprint(jwk),
             algorithm=_ALGORITHMS[spec],
@@ -151,47 +147,9 @@ class KMS:
                 MessageType="RAW" if raw else "DIGEST",
                 SigningAlgorithm=_SIGNING_ALGORITHMS[algorithm],
             )["Signature"]
-            return signature if algorithm is Algorithm.RS256 else raw_ecdsa(signature)
+            return signature if algorithm is Algorithm.RS256 else raw_ecdsa_signature(signature)
 
     def close(self) -> None:
         """Close the connections that are idle."""
         if self._made is not None:
             self._made.close()
-
-
-def public_jwk(der: bytes) -> PublicJWK:
-    """Return the JWK of a SubjectPublicKeyInfo (RFC 5280).
-
-    Raises:
-        ValueError: it is none, or neither RSA nor P-256.
-    """
-    key = load_der_public_key(der)
-    if isinstance(key, rsa.RSAPublicKey):
-        rsa_numbers = key.public_numbers()
-        return RSAPublicJWK(n=_uint(rsa_numbers.n), e=_uint(rsa_numbers.e))
-    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
-        numbers = key.public_numbers()
-        x, y = numbers.x.to_bytes(_P256_BYTES), numbers.y.to_bytes(_P256_BYTES)
-        return ECPublicJWK(crv="P-256", x=_base64url(x), y=_base64url(y))
-    raise ValueError("neither RSA nor P-256")
-
-
-def raw_ecdsa(der: bytes) -> bytes:
-    """Return R and S in 32 bytes each (RFC 7518, section 3.4); KMS gives them in DER.
-
-    Raises:
-        ValueError: it is no such signature.
-    """
-    r, s = decode_dss_signature(der)
-    try:
-        return r.to_bytes(_P256_BYTES) + s.to_bytes(_P256_BYTES)
-    except OverflowError:
-        raise ValueError("a signature of another curve") from None
-
-
-def _uint(value: int) -> str:
-    return _base64url(value.to_bytes((value.bit_length() + 7) // 8))
-
-
-def _base64url(octets: bytes) -> str:
-    return urlsafe_b64encode(octets).rstrip(b"=").decode()

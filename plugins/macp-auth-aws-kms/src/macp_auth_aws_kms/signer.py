@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from threading import BoundedSemaphore
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
-from macp_auth import KeyVersion, Signer, SignerRefused, SignerUnavailable, UnknownKid
+from macp_auth import BoundedThreadPool, KeyVersion, Signer, SignerRefused, SignerUnavailable, UnknownKid
 from macp_auth_aws_kms.errors import WITHDRAWN
 from macp_auth_aws_kms.kms import KMS, Key
 
 T = TypeVar("T")
 _CALLS_PER_KEY = 2
+_READINGS = 2
+"""How many run at once: one that KMS does not answer must not hold up the next."""
+_MAX_READINGS_WAITING = 16
 
 
 class AWSKMSSigner(Signer):
@@ -24,7 +26,7 @@ class AWSKMSSigner(Signer):
         region: None for what boto3 finds.
         endpoint_url: None for what boto3 finds.
         timeout: the most that a signature may take, in seconds.
-        max_calls: signatures under way at once.
+        max_calls: signatures in progress at once.
     """
 
     def __init__(
@@ -36,18 +38,32 @@ class AWSKMSSigner(Signer):
         timeout: float,
         max_calls: int,
     ) -> None:
-        threads = max_calls + 1  # one to read the keys, whatever is being signed
-        self._kms = KMS(names, region=region, endpoint_url=endpoint_url, timeout=timeout, connections=threads)
-        self._threads: ThreadPoolExecutor | None = ThreadPoolExecutor(threads, "aws-kms")
+        self._kms = KMS(
+            names,
+            region=region,
+            endpoint_url=endpoint_url,
+            timeout=timeout,
+            connections=max_calls + _READINGS,
+        )
         self._timeout = timeout
         self._reading_timeout = timeout * _CALLS_PER_KEY * len(names)
-        self._free = BoundedSemaphore(max_calls)
-        self._waiting: set[asyncio.Future[Any]] = set()
+        self._signatures = BoundedThreadPool(
+            "aws-kms",
+            threads=max_calls,
+            when_full="as many signatures as MACP_AUTH_AWS_KMS_MAX_CALLS are in progress",
+        )
+        # Threads of their own: the keys are read whatever is being signed.
+        self._readings = BoundedThreadPool(
+            "aws-kms",
+            threads=_READINGS,
+            max_waiting=_MAX_READINGS_WAITING,
+            when_full="too many readings of the keys wait for KMS",
+        )
         self._keys: dict[str, Key] = {}
 
     async def key_versions(self) -> Sequence[KeyVersion]:
-        """Describe every key anew; one that is no longer enabled can't sign from here on."""
-        keys = await self._result(self._open_threads().submit(self._kms.keys), self._reading_timeout)
+        """Describe every key again; one that is no longer enabled can't sign from here on."""
+        keys = await _within(self._reading_timeout, self._readings, self._kms.keys)
         self._keys = {key.version.kid: key for key in keys}
         return [key.version for key in keys]
 
@@ -56,54 +72,32 @@ class AWSKMSSigner(Signer):
 
         Raises:
             UnknownKid: there is no such key, or it was disabled since it was read.
-            SignerUnavailable: no answer in time, or as many signatures as may be are under way.
+            SignerUnavailable: no answer in time, or as many signatures as may be are in progress.
             SignerRefused: KMS said no.
         """
-        threads, key = self._open_threads(), self._keys.get(kid)
+        return await _within(self._timeout, self._signatures, partial(self._sign, kid, signing_input))
+
+    def _sign(self, kid: str, signing_input: bytes) -> bytes:
+        key = self._keys.get(kid)
         if key is None:
             raise UnknownKid(kid)
-        if not self._free.acquire(blocking=False):
-            raise SignerUnavailable(
-                "as many signatures as MACP_AUTH_AWS_KMS_MAX_CALLS are under way", reason="busy"
-            )
-        signing = threads.submit(self._kms.sign, key, signing_input)
-        # Not when the caller gives up: the thread may still be at it.
-        signing.add_done_callback(lambda _: self._free.release())
         try:
-            return await self._result(signing, self._timeout)
+            return self._kms.sign(key, signing_input)
         except SignerRefused as error:
             if error.reason in WITHDRAWN:  # since the last reading; the host reads again now
                 raise UnknownKid(kid) from error
             raise
 
     async def aclose(self) -> None:
-        """Fail the calls under way, and let the threads end: none blocks for longer than its timeout."""
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown(wait=False, cancel_futures=True)
-            self._kms.close()
-        for waiting in tuple(self._waiting):
-            waiting.cancel()
-
-    def _open_threads(self) -> ThreadPoolExecutor:
-        if self._threads is None:
-            raise _closed()
-        return self._threads
-
-    async def _result(self, future: Future[T], seconds: float) -> T:
-        waiting = asyncio.wrap_future(future)
-        self._waiting.add(waiting)
-        try:
-            await asyncio.wait([waiting], timeout=seconds)
-        finally:
-            waiting.cancel()  # of no effect on one that has ended
-            self._waiting.discard(waiting)
-        if not waiting.cancelled():
-            return waiting.result()
-        if self._threads is None:
-            raise _closed()
-        raise SignerUnavailable(f"KMS did not answer within {seconds:g} s", reason="timeout")
+        """Fail the calls in progress, and let the threads end: none blocks for longer than its timeout."""
+        await self._signatures.aclose(grace_seconds=0)
+        await self._readings.aclose(grace_seconds=0)
+        self._kms.close()
 
 
-def _closed() -> SignerUnavailable:
-    return SignerUnavailable("the signer is closed", reason="closed")
+async def _within(seconds: float, threads: BoundedThreadPool, call: Callable[[], T]) -> T:
+    try:
+        async with asyncio.timeout(seconds):
+            return await threads.run(call)
+    except TimeoutError:
+        raise SignerUnavailable(f"KMS did not answer within {seconds:g} s", reason="timeout") from None

@@ -8,7 +8,6 @@ tokens. So no public half is believed until it has verified a signature of the p
 from __future__ import annotations
 
 import hashlib
-from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -21,7 +20,7 @@ from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from pkcs11.exceptions import AttributeSensitive, AttributeTypeInvalid, FunctionFailed
 from pkcs11.types import Object, Session, SignMixin
 
-from macp_auth import ECPublicJWK, PublicJWK, RSAPublicJWK
+from macp_auth import PublicJWK, public_jwk
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
@@ -52,7 +51,7 @@ def proven_jwk(session: Session, key: SignMixin) -> PublicJWK | None:
         PKCS11Error: the token did not answer, or did not sign.
     """
     signature = sign_digest(key, _PROOF)
-    return next((_jwk(half) for half in _candidates(session, key) if _verifies(half, signature)), None)
+    return next((public_jwk(half) for half in _candidates(session, key) if _verifies(half, signature)), None)
 
 
 def _candidates(session: Session, key: SignMixin) -> Iterator[PublicKey]:
@@ -101,15 +100,3 @@ def _verifies(half: PublicKey, signature: bytes) -> bool:
     except InvalidSignature:
         return False
     return True
-
-
-def _jwk(half: PublicKey) -> PublicJWK:
-    numbers = half.public_numbers()
-    if isinstance(numbers, rsa.RSAPublicNumbers):
-        return RSAPublicJWK(n=_uint(numbers.n), e=_uint(numbers.e))
-    return ECPublicJWK(crv="P-256", x=_uint(numbers.x, _P256_BYTES), y=_uint(numbers.y, _P256_BYTES))
-
-
-def _uint(value: int, width: int | None = None) -> str:
-    octets = value.to_bytes(width or (value.bit_length() + 7) // 8)
-    return urlsafe_b64encode(octets).rstrip(b"=").decode()

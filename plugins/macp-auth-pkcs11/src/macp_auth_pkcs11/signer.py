@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar, TypeVar
 
-from macp_auth import KeyVersion, Signer, SignerUnavailable
+from macp_auth import BoundedThreadPool, KeyVersion, Signer, SignerUnavailable
 from macp_auth_pkcs11.device import Device
 from macp_auth_pkcs11.settings import PKCS11Settings
-from macp_auth_pkcs11.worker import Worker
 
 T = TypeVar("T")
 
@@ -23,7 +22,15 @@ class Backend:
 
     def __init__(self, settings: PKCS11Settings) -> None:
         self.device = Device(settings)
-        self.worker = Worker(settings.max_waiting, last=self.device.close)
+        # C_Initialize without arguments promises the library that one thread at a time calls it, and SoftHSM
+        # 2.6.1 crashes where two do.
+        self.thread = BoundedThreadPool(
+            "pkcs11",
+            threads=1,
+            max_waiting=settings.max_waiting,
+            when_full=f"{settings.max_waiting} requests wait for the token (MACP_AUTH_PKCS11_MAX_WAITING)",
+            at_thread_end=self.device.close,
+        )
         self.users = 0
 
     @classmethod
@@ -39,7 +46,7 @@ class Backend:
         if not self.users:
             for key in [key for key, backend in self._open.items() if backend is self]:
                 del self._open[key]
-            await self.worker.close()
+            await self.thread.aclose()
 
 
 class PKCS11Signer(Signer):
@@ -67,4 +74,4 @@ class PKCS11Signer(Signer):
     async def _run(self, call: Callable[[], T]) -> T:
         if self._closed:
             raise SignerUnavailable("the signer is closed", reason="closed")
-        return await self._backend.worker.run(call)
+        return await self._backend.thread.run(call)

@@ -2,27 +2,23 @@
 
 Settings:
     ``MACP_AUTH_EXAMPLE_KEY_FILE``  the path of the private key: PKCS #8 in PEM, without a passphrase.
-Privileges: to read that file, once.
+Privileges: to read that file, once. Nobody but its owner and group may.
 Fails: at start-up, if there is no such key. Never later.
 """
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from msgspec import Meta, Struct
 
 from macp_auth import (
     Algorithm,
-    ECPublicJWK,
     KeyVersion,
     Secret,
     Signer,
@@ -31,6 +27,9 @@ from macp_auth import (
     SignerUnavailable,
     UnknownKid,
     hookimpl,
+    public_jwk,
+    raw_ecdsa_signature,
+    read_private_file,
     thumbprint,
 )
 
@@ -52,13 +51,14 @@ def prepare(settings: ExampleSettings) -> Secret[bytes]:
     """Read the file before anything listens; what is returned is handed to every worker process.
 
     Raises:
-        SignerMisconfigured: there is no such key; the text names the variable and shows nothing of the file.
+        SignerMisconfigured: there is no such key, or others can read or change the file; the text names the
+            variable and shows nothing of the file.
     """
     try:
-        pem = Path(settings.key_file).read_bytes()
+        pem = read_private_file(settings.key_file, "MACP_AUTH_EXAMPLE_KEY_FILE", max_bytes=10_000)
         load(pem)
-    except OSError as error:
-        raise SignerMisconfigured(f"MACP_AUTH_EXAMPLE_KEY_FILE can't be read: {error.strerror}") from None
+    except SignerUnavailable as error:
+        raise SignerMisconfigured(str(error)) from None
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise SignerMisconfigured(
             "MACP_AUTH_EXAMPLE_KEY_FILE holds no P-256 private key in PEM without a passphrase; "
@@ -84,8 +84,7 @@ class ExampleSigner(Signer):
 
     def __init__(self, pem: Secret[bytes]) -> None:
         self._key: ec.EllipticCurvePrivateKey | None = load(pem.reveal())
-        numbers = self._key.public_key().public_numbers()
-        jwk = ECPublicJWK(crv="P-256", x=_coordinate(numbers.x), y=_coordinate(numbers.y))
+        jwk = public_jwk(self._key.public_key())
         # A thumbprint is the best kid: no two keys share one, and every worker computes the same.
         self._version = KeyVersion(
             kid=thumbprint(jwk), algorithm=Algorithm.ES256, public_jwk=jwk, can_sign=True
@@ -101,16 +100,11 @@ class ExampleSigner(Signer):
             raise SignerUnavailable("the signer is closed", reason="closed")
         if kid != self._version.kid:
             raise UnknownKid(kid)
-        r, s = decode_dss_signature(self._key.sign(signing_input, ec.ECDSA(SHA256())))
-        return r.to_bytes(32) + s.to_bytes(32)  # JWS wants 64 bytes, never DER (RFC 7518, section 3.4)
+        return raw_ecdsa_signature(self._key.sign(signing_input, ec.ECDSA(SHA256())))
 
     async def aclose(self) -> None:
         """Drop the key. May be called more than once."""
         self._key = None
-
-
-def _coordinate(value: int) -> str:
-    return urlsafe_b64encode(value.to_bytes(32)).rstrip(b"=").decode()
 
 
 @hookimpl
