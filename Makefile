@@ -45,7 +45,7 @@ check: install ## lint, formatting, types, import contracts
 	@for plugin in $(PLUGINS); do $(BIN)/mypy $$plugin || exit 1; done # apart: their tests share module names
 	$(BIN)/lint-imports
 
-fmt: install ## format, and mend what the linter can
+fmt: install ## format, and fix what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -78,7 +78,7 @@ def test_good_modes(path: Path, mode: int) -> None:
 
 @pytest.mark.parametrize("mode", [0o644, 0o620, 0o602, 0o604, 0o601, 0o666])
 def test_bad_modes(path: Path, mode: int) -> None:
-    """The message names the file, its mode, and the mend."""
+    """The message names the file, its mode, and the remedy."""
     path.chmod(mode)
     with pytest.raises(SignerMisconfigured) as refused:
         read_keys_file(path)

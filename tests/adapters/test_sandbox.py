@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from macp_auth.adapters import jose
 from macp_auth.adapters.hookspecs import SignerPlugin
-from macp_auth.adapters.sandbox import Limits, host, prepare_state
+from macp_auth.adapters.sandbox import Limits, prepare_state, sandboxed
 from macp_auth.adapters.sandbox.bulkhead import BulkheadSigner, SignerBusy
 from macp_auth.adapters.sandbox.circuit import CircuitBreaker, CircuitOpen
 from macp_auth.adapters.sandbox.translation import PluginFault
@@ -108,7 +108,7 @@ def test_a_good_signer_signs_and_closes_twice() -> None:
     """What leaves is the signature; the thread is gone afterwards, and nothing more is signed."""
 
     async def run() -> None:
-        signer = host(Scripted, "good")
+        signer = sandboxed(Scripted, "good")
         assert jose.verifies(PRIVATE.public_key(), b"input", await sign_once(signer))
         await signer.aclose()
         await signer.aclose()
@@ -136,7 +136,7 @@ def test_closes_at_once_end_together() -> None:
     """The second does not wait for a thread that the first has ended."""
 
     async def run() -> float:
-        signer = host(lambda: Scripted(lambda: asyncio.sleep(0.05)), "good")
+        signer = sandboxed(lambda: Scripted(lambda: asyncio.sleep(0.05)), "good")
         await signer.key_versions()
         began = time.monotonic()
         await asyncio.gather(signer.aclose(), signer.aclose())
@@ -153,7 +153,7 @@ def test_a_call_under_way_ends_with_the_close(
     """Its caller hears why, long before its deadline."""
 
     async def run() -> float:
-        signer = host(lambda: ClosesQuickly(first), "closing")
+        signer = sandboxed(lambda: ClosesQuickly(first), "closing")
         await signer.key_versions()
         signing = asyncio.create_task(signer.sign("k1", b"input"))
         await asyncio.sleep(0.05)
@@ -187,7 +187,7 @@ def test_what_the_plugin_left_running_can_end() -> None:
             return await super().key_versions()
 
     async def run() -> None:
-        signer = host(LeavesTask, "leaving")
+        signer = sandboxed(LeavesTask, "leaving")
         await sign_once(signer)
         await signer.aclose()
         assert ended == [True]
@@ -208,7 +208,7 @@ def test_what_the_plugin_left_running_can_end() -> None:
 )
 def test_any_exception_becomes_a_plugin_fault(error: BaseException) -> None:
     """It names the plugin, the type and the place, and not the message; no cause is logged with it."""
-    signer = host(lambda: Scripted(raising(error)), "faulty", QUICK)
+    signer = sandboxed(lambda: Scripted(raising(error)), "faulty", QUICK)
     with pytest.raises(
         PluginFault, match=rf"'faulty' raised {type(error).__name__} in sign \(test_sandbox.py:\d+\)"
     ) as caught:
@@ -223,7 +223,7 @@ def test_a_panic_of_the_reading_is_a_plugin_fault_too() -> None:
     backend = Scripted()
     backend.read = raising(PanicException("s3cret"))
     with pytest.raises(PluginFault, match="'faulty' raised PanicException in key_versions"):
-        asyncio.run(host(lambda: backend, "faulty").key_versions())
+        asyncio.run(sandboxed(lambda: backend, "faulty").key_versions())
 
 
 @pytest.mark.parametrize("error", [PanicException("s3cret"), asyncio.CancelledError("s3cret")], ids=repr)
@@ -240,7 +240,7 @@ def test_no_number_is_worth_a_fault(error: BaseException) -> None:
     backend = Miscounting()
 
     async def run() -> None:
-        signer = host(lambda: backend, "miscounting")
+        signer = sandboxed(lambda: backend, "miscounting")
         for _ in range(3):
             await sign_once(signer)
             assert signer.statistics() == {"signatures_in_flight": 0, "circuit_open": 0, "unusable_keys": 0}
@@ -303,7 +303,7 @@ def plugin_with(prepare: Callable[[object], object]) -> SignerPlugin:
 
 def test_errors_of_the_domain_pass() -> None:
     """A plugin that says why is believed."""
-    signer = host(lambda: Scripted(raising(SignerRefused("no", reason="sealed"))), "faulty")
+    signer = sandboxed(lambda: Scripted(raising(SignerRefused("no", reason="sealed"))), "faulty")
     with pytest.raises(SignerRefused) as caught:
         asyncio.run(sign_once(signer))
     assert caught.value.reason == "sealed"
@@ -314,7 +314,7 @@ def test_a_signer_that_can_not_be_opened_is_opened_at_the_next_call() -> None:
     attempts: Iterator[Callable[[], Signer]] = iter([lambda: 1 / 0, Scripted])  # type: ignore[list-item,return-value]
 
     async def run() -> None:
-        signer = host(lambda: next(attempts)(), "late")  # noqa: PLW0108 - each time the next
+        signer = sandboxed(lambda: next(attempts)(), "late")  # noqa: PLW0108 - each time the next
         with pytest.raises(PluginFault, match="'late' raised ZeroDivisionError in key_versions"):
             await signer.key_versions()
         assert await sign_once(signer)
@@ -325,7 +325,7 @@ def test_a_signer_that_can_not_be_opened_is_opened_at_the_next_call() -> None:
 @pytest.mark.parametrize("first", [hang, hang_on], ids=["hangs", "hangs-on"])
 def test_a_call_ends_in_time(first: Callable[[], Awaitable[object]]) -> None:
     """Also one that does not let itself be cancelled, and so does the closing."""
-    signer = host(lambda: Scripted(first), "slow", QUICK)
+    signer = sandboxed(lambda: Scripted(first), "slow", QUICK)
 
     async def run() -> float:
         began = time.monotonic()
@@ -342,7 +342,7 @@ def test_a_signer_that_blocks_blocks_only_itself() -> None:
     """The service's loop turns on, and the deadline holds."""
 
     async def run() -> float:
-        signer = host(lambda: Scripted(block), "blocking", QUICK)
+        signer = sandboxed(lambda: Scripted(block), "blocking", QUICK)
         began = time.monotonic()
         with pytest.raises(SignerUnavailable):
             await sign_once(signer)
@@ -353,7 +353,7 @@ def test_a_signer_that_blocks_blocks_only_itself() -> None:
 
 def test_a_cancellation_of_the_signer_s_own_is_no_cancellation_of_the_request() -> None:
     """A library may leak one."""
-    signer = host(lambda: Scripted(raising(asyncio.CancelledError())), "leaky", QUICK)
+    signer = sandboxed(lambda: Scripted(raising(asyncio.CancelledError())), "leaky", QUICK)
     with pytest.raises(SignerUnavailable, match="'leaky' cancelled sign by itself"):
         asyncio.run(sign_once(signer))
 
@@ -362,7 +362,7 @@ def test_a_cancelled_request_ends_at_once() -> None:
     """The client has gone; its signature is not waited for."""
 
     async def run() -> float:
-        signer = host(lambda: Scripted(hang), "slow")
+        signer = sandboxed(lambda: Scripted(hang), "slow")
         await signer.key_versions()
         signing = asyncio.create_task(signer.sign("k1", b"input"))
         await asyncio.sleep(0.05)
@@ -377,7 +377,7 @@ def test_a_cancelled_request_ends_at_once() -> None:
 
 def test_calls_beyond_the_limit_are_refused_at_once() -> None:
     """A call counts until it has really ended: those that hang on keep the places."""
-    signer = host(lambda: Scripted(hang_on), "slow", QUICK)
+    signer = sandboxed(lambda: Scripted(hang_on), "slow", QUICK)
 
     async def run() -> None:
         await signer.key_versions()
@@ -425,7 +425,7 @@ def test_an_error_without_a_reason_opens_the_circuit() -> None:
     breaker = CircuitBreaker(Scripted(raising(Unready())), "unready", failures=1, open_seconds=5)
     with capture_logs() as logs:
         assert [tried(breaker), tried(breaker)] == [Unready, CircuitOpen]
-    assert [(line["event"], line["reason"]) for line in logs] == [("CIRCUIT OPEN", "failed")]
+    assert [(line["event"], line["reason"]) for line in logs] == [("circuit open", "failed")]
 
 
 def test_only_one_call_at_a_time_tries_an_open_circuit() -> None:
@@ -486,7 +486,7 @@ def test_no_bad_key_is_published(versions: object, message: str) -> None:
     backend = Scripted()
     backend.versions = versions
     with pytest.raises(SignerMisconfigured, match=f"'odd'.* {message}"):
-        asyncio.run(host(lambda: backend, "odd").key_versions())
+        asyncio.run(sandboxed(lambda: backend, "odd").key_versions())
 
 
 def test_a_kid_is_never_another_key_s() -> None:
@@ -495,7 +495,7 @@ def test_a_kid_is_never_another_key_s() -> None:
     other = LocalKey.signing("k1", jose.generate(Algorithm.ES256))
 
     async def run() -> None:
-        signer = host(lambda: backend, "reusing")
+        signer = sandboxed(lambda: backend, "reusing")
         await signer.key_versions()
         backend.versions = [other.version]
         backend._honest = LocalSigner([other])
@@ -514,7 +514,7 @@ def test_one_unusable_key_does_not_stop_the_others() -> None:
     backend.versions = [short, KEY.version]
 
     async def run() -> None:
-        signer = host(lambda: backend, "mixed")
+        signer = sandboxed(lambda: backend, "mixed")
         for _ in range(2):
             assert await signer.key_versions() == [KEY.version]
         assert signer.statistics()["unusable_keys"] == 1
@@ -532,7 +532,7 @@ def test_a_key_keeps_its_kid() -> None:
     backend = Scripted()
 
     async def run() -> None:
-        signer = host(lambda: backend, "renaming")
+        signer = sandboxed(lambda: backend, "renaming")
         await signer.key_versions()
         backend.versions = [changed(kid="k2")]
         with pytest.raises(SignerMisconfigured, match="'renaming' offers the key 'k1' as 'k2'"):
@@ -547,7 +547,7 @@ def test_a_refused_reading_counts_against_no_good_one() -> None:
     other = LocalKey.signing("k2", jose.generate(Algorithm.ES256)).version
 
     async def run() -> None:
-        signer = host(lambda: backend, "wrong once")
+        signer = sandboxed(lambda: backend, "wrong once")
         await signer.key_versions()
         backend.versions = [KEY.version, changed(kid="k2")]
         with pytest.raises(SignerMisconfigured, match="offers the key 'k1' as 'k2'"):
@@ -568,7 +568,7 @@ def test_what_is_checked_is_what_is_published() -> None:
 
     backend = Scripted()
     backend.versions = Changing([KEY.version])
-    versions = asyncio.run(host(lambda: backend, "changing").key_versions())
+    versions = asyncio.run(sandboxed(lambda: backend, "changing").key_versions())
     assert [version.kid for version in versions] == ["k1"]
 
 
@@ -582,7 +582,7 @@ def test_too_many_versions_are_refused() -> None:
 
     async def run() -> None:
         with pytest.raises(SignerMisconfigured, match="over 5000 key versions; withdraw old ones"):
-            await host(lambda: backend, "hoarding").key_versions()
+            await sandboxed(lambda: backend, "hoarding").key_versions()
 
     asyncio.run(run())
 
@@ -591,13 +591,13 @@ def test_an_algorithm_may_be_a_plain_text() -> None:
     """What equals the enumeration's member is made one, and no AttributeError comes of it."""
     backend = Scripted()
     backend.versions = [changed(algorithm="ES256")]
-    (version,) = asyncio.run(host(lambda: backend, "plain").key_versions())
+    (version,) = asyncio.run(sandboxed(lambda: backend, "plain").key_versions())
     assert version.algorithm is Algorithm.ES256
 
 
 def test_generator_exit_is_a_fault_of_the_plugin() -> None:
     """As any other exception that a plugin raises, and counted by the circuit."""
-    signer = host(lambda: Scripted(raising(GeneratorExit())), "odd", Limits(failures=1))
+    signer = sandboxed(lambda: Scripted(raising(GeneratorExit())), "odd", Limits(failures=1))
 
     async def run() -> None:
         await signer.key_versions()
@@ -618,7 +618,7 @@ def test_a_plugin_that_stops_its_loop() -> None:
             await asyncio.sleep(0.01)
             return await super().sign(kid, signing_input)
 
-    signer = host(Stopping, "stopping")
+    signer = sandboxed(Stopping, "stopping")
 
     async def run() -> None:
         await signer.key_versions()

@@ -1,4 +1,4 @@
-"""What leaves the connection to Vault is an error of the domain, in words for whoever mends it."""
+"""What leaves the connection to Vault is an error of the domain, in words for whoever fixes it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_name_that_is_not_known_has_the_resolver_s_words(monkeypatch: pytest.M
 
 
 def test_a_server_without_tls_is_not_blamed_for_its_certificate() -> None:
-    """It has none: the address is to be mended."""
+    """It has none: the address is to be fixed."""
     with FakeServer(lambda _: Reply(200, {})) as server:
         refusal = refusal_of(server.url.replace("http://", "https://"))
     assert isinstance(refusal, SignerUnavailable)

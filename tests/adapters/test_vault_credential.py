@@ -65,14 +65,14 @@ async def test_a_renewal_that_comes_late_does_not_bring_the_old_lease_back() -> 
     """Meanwhile its token was revoked, and there is another one."""
     vault = Vault()
     old = await vault.credential.lease()
-    vault.credential.worked(old, "sign")
+    vault.credential.mark_used(old, "sign")
     vault.on_renewal = late = asyncio.Event()
     await vault.renewed(1)
-    new = await vault.credential.after_refusal(old, "sign")
+    new = await vault.credential.replacement_for(old, "sign")
     assert new is not None
     late.set()
     await vault.renewed(2)
-    held = vault.credential.held
+    held = vault.credential.current
     assert held is not None
     assert held.client is new.client
     await vault.credential.aclose()

@@ -54,7 +54,7 @@ def test_each_change_is_logged_once() -> None:
         clocks.steady += 61
         assert clocks.trusted.is_trusted()
     assert [(log["log_level"], log["event"], log.get("seconds")) for log in logs] == [
-        ("error", "CLOCK STEPPED; no tokens until it is trusted again", DAY),
+        ("error", "clock stepped; no tokens until it is trusted again", DAY),
         ("info", "clock trusted again", None),
         ("warning", "clock step believed", 20),
     ]

@@ -23,8 +23,8 @@ from tools.support.bounded import HANG_SECONDS
 FAST, NEVER = 0.02, 3600.0
 TIMING = Timing(publish_lead=100, retire_lag=50)
 APP = Litestar()
-FAILED = "KEYS CAN'T BE READ; the last good ones stay"
-FAILED_WITHOUT = "KEYS CAN'T BE READ; there are none yet"
+FAILED = "keys can't be read; the last good ones stay"
+FAILED_WITHOUT = "keys can't be read; there are none yet"
 
 
 def version(kid: str, created_at: float | None = None) -> KeyVersion:

@@ -101,7 +101,7 @@ class Watched:
 
         with capture_logs() as logs:
             asyncio.run(run())
-        changes = [log for log in logs if log["event"] in ("ready", "NOT READY")]
+        changes = [log for log in logs if log["event"] in ("ready", "not ready")]
         return [(log["event"], log.get("reason"), log.get("detail")) for log in changes]
 
     async def until(self, reason: str | None) -> None:
@@ -138,7 +138,7 @@ def test_a_fault_shows_and_passes(fault: BaseException | str, reason: str, detai
             watched.signer.fault = None
             await watched.until(None)
 
-    ready, not_ready = ("ready", None, None), ("NOT READY", reason, detail)
+    ready, not_ready = ("ready", None, None), ("not ready", reason, detail)
     assert Watched().during(live) == [ready, not_ready, ready, not_ready, ready]
 
 

@@ -176,7 +176,7 @@ def test_tokens_whose_lines_are_dropped_make_it_not_ready_until_the_log_says_so(
             minted += 100
     grown = psutil.Process(service.process.pid).memory_info().rss - before
     assert grown < 24 * 2**20
-    wait_until(lambda: "AUDIT LINES ARE DROPPED" in service.log, within=SOON, what="it is logged")
+    wait_until(lambda: "audit lines are dropped" in service.log, within=SOON, what="it is logged")
     assert scrape(service).value("macp_auth_audit_lines_dropped_total") > 0
     collector.wait_for(lambda: bool(collector.events("dropped")), "the gap is recorded")
     wait_until(lambda: readiness_of(service) == {"ready": True}, within=SOON, what="it is ready again")

@@ -36,7 +36,7 @@ def run(env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def examined(env: dict[str, str], *verifiers: Verifier, **expected: str) -> list[Finding]:
-    return list(doctor.examine(env, Expected(verifiers=verifiers or (MACP_RUNTIME,), **expected)))
+    return list(doctor.diagnose(env, Expected(verifiers=verifiers or (MACP_RUNTIME,), **expected)))
 
 
 def faults(found: Iterable[Finding]) -> list[tuple[str, Status]]:
@@ -82,7 +82,7 @@ def test_a_deployment_that_is_fit_to_go_live(good: dict[str, str]) -> None:
 
 
 def test_an_ephemeral_key_is_not_fit() -> None:
-    """Exit 1; the mend is below the finding; what works is said all the same."""
+    """Exit 1; the remedy is below the finding; what works is said all the same."""
     told = run({})
     assert told.returncode == 1
     assert "FAIL  signer             the ephemeral key is lost when the service stops" in told.stdout
@@ -117,11 +117,11 @@ def test_json(good: dict[str, str]) -> None:
     told = run({**good, "MACP_AUTH_HOST": "0.0.0.0"}, "--json", "--issuer", "elsewhere")
     assert told.returncode == 1
     found = json.loads(told.stdout)
-    assert all(list(finding) == ["check", "status", "text", "mend"] for finding in found)
+    assert all(list(finding) == ["check", "status", "text", "remedy"] for finding in found)
     statuses = {finding["check"]: finding["status"] for finding in found}
     assert (statuses["exposure"], statuses["issuer"], statuses["signature"]) == ("warning", "failure", "ok")
-    [mend] = [finding["mend"] for finding in found if finding["check"] == "issuer"]
-    assert mend == "MACP_AUTH_ISSUER=elsewhere"
+    [remedy] = [finding["remedy"] for finding in found if finding["check"] == "issuer"]
+    assert remedy == "MACP_AUTH_ISSUER=elsewhere"
 
 
 @pytest.mark.parametrize("args", [["--verifier", "netscape"], ["--custom", "x"], ["now"]])
@@ -174,10 +174,10 @@ def test_a_configuration_that_can_t_work_is_the_only_finding() -> None:
     ],
 )
 def test_settings_that_deserve_a_warning(good: dict[str, str], env: dict[str, str], check: Check) -> None:
-    """They work, and the mend says what would be better."""
+    """They work, and the remedy says what would be better."""
     found = examined({**good, **env})
     assert faults(found) == [(check, Status.WARNING)]
-    assert next(finding.mend for finding in found if finding.check == check)
+    assert next(finding.remedy for finding in found if finding.check == check)
 
 
 @pytest.mark.parametrize(
@@ -204,12 +204,12 @@ def test_what_verifiers_expect_is_compared(good: dict[str, str], claim: str, che
 
 
 def test_each_verifier_is_asked_what_it_needs(good: dict[str, str]) -> None:
-    """One that needs more than is configured is a failure, and the mend is the command that says how much."""
+    """One that needs more than is configured is a failure, and the remedy says how much."""
     gateway = Verifier(name="gateway", cache_ttl=6000, stale_grace=0)
     found = examined(good, MACP_RUNTIME, VERIFIERS["istio"], gateway)
     assert faults(found) == 2 * [(Check.VERIFIER, Status.FAILURE)]
-    mends = [finding.mend for finding in found if finding.status is Status.FAILURE]
-    assert mends == [
+    remedies = [finding.remedy for finding in found if finding.status is Status.FAILURE]
+    assert remedies == [
         "macp-auth rotation plan --verifier istio prints the variables to set",
         "macp-auth rotation plan --custom gateway:6000:0 prints the variables to set",
     ]
@@ -255,11 +255,11 @@ def test_a_signer_s_own_findings_come_first(good: dict[str, str], monkeypatch: p
     """It is given its state and the rotation policy; then it is tried as the service does."""
     given: list[Any] = []
 
-    def examine(state: Any, policy: RotationPolicy) -> list[Finding]:
+    def diagnose(state: Any, policy: RotationPolicy) -> list[Finding]:
         given.extend([state, policy])
         return [ok("battery", "full")]
 
-    install(monkeypatch, examine=examine)
+    install(monkeypatch, diagnose=diagnose)
     checks = [finding.check for finding in examined(good)]
     assert checks[-3:] == ["battery", Check.KEYS, Check.SIGNATURE]
     assert given[1].timing.publish_lead == 4500
@@ -267,7 +267,7 @@ def test_a_signer_s_own_findings_come_first(good: dict[str, str], monkeypatch: p
 
 def test_a_failure_of_its_own_is_enough(good: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """What it says is better than that there is no signature, which is not said again."""
-    install(monkeypatch, examine=lambda *_: [failure("battery", "empty", "charge it")])
+    install(monkeypatch, diagnose=lambda *_: [failure("battery", "empty", "charge it")])
     assert examined(good)[-1] == failure("battery", "empty", "charge it")
 
 
@@ -281,15 +281,15 @@ def _breaks(*_: object) -> Iterator[Finding]:
     raise RuntimeError("the password is s3cret")
 
 
-@pytest.mark.parametrize(("examine", "text"), [(_refuses, "it does not want to"), (_breaks, "RuntimeError")])
+@pytest.mark.parametrize(("diagnose", "text"), [(_refuses, "it does not want to"), (_breaks, "RuntimeError")])
 def test_an_examination_that_breaks_is_a_finding(
     good: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
-    examine: Callable[..., Iterator[Finding]],
+    diagnose: Callable[..., Iterator[Finding]],
     text: str,
 ) -> None:
     """What it found before stays, and the text of an exception that is no error of ours is not shown."""
-    install(monkeypatch, examine=examine)
+    install(monkeypatch, diagnose=diagnose)
     *_, battery, broken = examined(good)
     assert battery.check == "battery"
     assert (broken.check, broken.status) == (Check.SIGNER, Status.FAILURE)
@@ -304,7 +304,7 @@ def test_an_examination_that_hangs_is_left(good: dict[str, str], monkeypatch: py
         yield ok("battery", "full")
         time.sleep(60)
 
-    install(monkeypatch, examine=hang)
+    install(monkeypatch, diagnose=hang)
     monkeypatch.setattr(doctor, "SECONDS", 0.3)
     begun = time.monotonic()
     *_, battery, late = examined(good)

@@ -87,7 +87,7 @@ def test_a_built_in_signer_passes() -> None:
 
 
 def test_a_faulty_plugin_fails(outside: dict[str, str], tmp_path: Path) -> None:
-    """Exit 1, and the fault is named with its mend."""
+    """Exit 1, and the fault is named with its remedy."""
     Backend(tmp_path).add_key(RS256, age=10)
     checked = run({**outside, **seeded_environment(tmp_path)}, "check", "seeded-pss", "--json")
     assert checked.returncode == 1, checked.stderr

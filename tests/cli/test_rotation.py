@@ -156,7 +156,7 @@ def test_simulation_for_machines_is_the_same_for_the_same_seed() -> None:
     assert first.stdout == second.stdout != other.stdout
     report = json.loads(first.stdout)
     assert report["wrongly_rejected"] > 0
-    assert report["first_failure"]["story"][-1][1].endswith("does not have key-2")
+    assert report["first_failure"]["trace"][-1][1].endswith("does not have key-2")
 
 
 def test_simulation_knows_other_verifiers_skews_and_outages() -> None:

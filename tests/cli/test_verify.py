@@ -244,31 +244,31 @@ def without_keys(*args: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("url", "mend"),
+    ("url", "remedy"),
     [
         ("http://127.0.0.1:{port}/jwks", "nothing listens there; start the service"),
-        ("http://nowhere.invalid/jwks", "mend the host"),
+        ("http://nowhere.invalid/jwks", "fix the host"),
         ("http://127.0.0.1:x/jwks", "/jwks: "),
         ("file:///etc/hostname", "must begin with http:// or https://"),
         ("nonsense", "must begin with http:// or https://"),
     ],
 )
-def test_command_without_a_service(url: str, mend: str) -> None:
-    """What is wrong, and what mends it."""
-    assert mend in without_keys("--jwks", url.format(port=free_port()))
+def test_command_without_a_service(url: str, remedy: str) -> None:
+    """What is wrong, and what fixes it."""
+    assert remedy in without_keys("--jwks", url.format(port=free_port()))
 
 
 @pytest.mark.parametrize(
-    ("path", "mend"),
+    ("path", "remedy"),
     [("/healthz", "no JWK Set"), ("/jwks", "the answer is 404; the path is /.well-known/jwks.json")],
 )
-def test_command_on_something_else_than_jwks(service: Service, path: str, mend: str) -> None:
+def test_command_on_something_else_than_jwks(service: Service, path: str, remedy: str) -> None:
     """The service is there, and the path is wrong."""
-    assert mend in without_keys("--jwks", service.url + path)
+    assert remedy in without_keys("--jwks", service.url + path)
 
 
 def test_command_with_an_authority_of_ones_own(tmp_path: Path) -> None:
-    """It is named by an option, without which the mend is that option; or by OpenSSL's variable."""
+    """It is named by an option, without which the remedy is that option; or by OpenSSL's variable."""
     certificates = make_certificates(tmp_path)
     pair = Pair(certificates.certificate, certificates.key)
     with TLSService(tmp_path, certificates.ca, tls_settings(pair)) as service:
@@ -286,7 +286,7 @@ def test_command_with_an_authority_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_command_where_no_tls_is_spoken(service: Service) -> None:
-    """The mend is the scheme."""
+    """The remedy is the scheme."""
     url = service.url.replace("http", "https")
     assert "is it http://?" in without_keys("--jwks", f"{url}/.well-known/jwks.json")
 

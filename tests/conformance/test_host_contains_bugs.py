@@ -196,7 +196,7 @@ def test_an_open_circuit_shows_in_readiness_and_closes(hosting: Hosting, folder:
         within=HANG_SECONDS,
         what="readiness says circuit-open",
     )
-    opened = [line for line in service.events if line["event"] == "CIRCUIT OPEN"]
+    opened = [line for line in service.events if line["event"] == "circuit open"]
     assert {line["signer"] for line in opened} == {"seeded-vendor-error"}
     (folder / "down").unlink()
 

@@ -222,7 +222,7 @@ def test_the_autoscaler_alone_decides_on_replicas(tools: Tools) -> None:
     ("config", "scheme"), [({}, "HTTP"), ({"tlsCertFile": "/tls/tls.crt"}, "HTTPS")], ids=["plain", "TLS"]
 )
 def test_probes_ask_what_they_are_for(tools: Tools, config: Values, scheme: str) -> None:
-    """Only readiness is about minting: a restart mends no backend. They speak what the service speaks."""
+    """Only readiness is about minting: a restart fixes no backend. They speak what the service speaks."""
     [container] = pod_spec(tools.template(values={"config": config}))["containers"]
     asked = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
     assert {kind: get["path"] for kind, get in asked.items()} == {

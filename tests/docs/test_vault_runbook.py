@@ -151,7 +151,7 @@ def _another_key(place: Place) -> None:
 
 
 SHORT_LEASE = {"The token can't be renewed"}
-REFRESH_SECONDS = {"A signature is wrong": "15"}  # long enough to see the fault before it mends itself
+REFRESH_SECONDS = {"A signature is wrong": "15"}  # long enough to see the fault before it fixes itself
 BETWEEN: dict[str, Callable[[Place, ExitStack], None]] = {
     "Vault is a standby": _a_node,
     "Vault answers too late": _a_proxy,

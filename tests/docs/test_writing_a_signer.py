@@ -348,8 +348,8 @@ def test_what_meta_may_say_is_what_the_host_reads() -> None:
 def test_the_other_examples_are_what_the_host_and_the_kit_take(acme: dict[str, Any]) -> None:
     """The examination yields findings; the subject overrides what there is to override."""
     settings = read_signer_settings(acme_plugin(acme["AcmeSettings"]), {**GOOD, f"{PREFIX}API_TOKEN": "t"})
-    (finding,) = acme["examine"](settings, None)
+    (finding,) = acme["diagnose"](settings, None)
     assert isinstance(finding, macp_auth.Finding)
-    assert finding.mend == "MACP_AUTH_ACME_API_TOKEN_FILE=<file>"
+    assert finding.remedy == "MACP_AUTH_ACME_API_TOKEN_FILE=<file>"
     subject = acme["AcmeSubject"]
     assert {name for name in vars(subject) if not name.startswith("_")} <= vars(SignerSubject).keys()

@@ -86,7 +86,7 @@ def test_less_than_a_second_is_no_step(step: float) -> None:
 
 @pytest.mark.parametrize("step", [31, -31, 3600, -3600, DAY, -DAY, 10 * 365 * DAY])
 def test_after_a_large_step_nothing_is_issued_until_it_is_undone(step: float) -> None:
-    """However long that takes: waiting proves nothing. The drift shows all the while."""
+    """However long that takes: waiting proves nothing. The offset shows all the while."""
     clocks = Clocks()
     clocks.live(100)
     clocks.step(step)

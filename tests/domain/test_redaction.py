@@ -129,7 +129,7 @@ def test_errors_and_findings_are_fit_by_themselves() -> None:
         assert len(fit) <= LONGEST
         assert fit.isprintable()
         assert TOKEN not in fit
-    assert failure("check", "text", "one\ntwo").mend == "one\ntwo"
+    assert failure("check", "text", "one\ntwo").remedy == "one\ntwo"
 
 
 def test_many_credentials_from_many_threads() -> None:

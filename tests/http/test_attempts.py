@@ -20,7 +20,7 @@ from macp_auth.domain.minting import MintEvent
 from macp_auth.domain.rotation import Timing
 from macp_auth.domain.sender import SenderPolicy
 from macp_auth.domain.ttl import TTLPolicy
-from macp_auth.entrypoints.http.request_ids import identified
+from macp_auth.entrypoints.http.request_ids import with_request_id
 from macp_auth.entrypoints.http.routing import answering_errors
 from macp_auth.entrypoints.http.tokens import token_app
 
@@ -43,7 +43,7 @@ class Desk:
         self.events: list[MintEvent] = []
         self.sent: list[dict[str, Any]] = []
         self.sent_before: list[int] = []
-        self.app: Any = identified(
+        self.app: Any = with_request_id(
             answering_errors(
                 token_app(
                     minter, [self._spoil, self._note], now=lambda: TimeInterval(time.time(), time.time())

@@ -71,7 +71,7 @@ def test_a_worker_that_writes_nothing_is_silent(tmp_path: Path) -> None:
     workers = Workers(tmp_path, lambda: [GONE])
     in_time = collected(workers, NOW + 10)
     assert in_time["macp_auth_ready"] == {("0",): 1}
-    assert in_time["macp_auth_clock_drift_seconds"] == {("0",): -1.5}
+    assert in_time["macp_auth_clock_offset_seconds"] == {("0",): -1.5}
     late = collected(workers, NOW + 10.1)
     assert late["macp_auth_ready"] == {("0",): 0}
     assert late["macp_auth_not_ready"] == {("silent", "0"): 1}

@@ -20,7 +20,7 @@ from tools.support.service import BOOT_SECONDS, Service, wait_until
 from tools.support.wire import Answer, exchange, request_bytes
 
 WITHIN = 5
-STEPPED, TRUSTED = "CLOCK STEPPED; no tokens until it is trusted again", "clock trusted again"
+STEPPED, TRUSTED = "clock stepped; no tokens until it is trusted again", "clock trusted again"
 
 
 class Stepped:
@@ -71,9 +71,9 @@ class Stepped:
             what=f"/readyz answers {status}",
         )
 
-    def drifts(self) -> list[float]:
+    def offsets(self) -> list[float]:
         """What each worker tells."""
-        return list(scrape(self.service).values("macp_auth_clock_drift_seconds", "worker").values())
+        return list(scrape(self.service).values("macp_auth_clock_offset_seconds", "worker").values())
 
     def wait_for_log(self, event: str, times: int) -> None:
         wait_until(
@@ -114,9 +114,9 @@ def test_minting_pauses_while_the_clock_is_wrong(start: Callable[..., Stepped], 
         stepped.wait_for_log(STEPPED, number * workers)
         stepped.wait_for(503)
         wait_until(
-            lambda ahead=seconds: [round(drift, -1) for drift in stepped.drifts()] == [ahead] * workers,
+            lambda ahead=seconds: [round(offset, -1) for offset in stepped.offsets()] == [ahead] * workers,
             within=WITHIN,
-            what="the drift shows",
+            what="the offset shows",
         )
         assert stepped.readyz().json == {"ready": False, "reason": "clock-step"}
         assert stepped.service.get("/healthz") == (200, {"ok": True})

@@ -27,8 +27,8 @@ from tools.support.tls import Authority
 HANG = 60  # seconds; a bound for what would hang
 STOP_SECONDS = 10
 SOMEBODY = 12345
-KEYS_BROKEN = "KEYS CAN'T BE READ; the last good ones stay"
-TLS_BROKEN = "TLS FILES CAN'T BE USED; the last good ones stay"
+KEYS_BROKEN = "keys can't be read; the last good ones stay"
+TLS_BROKEN = "TLS files can't be used; the last good ones stay"
 CA_BROKEN = "the TLS files for Vault can't be used; the last good ones stay"
 KEYS = {"MACP_AUTH_SIGNER": "jwk-file", "MACP_AUTH_KEY_REFRESH_SECONDS": "1"}
 VAULT = {
@@ -151,7 +151,7 @@ def test_a_named_pipe_for_a_credential(
     """The service starts, as with any credential that is not there yet, says why it can't mint, and ends."""
     become_a_pipe(files.credential)
     service = start_service(files.env(variable))
-    wait_until(lambda: lines(service, "NOT READY"), within=HANG, what="it says that it is not ready")
+    wait_until(lambda: lines(service, "not ready"), within=HANG, what="it says that it is not ready")
     wait_until(lambda: "a named pipe" in service.log, within=HANG, what="it says why")
     assert variable in service.log
     stop(service)

@@ -106,7 +106,7 @@ def environment(tmp_path: Path, backend: Path) -> dict[str, str]:
 
 def changes(service: Service) -> list[str]:
     """The changes that were logged; one state may have several reasons."""
-    return [event["event"] for event in service.events if event["event"] in ("ready", "NOT READY")]
+    return [event["event"] for event in service.events if event["event"] in ("ready", "not ready")]
 
 
 def test_a_backend_that_fails_and_returns(
@@ -127,7 +127,7 @@ def test_a_backend_that_fails_and_returns(
         backend.write_text("")
         wait_for(service, 200)
     logged = [event for event, _ in itertools.groupby(changes(service))]
-    assert logged == ["ready", *["NOT READY", "ready"] * len(faults)]
+    assert logged == ["ready", *["not ready", "ready"] * len(faults)]
 
 
 def test_each_worker_answers_for_itself(

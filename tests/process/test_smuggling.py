@@ -211,7 +211,7 @@ CHUNKED_MINT = mint_with("Transfer-Encoding: chunked", body=CHUNKED_BODY)
     ],
 )
 def test_a_trailer_is_no_header(service: Service, removed: bytes, trailer: bytes, status: int) -> None:
-    """What follows the last chunk can neither mend nor spoil a request that was checked before."""
+    """What follows the last chunk can neither fix nor spoil a request that was checked before."""
     raw = CHUNKED_MINT.replace(removed, b"").removesuffix(b"\r\n") + trailer + b"\r\n"
     assert exchange(service.port, raw).status == status
 

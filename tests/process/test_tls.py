@@ -36,7 +36,7 @@ from tools.support.wire import read_answer, request_bytes
 TAKEN_UP = 6  # seconds: a look every two, and a loaded machine
 HANDSHAKE, SLACK = 10, 2
 STOP_SECONDS = 10
-BROKEN = "TLS FILES CAN'T BE USED; the last good ones stay"
+BROKEN = "TLS files can't be used; the last good ones stay"
 MINT = mint_bytes()
 HEALTH = request_bytes("GET", "/healthz", [("Host", "localhost")])
 StartService = Callable[..., TLSService]
@@ -218,15 +218,15 @@ def test_a_broken_replacement_keeps_the_old_pair_until_it_is_mended(
     assert [word in complaint for word, complaint in zip(words, complaints(), strict=True)] == [True] * 4
     assert all("MACP_AUTH_TLS_KEY_FILE" in complaint for complaint in complaints())
     assert "SECRET" not in service.log
-    mended = authority.issue("mended")
-    pair.replace(mended)
-    wait_until(is_served(service, mended), within=TAKEN_UP, what="the mended pair is served")
+    fixed = authority.issue("fixed")
+    pair.replace(fixed)
+    wait_until(is_served(service, fixed), within=TAKEN_UP, what="the fixed pair is served")
 
 
 def test_a_worker_that_comes_while_the_files_are_broken_waits_for_them(
     start: StartService, pair: Pair
 ) -> None:
-    """It brings nobody down: the others serve, and it serves when the files are mended."""
+    """It brings nobody down: the others serve, and it serves when the files are fixed."""
     service = start({}, "--workers", "2")
     wait_until(
         lambda: service.log.count(f"{pair.serial:x}") == 2, within=HANG_SECONDS, what="both workers have it"

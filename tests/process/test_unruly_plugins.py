@@ -73,7 +73,7 @@ def test_a_plugin_that_exits_ends_nothing_in_silence(
 
 def test_a_plugin_that_exits_in_the_doctor_is_no_good_sign(unruly: dict[str, str]) -> None:
     """What the plugin would have found is not known, so nothing is well."""
-    done = call(["doctor"], {**unruly, "UNRULY_AT": "examine"})
+    done = call(["doctor"], {**unruly, "UNRULY_AT": "diagnose"})
     assert done.returncode == 1
     assert "the examination of the signer broke: SystemExit" in done.stdout
 

@@ -117,7 +117,7 @@ def _key_of_another_type(place: Place) -> None:
 def test_what_can_not_serve_is_refused(
     place: Place, fault: Callable[[Place], object], named: str, said: str
 ) -> None:
-    """The message names the variable and the mend, and neither the path nor what is in the file."""
+    """The message names the variable and the remedy, and neither the path nor what is in the file."""
     fault(place)
     with pytest.raises(ConfigurationError) as refused:
         plan_service(place.environ)
@@ -169,7 +169,7 @@ def served(context: ssl.SSLContext, authority: Authority) -> int:
 
 
 def test_files_are_read_only_when_they_have_changed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look at good files costs three questions to the file system; a mode that is mended is a change."""
+    """A look at good files costs three questions to the file system; a mode that is fixed is a change."""
     readings = []
 
     def counted(files: TLSFiles) -> object:

@@ -9,8 +9,8 @@ import pytest
 
 from macp_auth.domain.policy import MACP_RUNTIME, VERIFIERS, RotationPolicy, Verifier
 from macp_auth.domain.rotation import Timing, schedule
-from macp_auth.simulation.parts import Backend, Cache, FixedSource, Replica, Site, Span
-from macp_auth.simulation.rotations import Report, Scenario, World, make_world, simulate
+from macp_auth.simulation.parts import Backend, Cache, FixedSource, Replica, Span, VerifierInstance
+from macp_auth.simulation.rotations import Report, Setup, World, make_world, simulate
 
 POLICY = RotationPolicy(max_ttl=3600, refresh=30, max_age=60, clock_skew=30, verifier=MACP_RUNTIME)
 CUSTOM = Verifier(name="custom", cache_ttl=0, stale_grace=0, fetch_timeout=0)
@@ -26,24 +26,24 @@ def planned(*verifiers: Verifier, lead: int = 0, lag: int = 0) -> Timing:
     )
 
 
-def chance(seed: int) -> random.Random:
-    return random.Random(seed)  # noqa: S311 - a simulation's chance, no secret
+def rng(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311 - a simulation's rng, no secret
 
 
 def world(*verifiers: Verifier, timing: Timing, seed: int = 0, **changes: Any) -> World:
-    scenario = Scenario(
+    setup = Setup(
         policy=POLICY, timing=timing, verifiers=verifiers, **{"population": 300, "rotations": 2, **changes}
     )
-    return make_world(scenario, chance(seed))
+    return make_world(setup, rng(seed))
 
 
 def run(*verifiers: Verifier, timing: Timing, seed: int = 0, **changes: Any) -> Report:
-    return simulate(world(*verifiers, timing=timing, seed=seed, **changes), chance(seed))
+    return simulate(world(*verifiers, timing=timing, seed=seed, **changes), rng(seed))
 
 
 def events(report: Report) -> list[str]:
     assert report.first_failure is not None
-    return [f"{at:.3f} {event}" for at, event in report.first_failure.story]
+    return [f"{at:.3f} {event}" for at, event in report.first_failure.trace]
 
 
 # --- what is promised --------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_histories_leave_out_no_refresh_that_mattered(seed: int) -> None:
     for replica in made.replicas:
         now = replica.history[0].since
         while now < made.end:
-            kids, signing = _in_force(made.backend, made.scenario.timing, now + replica.ahead, now)
+            kids, signing = _in_force(made.backend, made.setup.timing, now + replica.ahead, now)
             assert (replica.at(now + 1e-6).kids, replica.at(now + 1e-6).signing) == (kids, signing)
             now += replica.interval
 
@@ -201,7 +201,9 @@ class Numbered:
 
 def cache(source: Numbered, verifier: Verifier, **changes: Any) -> Cache:
     return Cache(
-        Site(profile=verifier, source=source, ahead=0, **{"first_fetch": 0, "fetch_time": 5, **changes})
+        VerifierInstance(
+            profile=verifier, source=source, ahead=0, **{"first_fetch": 0, "fetch_time": 5, **changes}
+        )
     )
 
 

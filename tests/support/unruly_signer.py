@@ -56,9 +56,9 @@ def prepare_unruly(settings: EphemeralSettings) -> object:
     return prepare(settings)
 
 
-def examine(*_: object) -> Iterator[Finding]:
+def diagnose(*_: object) -> Iterator[Finding]:
     """Find nothing."""
-    act("examine")
+    act("diagnose")
     return iter(())
 
 
@@ -73,7 +73,7 @@ def macp_auth_signer() -> SignerPlugin:
         settings_prefix="MACP_AUTH_UNRULY_",
         prepare=prepare_unruly,
         open=UnrulySigner,
-        examine=examine,
+        diagnose=diagnose,
     )
 
 

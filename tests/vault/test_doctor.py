@@ -1,4 +1,4 @@
-"""``macp-auth doctor`` on a Vault with each fault in it; each mend that is a command is run, and mends."""
+"""``macp-auth doctor`` on a Vault with each fault in it; each remedy that is a command is run, and works."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ASK = 'path "sys/capabilities-self" { capabilities = ["update"] }'
 
 
 def examined(env: dict[str, str]) -> list[Finding]:
-    return list(doctor.examine(env, Expected(verifiers=[MACP_RUNTIME])))
+    return list(doctor.diagnose(env, Expected(verifiers=[MACP_RUNTIME])))
 
 
 def faults(env: dict[str, str]) -> list[tuple[str, Status]]:
@@ -51,15 +51,15 @@ def faults(env: dict[str, str]) -> list[tuple[str, Status]]:
 
 
 def fault(env: dict[str, str], check: Check, status: Status) -> Finding:
-    """The one fault that there is; it must be this one, and have a mend."""
+    """The one fault that there is; it must be this one, and have a remedy."""
     [found] = [found for found in examined(env) if found.status is not Status.OK]
     assert (found.check, found.status) == (check, status), found
-    assert found.mend
+    assert found.remedy
     return found
 
 
 def bao(server: OpenBao, command: str) -> str:
-    """Do what a mend says, with OpenBao's command line, which takes what Vault's does."""
+    """Do what a remedy says, with OpenBao's command line, which takes what Vault's does."""
     program, *args = shlex.split(command)
     assert program == "vault"
     done = subprocess.run(
@@ -73,10 +73,10 @@ def bao(server: OpenBao, command: str) -> str:
     return done.stdout
 
 
-def do(server: OpenBao, env: dict[str, str], mend: str | None) -> dict[str, str]:
-    """Do each line of a mend: a command, or a variable to set. Returns the variables then."""
-    assert mend
-    for line in mend.splitlines():
+def do(server: OpenBao, env: dict[str, str], remedy: str | None) -> dict[str, str]:
+    """Do each line of a remedy: a command, or a variable to set. Returns the variables then."""
+    assert remedy
+    for line in remedy.splitlines():
         name, _, value = line.partition("=")
         if name.isupper():
             env = {**env, name: value}
@@ -155,7 +155,7 @@ def test_a_sealed_server(own_openbao: OpenBao, key_name: str) -> None:
     own_openbao.create_key(key_name, "ecdsa-p256")
     env = with_good_token(own_openbao, key_name)
     own_openbao.seal()
-    assert fault(env, Check.SEAL, FAILURE).mend == "vault operator unseal"
+    assert fault(env, Check.SEAL, FAILURE).remedy == "vault operator unseal"
     own_openbao.unseal()
     assert faults(env) == []
 
@@ -163,28 +163,28 @@ def test_a_sealed_server(own_openbao: OpenBao, key_name: str) -> None:
 def test_tls_by_an_authority_that_is_not_known(
     tmp_path: Path, certificates: Certificates, key_name: str
 ) -> None:
-    """The mend names the variable for the authority; with it, all is well."""
+    """The remedy names the variable for the authority; with it, all is well."""
     with OpenBao(tmp_path, certificates=certificates) as server:
         server.create_key(key_name, "ecdsa-p256")
         env = with_good_token(server, key_name)
         found = fault(env, Check.ADDRESS, FAILURE)
         assert "certificate is not accepted" in found.text
-        assert str(found.mend).startswith("MACP_AUTH_VAULT_CACERT=")
+        assert str(found.remedy).startswith("MACP_AUTH_VAULT_CACERT=")
         assert faults({**env, "MACP_AUTH_VAULT_CACERT": str(certificates.ca)}) == []
 
 
 def test_tls_to_a_server_without_it(openbao: OpenBao, good: dict[str, str]) -> None:
-    """Its certificate is not blamed, for there is none; the mend is the address."""
+    """Its certificate is not blamed, for there is none; the remedy is the address."""
     address = openbao.url.replace("http://", "https://")
     found = fault({**good, "VAULT_ADDR": address}, Check.ADDRESS, FAILURE)
     assert "certificate is not accepted" not in found.text
-    assert faults(do(openbao, {**good, "VAULT_ADDR": address}, found.mend)) == []
+    assert faults(do(openbao, {**good, "VAULT_ADDR": address}, found.remedy)) == []
 
 
 def test_plain_http_to_another_host(
     openbao: OpenBao, good: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It works, so it is a warning; the mend is the address with TLS."""
+    """It works, so it is a warning; the remedy is the address with TLS."""
     resolve = socket.getaddrinfo
 
     def to_loopback(host: str, *args: Any, **named: Any) -> Any:
@@ -192,7 +192,7 @@ def test_plain_http_to_another_host(
 
     monkeypatch.setattr(socket, "getaddrinfo", to_loopback)
     found = fault({**good, "VAULT_ADDR": f"http://vault.example:{openbao.port}"}, Check.ADDRESS, WARNING)
-    assert found.mend == f"MACP_AUTH_VAULT_ADDR=https://vault.example:{openbao.port}"
+    assert found.remedy == f"MACP_AUTH_VAULT_ADDR=https://vault.example:{openbao.port}"
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_clocks_that_differ(
 
 def test_a_server_that_is_not_initialised(health: Callable[..., dict[str, str]]) -> None:
     """It has no key to unseal with yet."""
-    assert fault(health(initialized=False, sealed=True), Check.SEAL, FAILURE).mend == "vault operator init"
+    assert fault(health(initialized=False, sealed=True), Check.SEAL, FAILURE).remedy == "vault operator init"
 
 
 @pytest.mark.parametrize(("status", "body"), [(200, b"<html>"), (200, {"ok": True}), (404, b"<html>")])
@@ -266,22 +266,22 @@ def test_a_server_that_never_answers(key_name: str) -> None:
 
 
 def test_a_token_that_was_revoked(openbao: OpenBao, good: dict[str, str], key_name: str) -> None:
-    """The mend makes another, with the policy that the page writes."""
+    """The remedy makes another, with the policy that the page writes."""
     openbao.revoke(good["VAULT_TOKEN"])
     found = fault(good, Check.LOGIN, FAILURE)
     openbao.write_policy("macp-auth", POLICY.format(key=key_name))
-    made = json.loads(bao(openbao, str(found.mend).replace("create", "create -format=json")))
+    made = json.loads(bao(openbao, str(found.remedy).replace("create", "create -format=json")))
     assert faults({**good, "VAULT_TOKEN": made["auth"]["client_token"]}) == []
 
 
 def test_a_secret_id_that_is_wrong(openbao: OpenBao, key_name: str) -> None:
-    """The mend is the command for a new one, at the mount that is set."""
+    """The remedy is the command for a new one, at the mount that is set."""
     role = enable_approle(openbao, mount="machines", token_policies=["default"])
     env = with_login(
         openbao, key_name, "approle", auth_mount="machines", role_id=role.role_id, secret_id="s3cret"
     )
     found = fault(env, Check.LOGIN, FAILURE)
-    assert found.mend == "vault write -f auth/machines/role/<name of the role>/secret-id"
+    assert found.remedy == "vault write -f auth/machines/role/<name of the role>/secret-id"
     assert "s3cret" not in str(found)
 
 
@@ -289,12 +289,12 @@ def test_a_secret_id_that_is_wrong(openbao: OpenBao, key_name: str) -> None:
 def test_a_namespace_that_is_not_there(
     openbao: OpenBao, good: dict[str, str], key_name: str, method: str
 ) -> None:
-    """No new credential would help: the mend names the variable."""
+    """No new credential would help: the remedy names the variable."""
     env = {"token": good, "approle": with_login(openbao, key_name, "approle", role_id="r", secret_id="s")}
     found = fault({**env[method], "VAULT_NAMESPACE": "nowhere"}, Check.LOGIN, FAILURE)
     assert "Vault has nothing there" in found.text
-    assert "MACP_AUTH_VAULT_NAMESPACE" in str(found.mend)
-    assert "vault token create" not in str(found.mend)
+    assert "MACP_AUTH_VAULT_NAMESPACE" in str(found.remedy)
+    assert "vault token create" not in str(found.remedy)
 
 
 def test_a_token_file_that_is_not_there(openbao: OpenBao, key_name: str, tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_a_token_file_that_is_not_there(openbao: OpenBao, key_name: str, tmp_pat
     env = with_login(openbao, key_name, "token", token_file=tmp_path / "token")
     found = fault(env, Check.LOGIN, FAILURE)
     assert "can't be read" in found.text
-    assert "read the file" in str(found.mend)
+    assert "read the file" in str(found.remedy)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_a_token_that_will_end(
     """In the environment nobody replaces it: a failure where the end is near, else a warning."""
     found = fault(with_good_token(openbao, key_name, **options), Check.TOKEN, status)
     assert text in found.text
-    assert str(found.mend).startswith("vault token create -orphan -policy=macp-auth -period=")
+    assert str(found.remedy).startswith("vault token create -orphan -policy=macp-auth -period=")
 
 
 @pytest.mark.usefixtures("good")
@@ -349,7 +349,7 @@ def test_a_role_whose_tokens_are_counted(openbao: OpenBao, key_name: str) -> Non
     """The service logs in again, so it is a warning only."""
     role = enable_approle(openbao, token_policies=[allow(openbao, key_name)], token_num_uses=100)
     env = with_login(openbao, key_name, "approle", role_id=role.role_id, secret_id=role.secret_id)
-    assert "token_num_uses=0" in str(fault(env, Check.TOKEN, WARNING).mend)
+    assert "token_num_uses=0" in str(fault(env, Check.TOKEN, WARNING).remedy)
 
 
 # --- permissions --------------------------------------------------------------------------------------
@@ -370,7 +370,7 @@ def test_a_permission_that_is_missing(
     *,
     may_ask: bool,
 ) -> None:
-    """The mend has the lines for a policy; once they are in it, nothing is missing."""
+    """The remedy has the lines for a policy; once they are in it, nothing is missing."""
     name = f"some-{key_name}"
     lines = [line.format(key=key_name) for line in held]
     lines += [LOOK_UP, RENEW, *([ASK] if may_ask else [])]
@@ -378,10 +378,10 @@ def test_a_permission_that_is_missing(
     env = with_good_token(openbao, key_name, name, no_default_policy=True)
     expected = [line.format(key=key_name) for line in lacking]
     while expected:
-        _, *mend = str(fault(env, Check.PERMISSIONS, FAILURE).mend).splitlines()
-        assert mend == (expected if may_ask else expected[:1])
-        lines += mend
-        expected = expected[len(mend) :]
+        _, *remedy = str(fault(env, Check.PERMISSIONS, FAILURE).remedy).splitlines()
+        assert remedy == (expected if may_ask else expected[:1])
+        lines += remedy
+        expected = expected[len(remedy) :]
         openbao.write_policy(name, "\n".join(lines))
     assert faults(env) == []
 
@@ -392,7 +392,7 @@ def test_a_token_that_may_not_renew_itself(openbao: OpenBao, key_name: str) -> N
     lines = [READ.format(key=key_name), SIGN.format(key=key_name), LOOK_UP, ASK]
     openbao.write_policy(f"some-{key_name}", "\n".join(lines))
     env = with_good_token(openbao, key_name, f"some-{key_name}", no_default_policy=True)
-    assert RENEW in str(fault(env, Check.PERMISSIONS, FAILURE).mend)
+    assert RENEW in str(fault(env, Check.PERMISSIONS, FAILURE).remedy)
 
 
 @pytest.mark.usefixtures("good")
@@ -411,21 +411,21 @@ def test_a_token_that_may_too_much(openbao: OpenBao, key_name: str) -> None:
         "back it up",
     ):
         assert power in found.text
-    assert READ.format(key=key_name) in str(found.mend)
+    assert READ.format(key=key_name) in str(found.remedy)
 
 
 # --- the key ------------------------------------------------------------------------------------------
 
 
 def test_a_key_that_is_missing(openbao: OpenBao, key_name: str) -> None:
-    """The mend makes it."""
+    """The remedy makes it."""
     env = with_good_token(openbao, key_name)
     found = fault(env, Check.KEY, FAILURE)
-    assert faults(do(openbao, env, found.mend)) == []
+    assert faults(do(openbao, env, found.remedy)) == []
 
 
 def test_an_engine_that_is_not_mounted(openbao: OpenBao, key_name: str) -> None:
-    """The mend mounts one; then the key is missing, and the mend makes it."""
+    """The remedy mounts one; then the key is missing, and the remedy makes it."""
     mount = f"{key_name}/transit"
     openbao.write_policy(
         mount.replace("/", "-"), POLICY.format(key=key_name).replace("transit/", f"{mount}/")
@@ -434,18 +434,18 @@ def test_an_engine_that_is_not_mounted(openbao: OpenBao, key_name: str) -> None:
     for text in ("nothing is mounted", "there is no transit key"):
         found = fault(env, Check.KEY, FAILURE)
         assert text in found.text
-        env = do(openbao, env, found.mend)
+        env = do(openbao, env, found.remedy)
     assert faults(env) == []
 
 
 @pytest.mark.parametrize("key_type", ["ed25519", "aes256-gcm96", "ecdsa-p384"])
 def test_a_key_of_the_wrong_type(openbao: OpenBao, key_name: str, key_type: str) -> None:
-    """A type can't be changed: the mend makes another key, and names the variable for it."""
+    """A type can't be changed: the remedy makes another key, and names the variable for it."""
     openbao.create_key(key_name, key_type)
     env = with_good_token(openbao, key_name, allow(openbao, key_name), allow(openbao, f"{key_name}-2"))
     found = fault(env, Check.KEY, FAILURE)
     assert key_type in found.text
-    assert faults(do(openbao, env, found.mend)) == []
+    assert faults(do(openbao, env, found.remedy)) == []
 
 
 @pytest.mark.parametrize(
@@ -458,7 +458,7 @@ def test_a_key_that_can_leave(openbao: OpenBao, key_name: str, config: dict[str,
     env = with_good_token(openbao, key_name, allow(openbao, key_name), allow(openbao, f"{key_name}-2"))
     found = fault(env, Check.CUSTODY, FAILURE)
     assert text in found.text
-    assert faults(do(openbao, env, found.mend)) == []
+    assert faults(do(openbao, env, found.remedy)) == []
 
 
 def test_a_key_that_was_imported(openbao: OpenBao, key_name: str) -> None:
@@ -477,7 +477,7 @@ PUBLIC_ONLY = [
 def test_a_version_without_its_private_half(
     openbao: OpenBao, key_name: str, tmp_path: Path, status: Status, *, first_is_able: bool
 ) -> None:
-    """The mend is the command that imports the private half, and mends."""
+    """The remedy is the command that imports the private half, and remedies."""
     first, second = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     if first_is_able:
         openbao.import_key(key_name, first)
@@ -491,14 +491,14 @@ def test_a_version_without_its_private_half(
     assert found.keys() == {Check.CUSTODY, Check.VERSIONS}
     assert found[Check.VERSIONS].status is status
     assert f"{key_name}-v{number}-" in found[Check.VERSIONS].text
-    mend = str(found[Check.VERSIONS].mend)
-    assert mend == (
+    remedy = str(found[Check.VERSIONS].remedy)
+    assert remedy == (
         f"vault transit import-version transit/keys/{key_name} @<its private key, PKCS #8, base64> "
         f"version={number}"
     )
     file = tmp_path / "private"
     file.write_text(base64.b64encode(pkcs8(lacking)).decode())
-    do(openbao, env, re.sub("<.*>", str(file), mend))
+    do(openbao, env, re.sub("<.*>", str(file), remedy))
     assert faults(env) == [(Check.CUSTODY, WARNING)]
 
 
@@ -525,11 +525,11 @@ def test_a_key_s_configuration_that_can_be_mended(
     status: Status,
     config: dict[str, Any],
 ) -> None:
-    """The mend is the command, and mends."""
+    """The remedy is the command, and remedies."""
     openbao.rotate(key_name)
     openbao.configure_key(key_name, **config)
     found = fault(good, check, status)
-    assert faults(do(openbao, good, found.mend)) == []
+    assert faults(do(openbao, good, found.remedy)) == []
 
 
 def test_auto_rotation_that_is_slow_enough(openbao: OpenBao, good: dict[str, str], key_name: str) -> None:
@@ -537,16 +537,16 @@ def test_auto_rotation_that_is_slow_enough(openbao: OpenBao, good: dict[str, str
     openbao.configure_key(key_name, auto_rotate_period="8220s")
     assert faults(good) == []
     openbao.configure_key(key_name, auto_rotate_period="8219s")
-    assert fault(good, Check.ROTATION, FAILURE).mend == (
+    assert fault(good, Check.ROTATION, FAILURE).remedy == (
         f"vault write transit/keys/{key_name}/config auto_rotate_period=3h"
     )
 
 
 def test_a_deleted_key_that_can_be_restored(openbao: OpenBao, good: dict[str, str], key_name: str) -> None:
-    """OpenBao keeps one for a while; the mend restores it."""
+    """OpenBao keeps one for a while; the remedy restores it."""
     openbao.client().delete(f"transit/keys/{key_name}/soft-delete")
     found = fault(good, Check.KEY, FAILURE)
-    assert faults(do(openbao, good, found.mend)) == []
+    assert faults(do(openbao, good, found.remedy)) == []
 
 
 def test_a_signature_by_another_version(

@@ -30,7 +30,7 @@ ACCEPTED, REFUSED = True, False
 CLIENT = "macp-auth"
 
 
-class Site(Struct, frozen=True):
+class VerifierInstance(Struct, frozen=True):
     """A server whose certificate an intermediate authority made, and the files to trust it by."""
 
     bao: OpenBao
@@ -49,7 +49,7 @@ class Site(Struct, frozen=True):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VerifierInstance]:
     """Root, intermediate and server; and an authority of clients."""
     folder = tmp_path_factory.mktemp("tls")
     root = Authority(folder, "root")
@@ -66,7 +66,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     certificates = Certificates(root.path, folder / "chain", server.key)
     with OpenBao(folder, certificates=certificates, client_ca=clients.path) as bao:
         bao.create_key("macp", "ecdsa-p256")
-        yield Site(bao, folder, clients)
+        yield VerifierInstance(bao, folder, clients)
 
 
 def keys_list(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -123,7 +123,7 @@ def shown(value: object) -> str | None:
     ids=shown,
 )
 def test_trust_is_that_of_vault_s_own_command(
-    site: Site, variables: dict[str, str], *, verdict: bool
+    site: VerifierInstance, variables: dict[str, str], *, verdict: bool
 ) -> None:
     """A server is accepted by us exactly where the command accepts it."""
     env = site.env(variables)
@@ -136,7 +136,7 @@ def test_trust_is_that_of_vault_s_own_command(
 
 @pytest.mark.parametrize(("variables", "verdict"), BY_DOCUMENTATION, ids=shown)
 def test_one_variable_counts_and_the_check_stays(
-    site: Site, variables: dict[str, str], *, verdict: bool
+    site: VerifierInstance, variables: dict[str, str], *, verdict: bool
 ) -> None:
     """The first variable for authorities decides; the check can't be left out; none is silent."""
     env = with_token(site.bao, "macp", **site.env(variables))
@@ -167,14 +167,16 @@ def test_one_variable_counts_and_the_check_stays(
     ids=shown,
 )
 def test_a_variable_that_changes_nothing_is_named(
-    site: Site, variables: dict[str, str], named: list[str]
+    site: VerifierInstance, variables: dict[str, str], named: list[str]
 ) -> None:
     """The start and the doctor say so, and what to do."""
     env = with_token(site.bao, "macp", "t") | site.env(variables)
     assert [each.name for each in plan_service(env).unread_variables] == named
 
 
-def test_the_start_says_what_changes_nothing(site: Site, start_service: Callable[..., Service]) -> None:
+def test_the_start_says_what_changes_nothing(
+    site: VerifierInstance, start_service: Callable[..., Service]
+) -> None:
     """In a warning of the log, with the remedy."""
     variables = site.env({"VAULT_CACERT": "{root.pem}", "VAULT_SKIP_VERIFY": "true"})
     service = start_service(with_token(site.bao, "macp", **variables))
@@ -186,7 +188,7 @@ def test_the_start_says_what_changes_nothing(site: Site, start_service: Callable
 # --- client certificates ------------------------------------------------------------------------------
 
 
-def presenting(site: Site, pair: Pair) -> dict[str, str]:
+def presenting(site: VerifierInstance, pair: Pair) -> dict[str, str]:
     return {
         "VAULT_CACERT": str(site.folder / "root.pem"),
         "VAULT_CLIENT_CERT": str(pair.certificate),
@@ -194,7 +196,7 @@ def presenting(site: Site, pair: Pair) -> dict[str, str]:
     }
 
 
-def test_a_listener_that_demands_a_certificate(site: Site) -> None:
+def test_a_listener_that_demands_a_certificate(site: VerifierInstance) -> None:
     """With one of its authority the keys can be read; else the error names the variable."""
     token = site.bao.token([allow(site.bao, "macp")])
     mine = presenting(site, site.clients.issue("client-a", CLIENT))
@@ -210,7 +212,9 @@ def test_a_listener_that_demands_a_certificate(site: Site) -> None:
 
 
 @pytest.mark.parametrize("mount", ["cert", "corp/cert"])
-def test_log_in_by_certificate(site: Site, start_service: Callable[..., Service], mount: str) -> None:
+def test_log_in_by_certificate(
+    site: VerifierInstance, start_service: Callable[..., Service], mount: str
+) -> None:
     """By a role, under another mount too; a file that changes counts at the next login."""
     pair = site.clients.issue("service", CLIENT)
     policies = [allow(site.bao, "macp")]
@@ -230,7 +234,7 @@ def test_log_in_by_certificate(site: Site, start_service: Callable[..., Service]
     service.mint(sender="agent://risk")
 
 
-def test_log_in_by_certificate_without_a_role(site: Site) -> None:
+def test_log_in_by_certificate_without_a_role(site: VerifierInstance) -> None:
     """Vault finds the role that the certificate fits."""
     enable_cert(site.bao, site.clients.path, "no-role", token_policies=[allow(site.bao, "macp")])
     env = with_login(site.bao, "macp", "cert") | presenting(site, site.clients.issue("fits", "no-role"))
@@ -260,7 +264,9 @@ def test_log_in_by_certificate_without_a_role(site: Site) -> None:
     ],
     ids=shown,
 )
-def test_settings_that_can_t_work(site: Site, change: dict[str, str | None], message: str) -> None:
+def test_settings_that_can_t_work(
+    site: VerifierInstance, change: dict[str, str | None], message: str
+) -> None:
     """The start is refused, and the variable named, without its content."""
     pair = site.clients.issue("settings", CLIENT)
     (site.folder / "empty").mkdir(exist_ok=True)
@@ -276,7 +282,7 @@ def test_settings_that_can_t_work(site: Site, change: dict[str, str | None], mes
 
 
 def examined(env: dict[str, str]) -> Iterator[Finding]:
-    return doctor.examine(env, Expected(verifiers=[MACP_RUNTIME]))
+    return doctor.diagnose(env, Expected(verifiers=[MACP_RUNTIME]))
 
 
 def address_of(env: dict[str, str]) -> Finding:
@@ -285,25 +291,25 @@ def address_of(env: dict[str, str]) -> Finding:
     return next(each for each in found if each.check == Check.ADDRESS)
 
 
-def test_the_doctor_s_mend_of_tls(site: Site) -> None:
+def test_the_doctor_s_mend_of_tls(site: VerifierInstance) -> None:
     """Each fault has the variable that is its remedy; in the end, the client certificate is mentioned."""
     pair = site.clients.issue("doctor", CLIENT)
     good = with_token(site.bao, "macp", **presenting(site, pair)) | {"VAULT_ADDR": site.bao.strict_url}
     assert "a client certificate is presented" in address_of(good).text
     elsewhere = good | {"VAULT_TLS_SERVER_NAME": "other.example"}
-    assert str(address_of(elsewhere).mend).startswith("MACP_AUTH_VAULT_TLS_SERVER_NAME=")
+    assert str(address_of(elsewhere).remedy).startswith("MACP_AUTH_VAULT_TLS_SERVER_NAME=")
     untrusted = good | {"VAULT_CACERT": str(site.folder / "stranger.pem")}
-    assert str(address_of(untrusted).mend).startswith("MACP_AUTH_VAULT_CACERT=")
+    assert str(address_of(untrusted).remedy).startswith("MACP_AUTH_VAULT_CACERT=")
     without = {name: value for name, value in good.items() if "CLIENT" not in name}
     found = address_of(without)
-    assert "MACP_AUTH_VAULT_CLIENT_CERT" in found.text + str(found.mend)
+    assert "MACP_AUTH_VAULT_CLIENT_CERT" in found.text + str(found.remedy)
 
 
-def test_the_doctor_s_mend_of_a_login_by_certificate(site: Site) -> None:
+def test_the_doctor_s_mend_of_a_login_by_certificate(site: VerifierInstance) -> None:
     """Where no role fits the certificate, it says how to look at the role."""
     pair = site.clients.issue("unknown", "nobody")
     enable_cert(site.bao, site.clients.path, "somebody")
     env = with_login(site.bao, "macp", "cert", role="somebody-s") | presenting(site, pair)
     found = next(each for each in examined(env) if each.check == Check.LOGIN)
     assert "Vault refuses the login by cert at auth/cert" in found.text
-    assert found.mend == "vault read auth/cert/certs/somebody-s"
+    assert found.remedy == "vault read auth/cert/certs/somebody-s"

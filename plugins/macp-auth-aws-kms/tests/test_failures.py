@@ -350,7 +350,7 @@ def test_no_credentials(
 def test_aws_set_up_that_cannot_work(
     variable: str, message: str, open_kms: Callable[..., Signer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The mend is in the text."""
+    """The remedy is in the text."""
     monkeypatch.delenv("AWS_REGION")
     if variable == "AWS_PROFILE":
         monkeypatch.setenv(variable, "missing")

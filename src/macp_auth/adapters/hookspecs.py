@@ -45,7 +45,7 @@ class SignerPlugin(Struct, frozen=True, kw_only=True):
     """Settings to a picklable state; runs once, before any worker. Raises SignerMisconfigured."""
     open: Callable[[Any], Signer]
     """State to a signer; runs once in every worker, on its event loop."""
-    examine: Callable[[Any, RotationPolicy], Iterable[Finding]] | None = None
+    diagnose: Callable[[Any, RotationPolicy], Iterable[Finding]] | None = None
     """What ``macp-auth doctor`` asks, of the state: is the deployment fit to go live? It may block, and
     yields each finding as soon as it is known, for it is left when it takes too long."""
 

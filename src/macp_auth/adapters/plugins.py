@@ -82,7 +82,7 @@ def _registered(manager: pluggy.PluginManager, name: str) -> SignerPlugin:
     except BaseException as error:
         raise SignerMisconfigured(
             f"the signer plugin {name!r} can't register ({type(error).__name__}: {error}); "
-            "upgrade or mend its package, or select another signer"
+            "upgrade or fix its package, or select another signer"
         ) from error
     match registered:
         case [SignerPlugin() as plugin] if plugin.name == name:
@@ -123,5 +123,5 @@ def _load_installed(manager: pluggy.PluginManager, name: str) -> None:
     except BaseException as error:  # sys.exit() included: it would end the command in silence
         raise SignerMisconfigured(
             f"the signer plugin {name!r} can't be loaded ({type(error).__name__}: {error}); "
-            "mend or uninstall its package, or select another signer"
+            "fix or uninstall its package, or select another signer"
         ) from error

@@ -29,4 +29,4 @@ async def in_background(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[No
 
 def _log_error(task: asyncio.Task[NoReturn]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("BACKGROUND WORK BROKE; restart the service", exc_info=error)
+        _log.error("background work broke; restart the service", exc_info=error)

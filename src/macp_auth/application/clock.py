@@ -87,6 +87,6 @@ class TrustedClock:
         if settled:
             _log.warning("clock step believed", seconds=round(settled, 3))
         if trusted and not self._monitor.trusted:
-            _log.error("CLOCK STEPPED; no tokens until it is trusted again", seconds=round(self.offset, 3))
+            _log.error("clock stepped; no tokens until it is trusted again", seconds=round(self.offset, 3))
         elif self._monitor.trusted and not trusted:
             _log.info("clock trusted again", offset=round(self.offset, 3))

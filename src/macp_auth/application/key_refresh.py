@@ -19,8 +19,8 @@ from macp_auth.domain.key_set import KeySet
 _SHORTEST_PAUSE = 0.05  # seconds; also when a change is due this instant
 _WITHDRAWN_PAUSE = 1.0  # seconds; the least between two readings of which the second was asked for
 _FIRST_KEYS_PAUSE = 1.0  # seconds; without keys nothing works, so they are asked for more often
-_KEPT = "KEYS CAN'T BE READ; the last good ones stay"
-_NONE_YET = "KEYS CAN'T BE READ; there are none yet"
+_KEPT = "keys can't be read; the last good ones stay"
+_NONE_YET = "keys can't be read; there are none yet"
 _log = structlog.get_logger()
 
 

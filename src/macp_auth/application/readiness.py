@@ -132,7 +132,7 @@ class Readiness:
                 _log.info("ready")
         elif trouble.reason not in self._logged:  # two may alternate, as with a circuit breaker
             self._logged.add(trouble.reason)
-            _log.error("NOT READY", reason=trouble.reason, detail=trouble.detail, exc_info=trouble.unexpected)
+            _log.error("not ready", reason=trouble.reason, detail=trouble.detail, exc_info=trouble.unexpected)
 
 
 def _retrieve(probe: asyncio.Task[None]) -> BaseException | None:

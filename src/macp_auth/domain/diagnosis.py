@@ -1,4 +1,4 @@
-"""What an examination of a deployment finds: each check, its verdict, and what mends it."""
+"""What an examination of a deployment finds: each check, its verdict, and what fixes it."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Finding(Struct, frozen=True):
     status: Status
     text: str
     """What was found, in one line."""
-    mend: str | None = None
-    """The command, setting or policy that mends it, in one or more lines; None if all is well."""
+    remedy: str | None = None
+    """The command, setting or policy that fixes it, in one or more lines; None if all is well."""
 
     def __post_init__(self) -> None:
         """Make what others have said fit to be shown."""
         force_setattr(self, "check", shown(self.check))
         force_setattr(self, "text", shown(self.text))
-        if self.mend is not None:
-            force_setattr(self, "mend", "\n".join(map(shown, self.mend.splitlines()[:_MOST_LINES])))
+        if self.remedy is not None:
+            force_setattr(self, "remedy", "\n".join(map(shown, self.remedy.splitlines()[:_MOST_LINES])))
 
 
 def ok(check: str, text: str) -> Finding:
@@ -49,11 +49,11 @@ def ok(check: str, text: str) -> Finding:
     return Finding(check, Status.OK, text)
 
 
-def warning(check: str, text: str, mend: str | None) -> Finding:
+def warning(check: str, text: str, remedy: str | None) -> Finding:
     """Return the finding that something works and should not stay so."""
-    return Finding(check, Status.WARNING, text, mend)
+    return Finding(check, Status.WARNING, text, remedy)
 
 
-def failure(check: str, text: str, mend: str | None) -> Finding:
+def failure(check: str, text: str, remedy: str | None) -> Finding:
     """Return the finding that something does not work, will stop working, or can't be trusted."""
-    return Finding(check, Status.FAILURE, text, mend)
+    return Finding(check, Status.FAILURE, text, remedy)

@@ -1,7 +1,7 @@
 """All that can go wrong while a token is minted, in the domain's own words.
 
 No HTTP status is in sight: ``entrypoints/http/errors.py`` maps these, once. Two families matter
-to a caller: an :class:`InvalidRequest` is theirs to mend, a :class:`SignerError` is ours.
+to a caller: an :class:`InvalidRequest` is theirs to fix, a :class:`SignerError` is ours.
 """
 
 from __future__ import annotations

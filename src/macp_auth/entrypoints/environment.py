@@ -114,8 +114,8 @@ def _name_in(environ: Mapping[str, str], variable: Variable) -> str:
 
 def _convert(text: str, name: str, variable: Variable) -> Any:
     if not text:
-        mend = "give it a value" if variable.required else "unset it for the default"
-        raise ConfigurationError(f"{name} is set but empty; {mend}. It must be {variable.expects}")
+        remedy = "give it a value" if variable.required else "unset it for the default"
+        raise ConfigurationError(f"{name} is set but empty; {remedy}. It must be {variable.expects}")
     # A variable of the backend's own tools may be there for them only; the signer checks it if it uses it.
     if not variable.multiline and name != variable.fallback:
         _check_characters(text, name)

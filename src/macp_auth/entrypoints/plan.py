@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from macp_auth.adapters.plugins import BUILT_IN, IN_PROCESS, load_signer_plugin
-from macp_auth.adapters.sandbox import host, prepare_state
+from macp_auth.adapters.sandbox import prepare_state, sandboxed
 from macp_auth.adapters.signers.env_jwk import KEY_JSON
 from macp_auth.adapters.verifying import VerifyingSigner
 from macp_auth.domain.errors import ConfigurationError, SignerMisconfigured
@@ -104,7 +104,7 @@ def open_signer(plan: ServicePlan) -> Signer:
         return opening()
     if plan.signer in BUILT_IN:  # bounds itself, but its signatures come over a network
         return VerifyingSigner(opening(), plan.signer)
-    return host(opening, plan.signer)
+    return sandboxed(opening, plan.signer)
 
 
 def load_tracing() -> type[Tracing]:

@@ -33,7 +33,7 @@ def read_signer_settings(plugin: SignerPlugin, environ: Mapping[str, str]) -> St
     """
     for fault in unusable_settings(plugin):
         raise ConfigurationError(
-            f"the signer plugin {plugin.name!r} can't be configured: {fault}; upgrade or mend its package"
+            f"the signer plugin {plugin.name!r} can't be configured: {fault}; upgrade or fix its package"
         )
     try:
         return read_settings(plugin.settings, plugin.settings_prefix, environ)
@@ -42,7 +42,7 @@ def read_signer_settings(plugin: SignerPlugin, environ: Mapping[str, str]) -> St
     except (Exception, SystemExit) as error:  # noqa: BLE001 - its __post_init__ may raise anything, with a value in the text
         raise ConfigurationError(
             f"the settings type of the signer plugin {plugin.name!r} raised {type(error).__name__} when it "
-            "was filled; check its variables, or mend its package"
+            "was filled; check its variables, or fix its package"
         ) from None
 
 

@@ -21,7 +21,7 @@ _SHORTEST_TTL = 2.0**-14
 """Seconds. A set that may not be kept still serves the check that it was fetched for."""
 
 
-class Chance(Protocol):
+class Random(Protocol):
     """What the simulation needs of a generator of random numbers; ``random.Random`` is one."""
 
     def random(self) -> float:
@@ -138,15 +138,15 @@ class RandomSource(Struct, frozen=True):
 
     replicas: list[Replica]
     max_age: float
-    chance: Chance
+    rng: Random
 
     def answer(self, now: float) -> tuple[Replica, float]:
         """Return a replica, and a moment within the last max-age."""
-        publisher = self.replicas[self.chance.randrange(len(self.replicas))]
-        return publisher, now - self.chance.random() * self.max_age
+        publisher = self.replicas[self.rng.randrange(len(self.replicas))]
+        return publisher, now - self.rng.random() * self.max_age
 
 
-class Site(Struct, frozen=True, kw_only=True):
+class VerifierInstance(Struct, frozen=True, kw_only=True):
     """One verifier, where it runs."""
 
     profile: Verifier
@@ -169,11 +169,11 @@ class Cache:
 
     __slots__ = ("_site", "_ttl", "arrived", "as_of", "kids", "publisher", "requested")
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        ttl = site.profile.cache_ttl
+    def __init__(self, instance: VerifierInstance) -> None:
+        self._site = instance
+        ttl = instance.profile.cache_ttl
         self._ttl = math.inf if ttl is None else max(ttl, _SHORTEST_TTL)
-        self._fetch(site.first_fetch)
+        self._fetch(instance.first_fetch)
 
     def has(self, kid: str, now: float) -> bool:
         """Tell whether the verifier finds ``kid`` at ``now``; calls come in the order of time."""

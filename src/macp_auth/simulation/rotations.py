@@ -20,13 +20,13 @@ from macp_auth.domain.rotation import Timing
 from macp_auth.simulation.parts import (
     Backend,
     Cache,
-    Chance,
     FixedSource,
+    Random,
     RandomSource,
     Replica,
-    Site,
     Source,
     Span,
+    VerifierInstance,
     replica,
 )
 
@@ -39,7 +39,7 @@ _SOONEST_REFRESH = 0.8
 """Of the interval: how much sooner than planned a replica may refresh."""
 
 
-class Scenario(Struct, frozen=True, kw_only=True):
+class Setup(Struct, frozen=True, kw_only=True):
     """What is played."""
 
     policy: RotationPolicy
@@ -80,10 +80,10 @@ class Check(Struct, frozen=True):
     token: Token
 
 
-class Encounter(Struct, frozen=True):
+class Scenario(Struct, frozen=True):
     """A verifier, and the checks that it makes in the order of time."""
 
-    site: Site
+    instance: VerifierInstance
     checks: list[Check]
 
 
@@ -93,7 +93,7 @@ class Failure(Struct, frozen=True):
     at: float
     verifier: str
     kid: str
-    story: list[tuple[float, str]]
+    trace: list[tuple[float, str]]
     """What led to it: times and events, in order."""
 
 
@@ -123,9 +123,9 @@ class Report(Struct, kw_only=True):
 
 
 class World(Struct, frozen=True, kw_only=True):
-    """The scenario with its keys and replicas made."""
+    """The setup with its keys and replicas made."""
 
-    scenario: Scenario
+    setup: Setup
     backend: Backend
     replicas: list[Replica]
     outages: tuple[Span, ...]
@@ -138,52 +138,48 @@ class World(Struct, frozen=True, kw_only=True):
 
     def starts(self, version: KeyVersion) -> float:
         """When ``version`` is to start signing, by the backend's clock."""
-        return (version.created_at or 0.0) + self.scenario.timing.publish_lead
+        return (version.created_at or 0.0) + self.setup.timing.publish_lead
 
     def replica(self, name: str, *, phase: float, ahead: float, interval: float | None = None) -> Replica:
         """Return one more replica of this world; it refreshes as late as it may unless told otherwise."""
         return replica(
             name,
             self.backend,
-            self.scenario.timing,
+            self.setup.timing,
             phase=phase,
-            interval=interval or self.scenario.policy.refresh,
+            interval=interval or self.setup.policy.refresh,
             ahead=ahead,
         )
 
 
-def simulate(world: World, chance: Chance) -> Report:
-    """Play the scenario of ``world``; equal generators give equal worlds and reports."""
+def simulate(world: World, rng: Random) -> Report:
+    """Play the setup of ``world``; equal generators give equal worlds and reports."""
     report = Report()
-    for encounter in _encounters(world, chance):
-        _play(encounter, world, report)
+    for scenario in _scenarios(world, rng):
+        _play(scenario, world, report)
     return report
 
 
 # --- the world ---------------------------------------------------------------------------------------
 
 
-def make_world(scenario: Scenario, chance: Chance) -> World:
+def make_world(setup: Setup, rng: Random) -> World:
     """Return the keys, a lead and a lag apart, and the replicas with random phases and clocks."""
-    timing = scenario.timing
+    timing = setup.timing
     every = max(1, timing.publish_lead + timing.retire_lag)
     first = _version("key-1", -float(every))
-    backend = Backend(
-        (first, *(_version(f"key-{n + 2}", float(n * every)) for n in range(scenario.rotations)))
-    )
-    if scenario.revoke:
-        backend = Backend(backend.versions, {backend.versions[-1].kid: _revocation(scenario, backend)})
-    end = float((scenario.rotations + 1) * every)
+    backend = Backend((first, *(_version(f"key-{n + 2}", float(n * every)) for n in range(setup.rotations))))
+    if setup.revoke:
+        backend = Backend(backend.versions, {backend.versions[-1].kid: _revocation(setup, backend)})
+    end = float((setup.rotations + 1) * every)
     world = World(
-        scenario=scenario,
+        setup=setup,
         backend=backend,
         replicas=[],
-        outages=_outages(scenario.outages, end, chance),
+        outages=_outages(setup.outages, end, rng),
         end=end,
     )
-    world.replicas.extend(
-        _random_replica(f"replica {n + 1}", world, chance) for n in range(scenario.replicas)
-    )
+    world.replicas.extend(_random_replica(f"replica {n + 1}", world, rng) for n in range(setup.replicas))
     return world
 
 
@@ -194,42 +190,42 @@ def _version(kid: str, created_at: float) -> KeyVersion:
     )
 
 
-def _revocation(scenario: Scenario, backend: Backend) -> float:
+def _revocation(setup: Setup, backend: Backend) -> float:
     """Return a time at which the last key signs and the one before it is published: it takes over."""
-    timing, refresh = scenario.timing, scenario.policy.refresh
+    timing, refresh = setup.timing, setup.policy.refresh
     starts = (backend.versions[-1].created_at or 0.0) + timing.publish_lead
-    return starts + max(0, timing.retire_lag - refresh - math.ceil(scenario.clock_skew)) // 2
+    return starts + max(0, timing.retire_lag - refresh - math.ceil(setup.clock_skew)) // 2
 
 
-def _random_replica(name: str, world: World, chance: Chance) -> Replica:
-    interval = world.scenario.policy.refresh * (_SOONEST_REFRESH + (1 - _SOONEST_REFRESH) * chance.random())
-    ahead = chance.random() * world.scenario.clock_skew
-    return world.replica(name, phase=chance.random() * interval, interval=interval, ahead=ahead)
+def _random_replica(name: str, world: World, rng: Random) -> Replica:
+    interval = world.setup.policy.refresh * (_SOONEST_REFRESH + (1 - _SOONEST_REFRESH) * rng.random())
+    ahead = rng.random() * world.setup.clock_skew
+    return world.replica(name, phase=rng.random() * interval, interval=interval, ahead=ahead)
 
 
-def _outages(count: int, end: float, chance: Chance) -> tuple[Span, ...]:
-    begins = sorted(chance.random() * end for _ in range(count))
-    return tuple(Span(begin, begin + chance.random() * _LONGEST_OUTAGE) for begin in begins)
+def _outages(count: int, end: float, rng: Random) -> tuple[Span, ...]:
+    begins = sorted(rng.random() * end for _ in range(count))
+    return tuple(Span(begin, begin + rng.random() * _LONGEST_OUTAGE) for begin in begins)
 
 
 # --- who meets which tokens ----------------------------------------------------------------------------
 
 
-def _encounters(world: World, chance: Chance) -> Iterator[Encounter]:
-    scenario = world.scenario
-    for verifier in scenario.verifiers:
+def _scenarios(world: World, rng: Random) -> Iterator[Scenario]:
+    setup = world.setup
+    for verifier in setup.verifiers:
         for key in world.new_keys:
             yield _learns_as_late_as_can_be(key, verifier, world)
             yield _forgets_as_soon_as_can_be(key, verifier, world)
         for kid, revoked in world.backend.withdrawn.items():
             yield _hears_last(kid, revoked, verifier, world, blocked=False)
             yield _hears_last(kid, revoked, verifier, world, blocked=True)
-    source = RandomSource(world.replicas, scenario.policy.max_age, chance)
-    for number in range(scenario.population):
-        yield _random_encounter(scenario.verifiers[number % len(scenario.verifiers)], source, world, chance)
+    source = RandomSource(world.replicas, setup.policy.max_age, rng)
+    for number in range(setup.population):
+        yield _random_scenario(setup.verifiers[number % len(setup.verifiers)], source, world, rng)
 
 
-def _learns_as_late_as_can_be(key: KeyVersion, verifier: Verifier, world: World) -> Encounter:
+def _learns_as_late_as_can_be(key: KeyVersion, verifier: Verifier, world: World) -> Scenario:
     """All terms of the publish lead at once.
 
     A replica refreshed just before the key was made, and an HTTP cache asked it just before it
@@ -237,24 +233,26 @@ def _learns_as_late_as_can_be(key: KeyVersion, verifier: Verifier, world: World)
     took all the time that it may take, and then the verifier could not fetch until its grace ended.
     Meanwhile, a replica whose clock is ahead signs with the key at the first moment it may.
     """
-    scenario, made = world.scenario, key.created_at or 0.0
-    policy = scenario.policy
+    setup, made = world.setup, key.created_at or 0.0
+    policy = setup.policy
     publisher = world.replica("replica A", phase=made - _INSTANT, ahead=0)
     asks = made + policy.refresh + policy.max_age - 2 * _INSTANT
-    signs = made + max(0, scenario.timing.publish_lead - scenario.clock_skew)
-    signer = world.replica("replica B", phase=signs, ahead=scenario.clock_skew)
+    signs = made + max(0, setup.timing.publish_lead - setup.clock_skew)
+    signer = world.replica("replica B", phase=signs, ahead=setup.clock_skew)
     bridged = verifier.refetch_cooldown is None and verifier.stale_grace is not None
-    site = _worst_site(verifier, FixedSource(publisher, policy.max_age), asks, world, blocked=bridged)
+    instance = _worst_instance(verifier, FixedSource(publisher, policy.max_age), asks, world, blocked=bridged)
     at = max(signs, asks)
-    return Encounter(site, [Check(at, _mint(signer, at, policy.max_ttl))])
+    return Scenario(instance, [Check(at, _mint(signer, at, policy.max_ttl))])
 
 
-def _worst_site(verifier: Verifier, source: Source, asks: float, world: World, *, blocked: bool) -> Site:
+def _worst_instance(
+    verifier: Verifier, source: Source, asks: float, world: World, *, blocked: bool
+) -> VerifierInstance:
     """Return a verifier that asks once and, if blocked, not again before its grace ends."""
-    fetch_time = verifier.fetch_timeout if world.scenario.slow_fetches else 0
+    fetch_time = verifier.fetch_timeout if world.setup.slow_fetches else 0
     patience = math.inf if verifier.stale_grace is None else (verifier.cache_ttl or 0) + verifier.stale_grace
     arrives = asks + fetch_time
-    return Site(
+    return VerifierInstance(
         profile=verifier,
         source=source,
         ahead=0,
@@ -264,118 +262,118 @@ def _worst_site(verifier: Verifier, source: Source, asks: float, world: World, *
     )
 
 
-def _forgets_as_soon_as_can_be(successor: KeyVersion, verifier: Verifier, world: World) -> Encounter:
+def _forgets_as_soon_as_can_be(successor: KeyVersion, verifier: Verifier, world: World) -> Scenario:
     """All terms of the retire lag at once.
 
     A replica refreshed just before the successor was due, so it signed with the old key for a whole
     refresh interval more, at last a token of the longest life. A replica whose clock is ahead drops
     the old key at the first moment it may, and a verifier whose clock is behind fetches right then.
     """
-    scenario, due = world.scenario, world.starts(successor)
+    setup, due = world.setup, world.starts(successor)
     signer = world.replica("replica B", phase=due - _INSTANT, ahead=0)
-    token = _mint(signer, due + scenario.policy.refresh - 2 * _INSTANT, scenario.policy.max_ttl)
-    drops = due + scenario.timing.retire_lag - scenario.clock_skew
-    publisher = world.replica("replica A", phase=drops, ahead=scenario.clock_skew)
-    site = Site(profile=verifier, source=FixedSource(publisher, 0), ahead=0, first_fetch=drops, fetch_time=0)
-    last = _dies(token, site) - _INSTANT
-    return Encounter(site, [Check(last, token)])
+    token = _mint(signer, due + setup.policy.refresh - 2 * _INSTANT, setup.policy.max_ttl)
+    drops = due + setup.timing.retire_lag - setup.clock_skew
+    publisher = world.replica("replica A", phase=drops, ahead=setup.clock_skew)
+    instance = VerifierInstance(
+        profile=verifier, source=FixedSource(publisher, 0), ahead=0, first_fetch=drops, fetch_time=0
+    )
+    last = _dies(token, instance) - _INSTANT
+    return Scenario(instance, [Check(last, token)])
 
 
-def _hears_last(kid: str, revoked: float, verifier: Verifier, world: World, *, blocked: bool) -> Encounter:
+def _hears_last(kid: str, revoked: float, verifier: Verifier, world: World, *, blocked: bool) -> Scenario:
     """All terms of the revocation bound at once, for a token forged with the revoked key."""
-    policy = world.scenario.policy
+    policy = world.setup.policy
     publisher = world.replica("replica A", phase=revoked - _INSTANT, ahead=0)
     asks = revoked + policy.refresh + policy.max_age - 2 * _INSTANT
-    site = _worst_site(verifier, FixedSource(publisher, policy.max_age), asks, world, blocked=blocked)
+    instance = _worst_instance(verifier, FixedSource(publisher, policy.max_age), asks, world, blocked=blocked)
     token = Token(kid, None, revoked, math.inf)
-    ends = asks + site.fetch_time + (verifier.cache_ttl or 0)
+    ends = asks + instance.fetch_time + (verifier.cache_ttl or 0)
     stale_ends = ends + (verifier.stale_grace or 0)
     moments = [ends - _INSTANT, ends, stale_ends - _INSTANT, stale_ends, stale_ends + policy.max_ttl]
-    return Encounter(site, [Check(at, token) for at in sorted(moments) if at >= asks])
+    return Scenario(instance, [Check(at, token) for at in sorted(moments) if at >= asks])
 
 
-def _random_encounter(verifier: Verifier, source: Source, world: World, chance: Chance) -> Encounter:
-    scenario = world.scenario
+def _random_scenario(verifier: Verifier, source: Source, world: World, rng: Random) -> Scenario:
+    setup = world.setup
     outages = world.outages
-    if chance.random() < scenario.outage_rate:
-        outages = tuple(sorted((*outages, *_outages(1, world.end, chance)), key=lambda span: span.begin))
-    site = Site(
+    if rng.random() < setup.outage_rate:
+        outages = tuple(sorted((*outages, *_outages(1, world.end, rng)), key=lambda span: span.begin))
+    instance = VerifierInstance(
         profile=verifier,
         source=source,
-        ahead=chance.random() * scenario.clock_skew,
-        first_fetch=-chance.random() * (verifier.cache_ttl or 0),
-        fetch_time=chance.random() * verifier.fetch_timeout if scenario.slow_fetches else 0,
+        ahead=rng.random() * setup.clock_skew,
+        first_fetch=-rng.random() * (verifier.cache_ttl or 0),
+        fetch_time=rng.random() * verifier.fetch_timeout if setup.slow_fetches else 0,
         outages=outages,
     )
-    checks = [check for _ in range(_TOKENS_EACH) for check in _random_token(site, world, chance)]
+    checks = [check for _ in range(_TOKENS_EACH) for check in _random_token(instance, world, rng)]
     for kid, revoked in world.backend.withdrawn.items():
-        checks += _forged_token(kid, revoked, verifier, world, chance)
+        checks += _forged_token(kid, revoked, verifier, world, rng)
     checks.sort(key=lambda check: check.at)
-    return Encounter(site, checks)
+    return Scenario(instance, checks)
 
 
-def _random_token(site: Site, world: World, chance: Chance) -> Iterator[Check]:
+def _random_token(instance: VerifierInstance, world: World, rng: Random) -> Iterator[Check]:
     """Yield the checks of one token: when it is new, some time later, and at its last moment."""
-    scenario = world.scenario
-    signer = world.replicas[chance.randrange(len(world.replicas))]
-    longest = scenario.policy.max_ttl
-    ttl = longest if chance.random() < 1 / 2 else 1 + chance.randrange(longest)
-    token = _mint(signer, _random_moment(world, chance), ttl)
-    last = _dies(token, site) - _INSTANT
+    setup = world.setup
+    signer = world.replicas[rng.randrange(len(world.replicas))]
+    longest = setup.policy.max_ttl
+    ttl = longest if rng.random() < 1 / 2 else 1 + rng.randrange(longest)
+    token = _mint(signer, _random_moment(world, rng), ttl)
+    last = _dies(token, instance) - _INSTANT
     yield Check(token.minted, token)
-    yield Check(token.minted + chance.random() * (last - token.minted), token)
+    yield Check(token.minted + rng.random() * (last - token.minted), token)
     yield Check(last, token)
 
 
-def _random_moment(world: World, chance: Chance) -> float:
+def _random_moment(world: World, rng: Random) -> float:
     """Return when a token is minted: at any time, or near a rotation, where it matters."""
-    if not world.new_keys or chance.random() < 1 / 2:
-        return chance.random() * world.end
-    starts = world.starts(world.new_keys[chance.randrange(len(world.new_keys))])
-    spread = 2 * (world.scenario.policy.refresh + world.scenario.clock_skew)
-    return max(0.0, starts + (2 * chance.random() - 1) * spread)
+    if not world.new_keys or rng.random() < 1 / 2:
+        return rng.random() * world.end
+    starts = world.starts(world.new_keys[rng.randrange(len(world.new_keys))])
+    spread = 2 * (world.setup.policy.refresh + world.setup.clock_skew)
+    return max(0.0, starts + (2 * rng.random() - 1) * spread)
 
 
-def _forged_token(
-    kid: str, revoked: float, verifier: Verifier, world: World, chance: Chance
-) -> Iterator[Check]:
+def _forged_token(kid: str, revoked: float, verifier: Verifier, world: World, rng: Random) -> Iterator[Check]:
     """Yield checks of a token that a thief of the key made, as long as it may be accepted, and longer."""
-    policy = world.scenario.policy
+    policy = world.setup.policy
     bound = policy.blocked_revocation_bound(verifier) or policy.revocation_bound(verifier)
     window = 1.5 * (bound.seconds if bound else _LONGEST_OUTAGE)
     token = Token(kid, None, revoked, math.inf)
-    yield from (Check(revoked + chance.random() * window, token) for _ in range(_TOKENS_EACH))
+    yield from (Check(revoked + rng.random() * window, token) for _ in range(_TOKENS_EACH))
 
 
 def _mint(signer: Replica, now: float, ttl: float) -> Token:
     return Token(signer.at(now).signing, signer, now, now + signer.ahead + ttl)
 
 
-def _dies(token: Token, site: Site) -> float:
-    """Return the moment from which ``site`` rejects ``token`` as expired (RFC 7519, section 4.1.4)."""
-    return token.expires + site.profile.leeway - site.ahead
+def _dies(token: Token, instance: VerifierInstance) -> float:
+    """Return the moment from which ``instance`` rejects ``token`` as expired (RFC 7519, section 4.1.4)."""
+    return token.expires + instance.profile.leeway - instance.ahead
 
 
 # --- what comes of it ----------------------------------------------------------------------------------
 
 
-def _play(encounter: Encounter, world: World, report: Report) -> None:
-    site, cache = encounter.site, Cache(encounter.site)
+def _play(scenario: Scenario, world: World, report: Report) -> None:
+    instance, cache = scenario.instance, Cache(scenario.instance)
     report.verifiers += 1
-    report.tokens += len({id(check.token) for check in encounter.checks})
-    for check in encounter.checks:
-        if site.first_fetch <= check.at < _dies(check.token, site):
+    report.tokens += len({id(check.token) for check in scenario.checks})
+    for check in scenario.checks:
+        if instance.first_fetch <= check.at < _dies(check.token, instance):
             report.checks += 1
-            _judge(check, site, cache, world, report)
+            _judge(check, instance, cache, world, report)
 
 
-def _judge(check: Check, site: Site, cache: Cache, world: World, report: Report) -> None:
+def _judge(check: Check, instance: VerifierInstance, cache: Cache, world: World, report: Report) -> None:
     accepted = cache.has(check.token.kid, check.at)
     revoked = world.backend.withdrawn.get(check.token.kid, math.inf)
     if check.at >= revoked:
         if accepted:
             stale = cache.is_stale(check.at)
-            _note_late(report, site.profile.name, check.at - revoked, stale=stale)
+            _note_late(report, instance.profile.name, check.at - revoked, stale=stale)
     elif accepted:
         return
     elif cache.is_cut_off(check.at):
@@ -383,8 +381,8 @@ def _judge(check: Check, site: Site, cache: Cache, world: World, report: Report)
     else:
         report.wrongly_rejected += 1
         if report.first_failure is None or check.at < report.first_failure.at:
-            story = _story(check, site, cache, world)
-            report.first_failure = Failure(check.at, site.profile.name, check.token.kid, story)
+            trace = _trace(check, instance, cache, world)
+            report.first_failure = Failure(check.at, instance.profile.name, check.token.kid, trace)
 
 
 def _note_late(report: Report, verifier: str, after: float, *, stale: bool) -> None:
@@ -396,11 +394,11 @@ def _note_late(report: Report, verifier: str, after: float, *, stale: bool) -> N
         late.latest = max(after, late.latest or 0.0)
 
 
-def _story(check: Check, site: Site, cache: Cache, world: World) -> list[tuple[float, str]]:
+def _trace(check: Check, instance: VerifierInstance, cache: Cache, world: World) -> list[tuple[float, str]]:
     """Return the events that led to the rejection, in the order of time."""
-    kid, token, name = check.token.kid, check.token, f"the verifier ({site.profile.name})"
+    kid, token, name = check.token.kid, check.token, f"the verifier ({instance.profile.name})"
     events = [*_plan(kid, world), *_publication(kid, cache.publisher), *_fetch(name, cache)]
-    for span in site.outages:
+    for span in instance.outages:
         if cache.requested <= span.end:
             events += [
                 (span.begin, f"{name} can't fetch from here on"),

@@ -1,4 +1,4 @@
-"""What is wrong with a signature, in words that lead to the mend."""
+"""What is wrong with a signature, in words that lead to the remedy."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Nonconformity(AssertionError):
-    """The signer breaks the rule. The text names the fault, and what mends it."""
+    """The signer breaks the rule. The text names the fault, and what fixes it."""
 
 
 class Skipped(Exception):

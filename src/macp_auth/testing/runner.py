@@ -40,7 +40,7 @@ class Result(Struct, frozen=True):
     check: Check
     outcome: Outcome
     text: str = ""
-    """The fault and its mend, or why the check was skipped."""
+    """The fault and its remedy, or why the check was skipped."""
     error: BaseException | None = None
     """What led to a failure, for a debugger; a person reads ``text``."""
 
@@ -58,7 +58,7 @@ def run_checks(
 
 
 def run_check(check: Check, subject: SignerSubject, seconds: float = CHECK_SECONDS) -> Result:
-    """Return the result of ``check`` on ``subject``; the backend is mended afterwards."""
+    """Return the result of ``check`` on ``subject``; the backend is fixed afterwards."""
     results: list[Result] = []
     thread = threading.Thread(
         target=lambda: results.append(_result(check, subject)), name=f"check-{check.name}", daemon=True

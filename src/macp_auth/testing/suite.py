@@ -14,7 +14,7 @@ from macp_auth.testing.subject import SignerSubject
 class SignerConformance:
     """Subclass it, name the class ``Test...``, and give it a fixture ``subject``; each check becomes a test.
 
-    A check fails with a text that names the fault and its mend, and is skipped with the reason.
+    A check fails with a text that names the fault and its remedy, and is skipped with the reason.
     """
 
     check_seconds = CHECK_SECONDS

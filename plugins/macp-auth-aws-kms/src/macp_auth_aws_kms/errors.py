@@ -59,7 +59,7 @@ def translated(what: str) -> Iterator[None]:
     except aws.NoRegionError:
         raise SignerMisconfigured(f"{what}: no AWS region is known; set AWS_REGION") from None
     except aws.ProfileNotFound:
-        raise SignerMisconfigured(f"{what}: AWS_PROFILE names no profile; mend or unset it") from None
+        raise SignerMisconfigured(f"{what}: AWS_PROFILE names no profile; fix or unset it") from None
     except (aws.ConnectTimeoutError, aws.ReadTimeoutError):
         raise SignerUnavailable(f"{what}: KMS did not answer in time", reason="timeout") from None
     except (aws.HTTPClientError, aws.ConnectionError) as error:

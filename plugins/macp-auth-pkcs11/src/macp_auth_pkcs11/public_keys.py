@@ -28,7 +28,7 @@ _P256_BYTES = 32
 _P256_POINT_BYTES = 65
 _DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")  # SHA-256 (RFC 8017, section 9.2)
 _PREHASHED = Prehashed(SHA256())
-_PROOF = hashlib.sha256(b"macp-auth-pkcs11: is this the public half?").digest()
+_PROBE_INPUT = hashlib.sha256(b"macp-auth-pkcs11: is this the public half?").digest()
 
 
 def sign_digest(key: SignMixin, digest: bytes) -> bytes:
@@ -50,7 +50,7 @@ def proven_jwk(session: Session, key: SignMixin) -> PublicJWK | None:
     Raises:
         PKCS11Error: the token did not answer, or did not sign.
     """
-    signature = sign_digest(key, _PROOF)
+    signature = sign_digest(key, _PROBE_INPUT)
     return next((public_jwk(half) for half in _candidates(session, key) if _verifies(half, signature)), None)
 
 
@@ -93,10 +93,10 @@ def _read(found: Object) -> object:
 def _verifies(half: PublicKey, signature: bytes) -> bool:
     try:
         if isinstance(half, rsa.RSAPublicKey):
-            half.verify(signature, _PROOF, padding.PKCS1v15(), _PREHASHED)
+            half.verify(signature, _PROBE_INPUT, padding.PKCS1v15(), _PREHASHED)
         else:
             r, s = int.from_bytes(signature[:_P256_BYTES]), int.from_bytes(signature[_P256_BYTES:])
-            half.verify(encode_dss_signature(r, s), _PROOF, ec.ECDSA(_PREHASHED))
+            half.verify(encode_dss_signature(r, s), _PROBE_INPUT, ec.ECDSA(_PREHASHED))
     except InvalidSignature:
         return False
     return True

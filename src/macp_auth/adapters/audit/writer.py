@@ -35,8 +35,8 @@ _BATCH = 256  # lines
 _FINAL_RETRY_SECONDS = 0.05
 _FINAL_LOOK_SECONDS = 0.5  # a pipe without room is waited for half as long
 _LINES = "lines"
-TROUBLE = "AUDIT LOG CAN'T BE WRITTEN; lines wait in memory"
-DROPPED = "AUDIT LINES ARE DROPPED"
+TROUBLE = "audit log can't be written; lines wait in memory"
+DROPPED = "audit lines are dropped"
 RECOVERED = "audit log can be written again"
 _log = structlog.get_logger()
 

@@ -66,9 +66,9 @@ class ServiceCollector(Collector):
         yield from _counted(reading.counts, self._subject.signer)
         states = [(str(place), state) for place, state in reading.states.items()]
         yield from _readiness(states, self._clock())
-        drift: list[Row] = [([worker], state.clock_offset) for worker, state in states]
+        offset: list[Row] = [([worker], state.clock_offset) for worker, state in states]
         text = "How far the wall clock is ahead of where it should be."
-        yield _gauge("clock_drift_seconds", text, ["worker"], drift)
+        yield _gauge("clock_offset_seconds", text, ["worker"], offset)
         yield from _keys(states)
         yield from _server(states)
         yield from _signer(reading.counts, states, self._subject.signer)

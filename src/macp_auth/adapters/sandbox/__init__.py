@@ -42,7 +42,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     """So that, with the deadline, a backend that is back signs within 5 s."""
 
 
-def host(opening: Callable[[], Signer], name: str, limits: Limits | None = None) -> Signer:
+def sandboxed(opening: Callable[[], Signer], name: str, limits: Limits | None = None) -> Signer:
     """Return the signer that ``opening`` makes, behind every rule of hosting.
 
     Args:

@@ -95,7 +95,7 @@ class CircuitBreaker(SignerWrapper):
         self._failures += 1
         self._try_at = self._clock() + self._open_seconds
         if self.is_open and not was_open:
-            _log.error("CIRCUIT OPEN", signer=self._name, failures=self._failures, reason=reason_of(error))
+            _log.error("circuit open", signer=self._name, failures=self._failures, reason=reason_of(error))
 
     def _answered(self) -> None:
         if self.is_open:

@@ -27,7 +27,7 @@ def prepare_state(plugin: SignerPlugin, settings: Struct) -> Any:
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything; its message may hold a secret
         raise SignerMisconfigured(
             f"the signer plugin {plugin.name!r} raised {type(error).__name__} in prepare{place_of(error)}; "
-            "check its settings, or mend its package"
+            "check its settings, or fix its package"
         ) from None
     try:
         pickle.dumps(state)

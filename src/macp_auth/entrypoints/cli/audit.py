@@ -39,7 +39,7 @@ def audit() -> None:
 @click.option("--sender", help="Only tokens of this sender.")
 @click.option("--since", metavar="TIME", help="Only tokens minted then or later.")
 @click.option("--until", metavar="TIME", help="Only tokens minted then or earlier.")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def report_command(  # noqa: PLR0913 - one parameter an option
     *,
     files: Sequence[str],

@@ -79,7 +79,7 @@ class Expected(Struct, frozen=True, kw_only=True):
     """The ``aud`` that they expect; None if that is not known."""
 
 
-def examine(environ: Mapping[str, str], expected: Expected) -> Iterator[Finding]:
+def diagnose(environ: Mapping[str, str], expected: Expected) -> Iterator[Finding]:
     """Examine the service that this environment configures. Each finding comes when it is known."""
     try:
         plan = plan_service(environ)
@@ -94,14 +94,14 @@ def examine(environ: Mapping[str, str], expected: Expected) -> Iterator[Finding]
     for weakness in weaknesses:
         text = f"others can change the audit log: {weakness.text}"
         yield warning(Check.AUDIT, text, weakness.remedy)
-    yield from _examine_settings(plan, expected)
-    yield from _examine_signer(plan)
+    yield from _diagnose_settings(plan, expected)
+    yield from _diagnose_signer(plan)
 
 
 # --- the settings -------------------------------------------------------------------------------------
 
 
-def _examine_settings(plan: ServicePlan, expected: Expected) -> Iterator[Finding]:
+def _diagnose_settings(plan: ServicePlan, expected: Expected) -> Iterator[Finding]:
     settings = plan.settings
     for variable in plan.unread_variables:
         text = f"{variable.name} is set, but nothing reads it"
@@ -233,7 +233,7 @@ def _verifier(policy: RotationPolicy, verifier: Verifier) -> Finding:
 # --- the signer ---------------------------------------------------------------------------------------
 
 
-def _examine_signer(plan: ServicePlan) -> Iterator[Finding]:
+def _diagnose_signer(plan: ServicePlan) -> Iterator[Finding]:
     if plan.signer == "ephemeral":
         yield failure(
             Check.SIGNER,
@@ -242,8 +242,8 @@ def _examine_signer(plan: ServicePlan) -> Iterator[Finding]:
         )
     deadline = time.monotonic() + SECONDS
     plugin = load_signer_plugin(plan.signer)
-    if plugin.examine is not None:
-        own = partial(plugin.examine, plan.signer_state, plan.settings.rotation)
+    if plugin.diagnose is not None:
+        own = partial(plugin.diagnose, plan.signer_state, plan.settings.rotation)
         failed = False
         for finding in _until(deadline, own):
             failed = failed or finding.status is Status.FAILURE
@@ -301,7 +301,7 @@ def _until(deadline: float, findings: Callable[[], Iterable[Finding]]) -> Iterat
             found.put(failure(Check.SIGNER, str(error), _READ))
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, with a secret in its text
             text = f"the examination of the signer broke: {type(error).__name__}"
-            found.put(failure(Check.SIGNER, text, "upgrade or mend the signer's package"))
+            found.put(failure(Check.SIGNER, text, "upgrade or fix the signer's package"))
         finally:
             found.put(None)
 

@@ -1,4 +1,4 @@
-"""``macp-auth doctor``: is this deployment fit to go live, and if not, what mends it."""
+"""``macp-auth doctor``: is this deployment fit to go live, and if not, what fixes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _INDENT = " " * len("FAIL  ")
 @click.option("--issuer", help="The iss that the verifiers expect.")
 @click.option("--audience", help="The aud that the verifiers expect.")
 @click.option("--strict", is_flag=True, help="Warnings count as failures.")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(  # noqa: PLR0913 - one parameter an option
     *,
     names: Sequence[str],
@@ -39,7 +39,7 @@ def doctor(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Examine the service that the environment configures: its settings, its signer, its key.
 
-    Each finding says what is wrong and what mends it. It has one thing signed, and changes nothing.
+    Each finding says what is wrong and what fixes it. It has one thing signed, and changes nothing.
     Exits 1 if there is a failure.
     """
     import msgspec  # noqa: PLC0415
@@ -53,7 +53,7 @@ def doctor(  # noqa: PLR0913 - one parameter an option
     )
     configure_logs(logging.WARNING)  # on standard error: what a signer logs is no finding
     findings = []
-    for finding in examination.examine(os.environ, expected):
+    for finding in examination.diagnose(os.environ, expected):
         findings.append(finding)
         if not as_json:
             mark, colour = MARKS[finding.status]
@@ -71,7 +71,7 @@ def doctor(  # noqa: PLR0913 - one parameter an option
 def _as_text(finding: Finding) -> str:
     lines = [f"  {finding.check:<17}  {finding.text}"]
     arrow = "-> "
-    for line in (finding.mend or "").splitlines():
+    for line in (finding.remedy or "").splitlines():
         lines.append(f"{_INDENT}{arrow}{line}")
         arrow = "   "
     return "\n".join(lines)

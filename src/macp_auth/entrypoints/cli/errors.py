@@ -17,7 +17,7 @@ _CANT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 @contextmanager
-def told_plainly() -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
     """End the command on an error of ours, with its text and exit status 2."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Fetches a JWK Set as a verifier does, and says what mends it if there is none."""
+"""Fetches a JWK Set as a verifier does, and says what fixes it if there is none."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _PATH = "the path is /.well-known/jwks.json"
 _MAX_BYTES = 2**20
 _NO_JWKS = f"the answer is no JWK Set with a key; {_PATH}"
 _CAUSES: list[tuple[type[Exception], str]] = [
-    (ConnectionRefusedError, "nothing listens there; start the service, or mend the host and the port"),
+    (ConnectionRefusedError, "nothing listens there; start the service, or fix the host and the port"),
     (ConnectionError, "the connection was cut; is it https://?"),
     (http.client.HTTPException, "the server speaks no HTTP there; is it https://?"),
-    (socket.gaierror, "the name has no address; mend the host, or look at DNS"),
+    (socket.gaierror, "the name has no address; fix the host, or look at DNS"),
     (TimeoutError, f"no answer within {_FETCH_SECONDS} s; look at the port, the proxy and the firewall"),
 ]
 
@@ -40,7 +40,7 @@ def fetch_jwks(url: str, authorities: Path | None = None) -> Sequence[PublishedK
     ``authorities`` is a PEM file of those that vouch for the server; None for the system's.
 
     Raises:
-        JWKSUnreachable: there is no usable answer; the text says what mends it.
+        JWKSUnreachable: there is no usable answer; the text says what fixes it.
     """
     if not url.lower().startswith(("http://", "https://")):
         raise JWKSUnreachable("the URL must begin with http:// or https://")
@@ -92,4 +92,4 @@ def _why(error: OSError | http.client.HTTPException) -> str:
         case ssl.SSLError(reason=why):
             return f"no TLS handshake ({why}); is it http://?"
     known = (text for kind, text in _CAUSES if isinstance(error, kind))
-    return next(known, f"{error}; mend the host and the port")
+    return next(known, f"{error}; fix the host and the port")

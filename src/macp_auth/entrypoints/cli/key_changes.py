@@ -38,13 +38,13 @@ def rotate(file: Path | None, alg: str | None, kid: str | None, at: str | None, 
     from macp_auth.adapters.signers.jwk_file_editor import create_jwk_file, edit_jwk_file  # noqa: PLC0415
     from macp_auth.domain.key_changes import plan_rotation  # noqa: PLC0415
     from macp_auth.entrypoints.cli import change_report, inspection  # noqa: PLC0415
-    from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
+    from macp_auth.entrypoints.cli.errors import one_line_errors  # noqa: PLC0415
 
     if file is None:
         raise click.UsageError(_NO_FILE)
     now = time.time()
     starts = moment(at, "--at", now)
-    with told_plainly():
+    with one_line_errors():
         timing = inspection.policy_of(os.environ).timing
         if not file.exists():
             if starts is not None:
@@ -76,10 +76,10 @@ def revoke(file: Path, kid: str, dry_run: bool) -> None:  # noqa: FBT001
     from macp_auth.adapters.signers.jwk_file_editor import edit_jwk_file  # noqa: PLC0415
     from macp_auth.domain.key_changes import plan_revocation  # noqa: PLC0415
     from macp_auth.entrypoints.cli import change_report, inspection  # noqa: PLC0415
-    from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
+    from macp_auth.entrypoints.cli.errors import one_line_errors  # noqa: PLC0415
 
     now = time.time()
-    with told_plainly():
+    with one_line_errors():
         policy = inspection.policy_of(os.environ)
         with edit_jwk_file(file) as editor:
             revocation = plan_revocation(editor.versions, kid, policy.timing, now)

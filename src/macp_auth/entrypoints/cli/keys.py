@@ -46,7 +46,7 @@ def generate(alg: str, kid: str | None) -> None:
 
 @keys.command("list", cls=HyphenatedArguments)
 @click.argument("file", type=FILE, required=False)
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_keys(file: Path | None, as_json: bool) -> None:  # noqa: FBT001 - a command line flag
     """Show the published keys, what each is for, and when that changes.
 
@@ -54,10 +54,10 @@ def list_keys(file: Path | None, as_json: bool) -> None:  # noqa: FBT001 - a com
     """
     from macp_auth.domain.rotation import schedule  # noqa: PLC0415
     from macp_auth.entrypoints.cli import key_table  # noqa: PLC0415
-    from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
+    from macp_auth.entrypoints.cli.errors import one_line_errors  # noqa: PLC0415
 
     now = time.time()
-    with told_plainly():
+    with one_line_errors():
         configured = _configured(file)
         in_force = schedule(configured.versions, configured.policy.timing, now)
     echo(key_table.as_json(in_force) if as_json else key_table.as_text(in_force, now))
@@ -73,10 +73,10 @@ def timeline(file: Path | None, svg: Path | None) -> None:
     """
     from macp_auth.domain.rotation import lifetimes  # noqa: PLC0415
     from macp_auth.entrypoints.cli import timeline as drawing  # noqa: PLC0415
-    from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
+    from macp_auth.entrypoints.cli.errors import one_line_errors  # noqa: PLC0415
 
     now = time.time()
-    with told_plainly():
+    with one_line_errors():
         configured = _configured(file)
         spans = lifetimes(configured.versions, configured.policy.timing, now)
     if svg is None:

@@ -26,17 +26,17 @@ def plugins() -> None:
 
 
 @plugins.command("list")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_plugins(as_json: bool) -> None:  # noqa: FBT001 - a command line flag
     """Show the signers that can be selected, and what brings them; a star marks the selected one.
 
     No plugin is imported for it.
     """
     from macp_auth.adapters.plugins import known_signers  # noqa: PLC0415
-    from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
+    from macp_auth.entrypoints.cli.errors import one_line_errors  # noqa: PLC0415
     from macp_auth.entrypoints.plan import selected_signer  # noqa: PLC0415
 
-    with told_plainly():
+    with one_line_errors():
         selected = selected_signer(os.environ)
     rows = [
         {
@@ -63,7 +63,7 @@ def _as_table(rows: Sequence[Mapping[str, object]]) -> str:
 
 @plugins.command("check", cls=HyphenatedArguments)
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check_plugin(name: str, as_json: bool) -> None:  # noqa: FBT001 - a command line flag
     """Run the conformance checks on the signer NAME, with the backend that the environment configures.
 
@@ -72,12 +72,12 @@ def check_plugin(name: str, as_json: bool) -> None:  # noqa: FBT001 - a command 
     """
     from macp_auth.adapters.plugins import available_signers, load_signer_plugin  # noqa: PLC0415
     from macp_auth.domain.errors import SignerUnavailable  # noqa: PLC0415
-    from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
+    from macp_auth.entrypoints.cli.errors import one_line_errors  # noqa: PLC0415
     from macp_auth.testing import SignerSubject, run_checks  # noqa: PLC0415
 
     if name not in (names := available_signers()):
         raise click.BadParameter(f"there is no {name!r}; there are {', '.join(names)}", param_hint="NAME")
-    with told_plainly():
+    with one_line_errors():
         subject = SignerSubject(load_signer_plugin(name), os.environ)
         subject.settings()
     results = []

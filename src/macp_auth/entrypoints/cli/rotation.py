@@ -15,11 +15,11 @@ from macp_auth.entrypoints.cli.verifiers import CUSTOMS, NAMES, chosen_verifiers
 
 if TYPE_CHECKING:  # these take a while to import, and `--help` should not wait
     from macp_auth.domain.policy import RotationPolicy, Sum, Verifier
-    from macp_auth.simulation.rotations import Report, Scenario, World
+    from macp_auth.simulation.rotations import Report, Setup, World
 
 _COLUMNS = 72
 _SECONDS = click.IntRange(0)
-_JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -47,11 +47,11 @@ def plan(names: Sequence[str], customs: Sequence[str], as_json: bool) -> None:  
 
 
 def _configured() -> RotationPolicy:
-    from macp_auth.entrypoints.cli.errors import told_plainly  # noqa: PLC0415
+    from macp_auth.entrypoints.cli.errors import one_line_errors  # noqa: PLC0415
     from macp_auth.entrypoints.environment import PREFIX, read_settings  # noqa: PLC0415
     from macp_auth.entrypoints.settings import Settings  # noqa: PLC0415
 
-    with told_plainly():
+    with one_line_errors():
         return read_settings(Settings, PREFIX, os.environ).rotation
 
 
@@ -212,7 +212,7 @@ def simulate(  # noqa: PLR0913 - one parameter an option
     chosen = chosen_verifiers(names)
     policy = _configured()
     timing = policy.timing
-    scenario = simulation.Scenario(
+    setup = simulation.Setup(
         policy=policy,
         timing=Timing(
             timing.publish_lead if lead is None else lead, timing.retire_lag if lag is None else lag
@@ -226,9 +226,9 @@ def simulate(  # noqa: PLR0913 - one parameter an option
         outages=outages,
         outage_rate=outage_rate,
     )
-    chance = random.Random(seed)  # noqa: S311 - a simulation's chance, no secret
-    world = simulation.make_world(scenario, chance)
-    report = simulation.simulate(world, chance)
+    rng = random.Random(seed)  # noqa: S311 - a simulation's rng, no secret
+    world = simulation.make_world(setup, rng)
+    report = simulation.simulate(world, rng)
     echo(_report_as_json(report) if as_json else _report_as_text(report, world))
     sys.exit(1 if report.wrongly_rejected else 0)
 
@@ -240,7 +240,7 @@ def _report_as_json(report: Report) -> str:
 
 
 def _report_as_text(report: Report, world: World) -> str:
-    timing = world.scenario.timing
+    timing = world.setup.timing
     lead_and_lag = f"publish lead {timing.publish_lead} s, retire lag {timing.retire_lag} s"
     return "\n".join(
         [
@@ -251,7 +251,7 @@ def _report_as_text(report: Report, world: World) -> str:
             f"tokens checked: {report.tokens}, in {report.checks} checks",
             f"wrongly rejected: {report.wrongly_rejected}",
             f"rejected while a verifier was cut off: {report.cut_off}",
-            *_after_revocation(report, world.scenario),
+            *_after_revocation(report, world.setup),
             *_first_failure(report),
         ]
     )
@@ -277,20 +277,20 @@ def _marks(world: World, moment: float) -> dict[str, str]:
     from macp_auth.domain.rotation import State, schedule  # noqa: PLC0415
 
     marks = {State.PRE_ACTIVATION: ".", State.ACTIVE: "#", State.DEACTIVATED: "-"}
-    due = schedule(world.backend.versions_at(moment), world.scenario.timing, moment)
+    due = schedule(world.backend.versions_at(moment), world.setup.timing, moment)
     withdrawn = {kid: "x" for kid, since in world.backend.withdrawn.items() if since <= moment}
     return {key.version.kid: marks[key.state] for key in due.keys} | withdrawn
 
 
-def _after_revocation(report: Report, scenario: Scenario) -> list[str]:
-    if not scenario.revoke:
+def _after_revocation(report: Report, setup: Setup) -> list[str]:
+    if not setup.revoke:
         return []
     late = report.after_revocation
     lines = [f"accepted after revocation: {sum(found.count for found in late.values())}"]
-    for verifier in scenario.verifiers:
+    for verifier in setup.verifiers:
         found, name, slow = late.get(verifier.name), verifier.name, verifier.fetch_timeout
-        healthy = scenario.policy.revocation_bound(verifier)
-        blocked = scenario.policy.blocked_revocation_bound(verifier)
+        healthy = setup.policy.revocation_bound(verifier)
+        blocked = setup.policy.blocked_revocation_bound(verifier)
         if found and found.latest is not None:
             lines.append(f"  {name}: {_latest(found.latest, healthy, slow)}")
         if found and found.latest_blocked is not None:
@@ -309,5 +309,5 @@ def _first_failure(report: Report) -> list[str]:
     return [
         "",
         "What led to the first failure, in seconds from the beginning:",
-        *(f"{at:>12.3f}  {event}" for at, event in report.first_failure.story),
+        *(f"{at:>12.3f}  {event}" for at, event in report.first_failure.trace),
     ]

@@ -18,7 +18,7 @@ from litestar.types import ASGIApp
 from macp_auth.application.readiness import Readiness
 from macp_auth.entrypoints.http import health, jwks, ready, tokens
 from macp_auth.entrypoints.http.errors import error_response
-from macp_auth.entrypoints.http.request_ids import identified
+from macp_auth.entrypoints.http.request_ids import with_request_id
 from macp_auth.entrypoints.http.routing import ExactRoutes, Route, answering_errors
 
 Lifetime = Callable[[], AbstractAsyncContextManager[None]]
@@ -57,4 +57,4 @@ def create_app(
         health.PATH: Route(app, ["GET", "HEAD"]),
         ready.PATH: Route(app, ["GET", "HEAD"]),
     }
-    return identified(ExactRoutes(routes, lifespan=app))
+    return with_request_id(ExactRoutes(routes, lifespan=app))

@@ -18,7 +18,7 @@ _SEVERAL = b""  # which of them to believe is not known; this one no pattern acc
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-def identified(app: ASGIApp) -> ASGIApp:
+def with_request_id(app: ASGIApp) -> ASGIApp:
     """Return ``app`` with an id for each request: the caller's if that is sane, else a new one."""
 
     async def identified_app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -51,13 +51,13 @@ def _listen(host: str, port: int, host_variable: str, port_variable: str) -> soc
             address, family=family, backlog=2048, reuse_port=False, dualstack_ipv6=both_families
         )
     except OSError as error:
-        mends = {
+        remedies = {
             errno.EADDRINUSE: f"Stop what listens there, or set {port_variable} or {host_variable}",
             errno.EACCES: f"Set {port_variable} to one from 1024 on, which needs no privilege",
         }
         raise ConfigurationError(
             f"can't listen on port {port} of {host_variable}: {os.strerror(error.errno or 0)}. "
-            + mends.get(error.errno or 0, _another_address(host_variable))
+            + remedies.get(error.errno or 0, _another_address(host_variable))
         ) from error
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):  # a connection inherits them
         listener.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)

@@ -34,7 +34,7 @@ def log_startup(plan: ServicePlan) -> None:
         )
     if plan.signer == "ephemeral":
         _log.warning(
-            "EPHEMERAL KEY: lost when the service stops, so a restart breaks every token, and replicas never "
+            "ephemeral key: lost when the service stops, so a restart breaks every token, and replicas never "
             "agree. For development only; otherwise set MACP_AUTH_SIGNING_KEY_JSON or MACP_AUTH_SIGNER"
         )
     for unread in plan.unread_variables:

@@ -25,7 +25,7 @@ from macp_auth.entrypoints.settings import TLSFiles
 LOOK_SECONDS = 2.0
 _DAY = 24 * 3600
 _FIRST_LOOK_SECONDS = 3.0  # more than a file may take; a worker begins without a certificate then
-_UNUSABLE = "TLS FILES CAN'T BE USED; the last good ones stay"
+_UNUSABLE = "TLS files can't be used; the last good ones stay"
 _log = structlog.get_logger()
 
 _Seen = tuple[tuple[int, int, int] | None, ...]

@@ -154,10 +154,10 @@ def _private_texts(text: str) -> Iterator[str]:
                 yield octets.hex()
 
 
-def _must_not_show(text: str, secrets: list[str], what: str, mend: str) -> None:
+def _must_not_show(text: str, secrets: list[str], what: str, remedy: str) -> None:
     # Errors take a credential out by themselves: a host of another version may not.
     if REDACTED in text or any(len(secret) >= _SHORTEST and secret in text for secret in secrets):
-        raise Nonconformity(f"{what} shows a secret (not repeated here): {mend}")
+        raise Nonconformity(f"{what} shows a secret (not repeated here): {remedy}")
 
 
 def _all_of(error: BaseException) -> str:

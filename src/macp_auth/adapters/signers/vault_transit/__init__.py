@@ -16,7 +16,7 @@ keeps the token alive, ``transit.py`` and ``login.py`` say it in Vault's words t
 from __future__ import annotations
 
 from macp_auth.adapters.hookspecs import SignerPlugin, hookimpl
-from macp_auth.adapters.signers.vault_transit.doctor import examine
+from macp_auth.adapters.signers.vault_transit.doctor import diagnose
 from macp_auth.adapters.signers.vault_transit.settings import PREFIX, VaultSettings
 from macp_auth.adapters.signers.vault_transit.signer import VaultTransitSigner
 from macp_auth.adapters.signers.vault_transit.tls import client_context, files
@@ -39,5 +39,5 @@ def macp_auth_signer() -> SignerPlugin:
         settings_prefix=PREFIX,
         prepare=prepare,
         open=VaultTransitSigner,
-        examine=examine,
+        diagnose=diagnose,
     )

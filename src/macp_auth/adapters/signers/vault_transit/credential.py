@@ -55,7 +55,7 @@ class Credential:
         self._logins = self._renewals = self._failures = 0
 
     @property
-    def held(self) -> Lease | None:
+    def current(self) -> Lease | None:
         """The lease in use, whatever is left of it."""
         return self._lease
 
@@ -74,15 +74,15 @@ class Credential:
             return lease
         return await self._replace(lease)
 
-    def worked(self, lease: Lease, operation: str) -> None:
+    def mark_used(self, lease: Lease, operation: str) -> None:
         """Say that Vault accepted ``lease`` for this kind of request."""
         if self._is_in_use(lease):
             self._worked.add(operation)
 
-    async def after_refusal(self, lease: Lease, operation: str) -> Lease | None:
+    async def replacement_for(self, lease: Lease, operation: str) -> Lease | None:
         """Return the lease to try again with, once Vault has refused ``lease``; None if that is no use.
 
-        One that worked for this kind of request was revoked, or expired early: a new login mends that.
+        One that worked for this kind of request was revoked, or expired early: a new login fixes that.
         One that never did lacks a permission, and the next would, too.
 
         Raises:

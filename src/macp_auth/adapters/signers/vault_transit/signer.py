@@ -86,7 +86,7 @@ class VaultTransitSigner(Signer):
             stack.push_async_callback(self._batcher.aclose)
 
     async def _give_back(self) -> None:
-        if (lease := self._credential.held) is not None:
+        if (lease := self._credential.current) is not None:
             with suppress(SignerError, TimeoutError):
                 async with asyncio.timeout(_GIVE_BACK_SECONDS):
                     await self._login.give_back(lease)
@@ -140,11 +140,11 @@ class VaultTransitSigner(Signer):
         try:
             answer = await request(lease.client)
         except TokenNotAccepted:
-            if (other := await self._credential.after_refusal(lease, operation)) is None:
+            if (other := await self._credential.replacement_for(lease, operation)) is None:
                 raise
             lease = other
             answer = await request(lease.client)
-        self._credential.worked(lease, operation)
+        self._credential.mark_used(lease, operation)
         return answer
 
 

@@ -21,10 +21,10 @@ from macp_auth.domain.diagnosis import Finding, Status, failure, ok, warning
 from macp_auth.domain.errors import SignerError
 from macp_auth.domain.policy import RotationPolicy
 
-__all__ = ["Check", "examine"]
+__all__ = ["Check", "diagnose"]
 
 
-def examine(settings: VaultSettings, policy: RotationPolicy) -> Iterator[Finding]:
+def diagnose(settings: VaultSettings, policy: RotationPolicy) -> Iterator[Finding]:
     """Examine what ``settings`` lead to. Blocks; each call to Vault ends within the settings' timeouts.
 
     It logs in and signs once, as the service does, and gives the token back at the end.
@@ -43,7 +43,7 @@ async def _examine(settings: VaultSettings, policy: RotationPolicy) -> AsyncIter
     try:
         async for finding in examine_server(settings, policy.clock_skew):
             yield finding
-        async for finding in _examine_logged_in(settings, policy):
+        async for finding in _diagnose_logged_in(settings, policy):
             yield finding
     except Blocked as blocked:
         yield blocked.finding
@@ -51,7 +51,7 @@ async def _examine(settings: VaultSettings, policy: RotationPolicy) -> AsyncIter
         yield failure(Check.ADDRESS, f"Vault answered before, and now: {error}", "run this again")
 
 
-async def _examine_logged_in(settings: VaultSettings, policy: RotationPolicy) -> AsyncIterator[Finding]:
+async def _diagnose_logged_in(settings: VaultSettings, policy: RotationPolicy) -> AsyncIterator[Finding]:
     connection = Connection(settings)
     login = Login(settings, connection)
     lease = None

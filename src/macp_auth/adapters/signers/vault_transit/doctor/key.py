@@ -20,7 +20,7 @@ from macp_auth.domain.errors import SignerError, SignerMisconfigured, SignerRefu
 from macp_auth.domain.rotation import Timing, schedule
 
 _HOUR = 3600
-_PROOF = b"macp-auth doctor"  # without a dot, so no signature of it can ever make a token
+_PROBE_INPUT = b"macp-auth doctor"  # without a dot, so no signature of it can ever make a token
 
 
 class _Key(Struct):
@@ -65,26 +65,26 @@ async def _read(client: hvac.Client, settings: VaultSettings, path: str) -> _Key
         raise Blocked(_denied(path, "read")) from None
     except SignerRefused as error:
         if "no handler for route" in str(error):
-            text, mend = f"nothing is mounted at {mount}", f"vault secrets enable -path={mount} transit"
+            text, remedy = f"nothing is mounted at {mount}", f"vault secrets enable -path={mount} transit"
         else:
-            text, mend = f"there is no transit key {path}", f"vault write -f {path} type=ecdsa-p256"
-        raise Blocked(failure(Check.KEY, text, mend)) from None
+            text, remedy = f"there is no transit key {path}", f"vault write -f {path} type=ecdsa-p256"
+        raise Blocked(failure(Check.KEY, text, remedy)) from None
     if key.type not in ALGORITHMS:
         text = f"{path} is of type {key.type}, which the MACP runtime can't verify"
         raise Blocked(failure(Check.KEY, text, _another_key(settings)))
     if key.soft_deleted:
-        mend = f"vault write -f {path}/soft-delete-restore"
-        raise Blocked(failure(Check.KEY, f"{path} is deleted, and can be restored", mend))
+        remedy = f"vault write -f {path}/soft-delete-restore"
+        raise Blocked(failure(Check.KEY, f"{path} is deleted, and can be restored", remedy))
     return key
 
 
 def _denied(path: str, what: str) -> Finding:
-    mend = f"one of its policies needs\n{policy_lines({path: what})}"
-    return failure(Check.PERMISSIONS, f"the token may not {what} {path}", mend)
+    remedy = f"one of its policies needs\n{policy_lines({path: what})}"
+    return failure(Check.PERMISSIONS, f"the token may not {what} {path}", remedy)
 
 
 def _another_key(settings: VaultSettings) -> str:
-    """Return the mend for what can't be changed about a key."""
+    """Return the remedy for what can't be changed about a key."""
     other = f"{settings.key}-2"
     return f"vault write -f {settings.mount}/keys/{other} type=ecdsa-p256\nMACP_AUTH_VAULT_KEY={other}"
 
@@ -172,18 +172,20 @@ async def _signature(
     newest = next(version for version in reversed(found.published) if version.can_sign)
     begun = time.monotonic()
     try:
-        [outcome] = await transit.sign(client, found.versions[newest.kid], [hashlib.sha256(_PROOF).digest()])
+        [outcome] = await transit.sign(
+            client, found.versions[newest.kid], [hashlib.sha256(_PROBE_INPUT).digest()]
+        )
         if isinstance(outcome, Exception):
             raise outcome
     except TokenNotAccepted:
         return _denied(f"{settings.mount}/sign/{settings.key}", "update")
     except SignerError as error:
-        mend = f"docs/vault.md, What each fault looks like, says what to do for {reason_of(error)!r}"
-        return failure(Check.SIGNATURE, f"{newest.kid} does not sign: {error}", mend)
+        remedy = f"docs/vault.md, What each fault looks like, says what to do for {reason_of(error)!r}"
+        return failure(Check.SIGNATURE, f"{newest.kid} does not sign: {error}", remedy)
     milliseconds = 1000 * (time.monotonic() - begun)
     public = jose.load(msgspec.to_builtins(newest.public_jwk))
     assert isinstance(public, jose.PublicKey)  # noqa: S101 - a PublicJWK has no private member
-    if not jose.verifies(public, _PROOF, outcome):
+    if not jose.verifies(public, _PROBE_INPUT, outcome):
         text = f"the public key of {newest.kid} does not verify its signature"
         return failure(Check.SIGNATURE, text, _another_key(settings))
     return ok(Check.SIGNATURE, f"{newest.kid} signs, and verifies; {milliseconds:.0f} ms")

@@ -62,17 +62,17 @@ async def _health(settings: VaultSettings) -> _Health:
         )
         return msgspec.convert(answer, _Health)
     except (SignerUnavailable, SignerMisconfigured) as error:
-        mends = {
+        remedies = {
             "tls": _mend_of_tls(str(error)),
             "no-tls": _mend_without_tls(settings.addr),
             "standby": "MACP_AUTH_VAULT_ADDR=<the active node, or a load balancer that finds it>",
         }
-        mend = mends.get(error.reason, f"{look} shows more; mend MACP_AUTH_VAULT_ADDR, or the network")
+        remedy = remedies.get(error.reason, f"{look} shows more; fix MACP_AUTH_VAULT_ADDR, or the network")
         text = f"{error} ({settings.addr})" if error.reason == "unreachable" else str(error)
-        raise Blocked(failure(Check.ADDRESS, text, mend)) from None
+        raise Blocked(failure(Check.ADDRESS, text, remedy)) from None
     except (SignerRefused, msgspec.ValidationError):
-        mend = f"{look} shows what does; mend MACP_AUTH_VAULT_ADDR"
-        raise Blocked(failure(Check.ADDRESS, "it is not Vault that answers there", mend)) from None
+        remedy = f"{look} shows what does; fix MACP_AUTH_VAULT_ADDR"
+        raise Blocked(failure(Check.ADDRESS, "it is not Vault that answers there", remedy)) from None
     finally:
         await connection.aclose()
 
@@ -124,5 +124,5 @@ def _clock(server: int, before: float, after: float, clock_skew: int) -> Finding
         return ok(Check.CLOCK, "this clock and Vault's agree, to a second")
     side = "ahead of" if ahead > behind else "behind"
     text = f"this clock is {apart:.0f} s {side} Vault's; MACP_AUTH_CLOCK_SKEW_SECONDS is {clock_skew}"
-    mend = "synchronise the clocks of both machines (NTP); `timedatectl` shows whether this one is"
-    return warning(Check.CLOCK, text, mend) if apart <= clock_skew else failure(Check.CLOCK, text, mend)
+    remedy = "synchronise the clocks of both machines (NTP); `timedatectl` shows whether this one is"
+    return warning(Check.CLOCK, text, remedy) if apart <= clock_skew else failure(Check.CLOCK, text, remedy)

@@ -46,16 +46,16 @@ def _mend_of_login(reason: str, settings: VaultSettings) -> str:
         return "let the user of the service read the file; see that what writes it has written it"
     if reason == "not-found":
         return (
-            "mend MACP_AUTH_VAULT_NAMESPACE, or MACP_AUTH_VAULT_AUTH_MOUNT; "
+            "fix MACP_AUTH_VAULT_NAMESPACE, or MACP_AUTH_VAULT_AUTH_MOUNT; "
             "`vault namespace list` and `vault auth list` show what there is"
         )
     mount = settings.login_mount
-    mends = {
+    remedies = {
         AuthMethod.TOKEN: _NEW_TOKEN,
         AuthMethod.APPROLE: f"vault write -f auth/{mount}/role/<name of the role>/secret-id",
         AuthMethod.CERT: f"vault read auth/{mount}/certs/{settings.role or '<name of the role>'}",
     }
-    return mends.get(settings.auth, f"vault read auth/{mount}/role/{settings.role}")
+    return remedies.get(settings.auth, f"vault read auth/{mount}/role/{settings.role}")
 
 
 async def examine_token(client: hvac.Client, settings: VaultSettings) -> AsyncIterator[Finding]:
