@@ -32,8 +32,8 @@ $(STAMP): requirements/dev.txt requirements/runtime.txt pyproject.toml $(PLUGINS
 serve: install ## serve on 127.0.0.1:3200 with an ephemeral key
 	@$(BIN)/macp-auth serve
 
-test: install ## the tests, a few files at a time: make test JOBS=1 for one
-	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),3) --dist loadfile $(addprefix --ignore ,$(MEASURED))
+test: install ## the tests, a few at a time, for most of them wait: make test JOBS=1 for one
+	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),4) --dist worksteal $(addprefix --ignore ,$(MEASURED))
 
 measure: install ## the tests that load the service and measure it: benchmarks, drills, rollouts, soak
 	$(BIN)/python -m pytest $(MEASURED)

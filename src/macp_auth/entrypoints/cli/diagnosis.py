@@ -1,6 +1,6 @@
 """Examines a deployment before it goes live: the settings, the signer, and what verifiers expect.
 
-The signer is tried as the service uses it. One that can examine itself does so first, and says more.
+The signer is tried as the service uses it. One that can diagnose itself does so first, and says more.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ from contextlib import suppress
 
 from macp_auth.adapters.signers.vault_transit.connection import Connection
 from macp_auth.adapters.signers.vault_transit.doctor.checks import Blocked, Check
-from macp_auth.adapters.signers.vault_transit.doctor.key import examine_key
-from macp_auth.adapters.signers.vault_transit.doctor.permissions import examine_permissions
-from macp_auth.adapters.signers.vault_transit.doctor.server import examine_server
-from macp_auth.adapters.signers.vault_transit.doctor.token import examine_token, log_in
+from macp_auth.adapters.signers.vault_transit.doctor.key import diagnose_key
+from macp_auth.adapters.signers.vault_transit.doctor.permissions import diagnose_permissions
+from macp_auth.adapters.signers.vault_transit.doctor.server import diagnose_server
+from macp_auth.adapters.signers.vault_transit.doctor.token import diagnose_token, log_in
 from macp_auth.adapters.signers.vault_transit.login import Login
 from macp_auth.adapters.signers.vault_transit.settings import VaultSettings
 from macp_auth.domain.diagnosis import Finding, Status, failure, ok, warning
@@ -29,7 +29,7 @@ def diagnose(settings: VaultSettings, policy: RotationPolicy) -> Iterator[Findin
 
     It logs in and signs once, as the service does, and gives the token back at the end.
     """
-    findings = _examine(settings, policy)
+    findings = _diagnose(settings, policy)
     with asyncio.Runner() as runner:
         while (finding := runner.run(_next(findings))) is not None:
             yield finding
@@ -39,9 +39,9 @@ async def _next(findings: AsyncIterator[Finding]) -> Finding | None:
     return await anext(findings, None)
 
 
-async def _examine(settings: VaultSettings, policy: RotationPolicy) -> AsyncIterator[Finding]:
+async def _diagnose(settings: VaultSettings, policy: RotationPolicy) -> AsyncIterator[Finding]:
     try:
-        async for finding in examine_server(settings, policy.clock_skew):
+        async for finding in diagnose_server(settings, policy.clock_skew):
             yield finding
         async for finding in _diagnose_logged_in(settings, policy):
             yield finding
@@ -61,13 +61,13 @@ async def _diagnose_logged_in(settings: VaultSettings, policy: RotationPolicy) -
         for weakness in login.weaknesses:
             text = f"others can get at the file of the credential: {weakness.text}"
             yield warning(Check.LOGIN, text, weakness.remedy)
-        async for finding in examine_token(lease.client, settings):
+        async for finding in diagnose_token(lease.client, settings):
             yield finding
         may_sign = True
-        async for finding in examine_permissions(lease, settings):
+        async for finding in diagnose_permissions(lease, settings):
             may_sign = may_sign and finding.status is not Status.FAILURE
             yield finding
-        async for finding in examine_key(lease.client, settings, policy.timing, may_sign=may_sign):
+        async for finding in diagnose_key(lease.client, settings, policy.timing, may_sign=may_sign):
             yield finding
     finally:
         if lease is not None:

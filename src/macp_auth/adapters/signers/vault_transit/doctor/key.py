@@ -35,7 +35,7 @@ class _Key(Struct):
     """Seconds; 0 for never."""
 
 
-async def examine_key(
+async def diagnose_key(
     client: hvac.Client, settings: VaultSettings, timing: Timing, *, may_sign: bool
 ) -> AsyncIterator[Finding]:
     """Examine the key of ``settings``, and have it sign if the token ``may_sign``.

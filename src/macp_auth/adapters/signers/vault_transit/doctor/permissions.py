@@ -13,7 +13,7 @@ from macp_auth.domain.diagnosis import Finding, failure, ok, warning
 _RENEW = "auth/token/renew-self"
 
 
-async def examine_permissions(lease: Lease, settings: VaultSettings) -> AsyncIterator[Finding]:
+async def diagnose_permissions(lease: Lease, settings: VaultSettings) -> AsyncIterator[Finding]:
     """Examine the permissions of ``lease``.
 
     Raises:

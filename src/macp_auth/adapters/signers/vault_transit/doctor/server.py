@@ -27,7 +27,7 @@ class _Health(Struct):
     version: str = "unknown"
 
 
-async def examine_server(settings: VaultSettings, clock_skew: int) -> AsyncIterator[Finding]:
+async def diagnose_server(settings: VaultSettings, clock_skew: int) -> AsyncIterator[Finding]:
     """Examine the server; ``clock_skew`` is what the settings allow for, in seconds.
 
     Raises:

@@ -58,7 +58,7 @@ def _mend_of_login(reason: str, settings: VaultSettings) -> str:
     return remedies.get(settings.auth, f"vault read auth/{mount}/role/{settings.role}")
 
 
-async def examine_token(client: hvac.Client, settings: VaultSettings) -> AsyncIterator[Finding]:
+async def diagnose_token(client: hvac.Client, settings: VaultSettings) -> AsyncIterator[Finding]:
     """Examine the token that ``client`` presents.
 
     Raises:
