@@ -13,7 +13,7 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 MEASURED := tests/bench tests/docs/test_performance_docs.py tests/drill tests/rollout tests/soak
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test measure check fmt fuzz rotation-drill rollout-drill soak guard bench bench-growth bench-page bench-vault helm-docs lock clean
+.PHONY: help install serve test measure check fmt fuzz rotation-drill rollout-drill soak guard bench bench-growth bench-page bench-vault generate lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,12 +38,13 @@ test: install ## the tests, a few at a time, for most of them wait: make test JO
 measure: install ## the tests that load the service and measure it: benchmarks, drills, rollouts, soak
 	$(BIN)/python -m pytest $(MEASURED)
 
-check: install ## lint, formatting, types, import contracts
+check: install ## lint, formatting, types, import contracts, stale files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	@for plugin in $(PLUGINS); do $(BIN)/mypy $$plugin || exit 1; done # apart: their tests share module names
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.generate --check
 
 fmt: install ## format, and fix what the linter can
 	$(BIN)/ruff format .
@@ -79,8 +80,8 @@ bench-page: install ## all three, for the figures and charts of docs/performance
 bench-vault: install ## vault-transit beside bare hvac calls, on an OpenBao of its own (needs wrk)
 	$(BIN)/python -m tools.bench.vault $(BENCH_ARGS)
 
-helm-docs: install ## the table of values in the chart's README, from its values.yaml
-	$(BIN)/python -m tools.chart_readme
+generate: install ## what follows from the declared settings: tables, .env.example, the chart's values
+	$(BIN)/python -m tools.generate
 
 lock: ## lock the dependencies anew, with hashes and without index addresses
 	$(PYTHON) -m venv .cache/lock && .cache/lock/bin/pip install --quiet $(UV)

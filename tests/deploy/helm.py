@@ -18,7 +18,7 @@ import yaml
 from msgspec import Struct
 
 from tests.docs.pages import ROOT
-from tools.chart_readme import CHART
+from tools.generate.chart import CHART
 from tools.support.programs import missing, require_tool
 
 EXAMPLES = sorted((ROOT / "deploy/helm/examples").glob("*.yaml"))

@@ -13,7 +13,7 @@ import yaml
 
 from tests.deploy.helm import EXAMPLES, Manifest, Tools, Values, only, pod_spec
 from tests.docs.pages import blocks, read
-from tools.chart_readme import CHART
+from tools.generate.chart import CHART
 
 KUBERNETES = ["1.30", "1.34", "1.37"]  # the least that Chart.yaml admits, one between, the newest known
 OF_THE_OPERATOR = {"ServiceMonitor", "PrometheusRule"}  # Kubernetes itself does not know these

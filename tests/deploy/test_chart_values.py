@@ -13,7 +13,8 @@ import yaml
 
 from macp_auth.entrypoints.settings import Settings
 from tests.deploy.helm import Tools
-from tools.chart_readme import BEGIN, CHART, README, VALUES, documented, with_table
+from tests.docs.pages import plain, rows, section
+from tools.generate.chart import CHART, VALUES, documented
 
 JWK_FILE = {"type": "jwk-file", "existingSecret": "keys"}
 VAULT = {"type": "vault-transit", "vault": {"addr": "https://vault:8200"}}
@@ -92,14 +93,12 @@ def test_the_schema_knows_exactly_the_values() -> None:
 
 def test_every_value_has_a_row_in_the_readme() -> None:
     """Each value has its comment, in values.yaml and so in the README."""
-    assert {path for path, _ in documented()} == set(_leaves(_values()))
-
-
-def test_the_readme_is_made_from_the_values() -> None:
-    """Run `make helm-docs` if this fails."""
-    readme = README.read_text(encoding="utf-8")
-    assert BEGIN in readme
-    assert readme == with_table(readme)
+    text = VALUES.read_text(encoding="utf-8")
+    assert {path for path, _ in documented(text)} == set(_leaves(_values()))
+    readme = (CHART / "README.md").read_text(encoding="utf-8")
+    assert [plain(name) for name, _, _ in rows(section(readme, "Values"))] == [
+        path for path, _ in documented(text)
+    ]
 
 
 def _values() -> dict[str, Any]:

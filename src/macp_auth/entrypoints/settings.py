@@ -56,8 +56,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         Annotated[
             str,
             setting.text(
-                "The server's certificate chain, read again when it changes. Unset: plain HTTP. "
-                "See [TLS](tls.md).",
+                "The server's certificate chain for [TLS](tls.md), read again when it changes. "
+                "Unset: plain HTTP.",
                 _CERTIFICATES,
             ),
         ]
