@@ -207,6 +207,31 @@ def signer_errors(source: str) -> Iterator[None]:
         raise SignerMisconfigured(f"{source} {error}") from None
 
 
+def file_version(path: Path) -> tuple[int, ...] | None:
+    """Return a value that differs after the file was written, replaced, or given another mode or owner.
+
+    It follows symbolic links, and is None for a file that is not there or can't be looked at. The clock of a
+    file system moves every few milliseconds: of two changes within one, the second is seen by its size only.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size
+
+
+def leads_to(path: Path, descriptor: int) -> bool:
+    """Return whether ``path`` still leads to the open file: it was neither moved away nor replaced.
+
+    Raises:
+        OSError: it can't be looked at.
+    """
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
 def weaknesses_of(
     status: os.stat_result, trusted: AbstractSet[int], remedy: str = "chmod 600 it"
 ) -> Iterator[Weakness]:

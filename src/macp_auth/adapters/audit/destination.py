@@ -14,7 +14,7 @@ from pathlib import Path
 
 from macp_auth.adapters.audit.standard_output import StandardOutput
 from macp_auth.adapters.blocking_call import BlockingCall
-from macp_auth.adapters.input_file import READ_SECONDS, Risk, Weakness, weaknesses_of
+from macp_auth.adapters.input_file import READ_SECONDS, Risk, Weakness, leads_to, weaknesses_of
 from macp_auth.domain.errors import ConfigurationError
 
 STDOUT, OFF = "stdout", "off"
@@ -50,7 +50,7 @@ class Destination:
         now = time.monotonic()
         if self._fd is not None and self._path is not None and now - self._looked >= LOOK_SECONDS:
             self._looked = now
-            if not self._leads_to(self._path, self._fd):
+            if not leads_to(self._path, self._fd):
                 self.close()
         if self._fd is None:
             # Standard output is not ours alone, so it stays blocking if it is.
@@ -94,13 +94,6 @@ class Destination:
             with suppress(OSError):
                 os.close(self._fd)
             self._fd = None
-
-    @staticmethod
-    def _leads_to(path: Path, fd: int) -> bool:
-        try:
-            return os.path.samestat(path.stat(), os.fstat(fd))
-        except FileNotFoundError:
-            return False
 
 
 def _first_of(lines: Sequence[bytes], limit: int) -> bytes:

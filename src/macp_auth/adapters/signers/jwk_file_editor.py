@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from macp_auth.adapters import jose
+from macp_auth.adapters.input_file import leads_to
 from macp_auth.adapters.signers.jwk_document import DEFAULT_KID
 from macp_auth.adapters.signers.jwk_file import parse_keys, read_keys_file, version_of
 from macp_auth.domain.errors import SignerMisconfigured
@@ -90,7 +91,7 @@ def edit_jwk_file(path: Path) -> Iterator[JWKFileEditor]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise SignerMisconfigured(f"{path} is being changed by another command; try again") from None
-        if os.fstat(file.fileno()).st_ino != path.stat().st_ino:
+        if not leads_to(path, file.fileno()):
             raise SignerMisconfigured(f"{path} was changed a moment ago; try again")
         # Only from here on can no other command change it, so a change is planned on what it holds now.
         data = file.read()

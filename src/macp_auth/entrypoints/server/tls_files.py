@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from msgspec import Struct
 
-from macp_auth.adapters.input_file import Custody, FileTooLong, FileUnusable, input_file
+from macp_auth.adapters.input_file import Custody, FileTooLong, FileUnusable, file_version, input_file
 from macp_auth.domain.certificates import CLIENT_AUTHORITY, SERVER, Validity
 from macp_auth.domain.errors import ConfigurationError
 from macp_auth.entrypoints.environment import PREFIX
@@ -42,6 +42,12 @@ class LoadedTLS(Struct, frozen=True):
 def end_of(validity: Validity) -> str:
     """Return when a certificate ends, as RFC 3339 has it."""
     return dt.datetime.fromtimestamp(validity.ends, dt.UTC).isoformat()
+
+
+def versions_of(files: TLSFiles) -> object:
+    """Return a value that differs after one of the files has changed."""
+    paths = (files.certificate, files.key, files.client_ca)
+    return [file_version(path) for path in paths if path is not None]
 
 
 def load_tls(files: TLSFiles) -> LoadedTLS:

@@ -12,14 +12,13 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Self
 
 import structlog
 
 from macp_auth.domain.certificates import Validity
 from macp_auth.domain.errors import ConfigurationError
-from macp_auth.entrypoints.server.tls_files import end_of, load_tls
+from macp_auth.entrypoints.server.tls_files import end_of, load_tls, versions_of
 from macp_auth.entrypoints.settings import TLSFiles
 
 LOOK_SECONDS = 2.0
@@ -27,8 +26,6 @@ _DAY = 24 * 3600
 _FIRST_LOOK_SECONDS = 3.0  # more than a file may take; a worker begins without a certificate then
 _UNUSABLE = "TLS files can't be used; the last good ones stay"
 _log = structlog.get_logger()
-
-_Seen = tuple[tuple[int, int, int] | None, ...]
 
 
 class ReloadingContext(ssl.SSLContext):
@@ -44,8 +41,8 @@ class ReloadingContext(ssl.SSLContext):
 
     def __init__(self, files: TLSFiles) -> None:
         self._files = files
-        self._seen: _Seen = ()
-        self._failure: tuple[_Seen, str] | None = None
+        self._seen: object = None
+        self._failure: tuple[object, str] | None = None
         self._current: ssl.SSLContext | None = None
         self.on_change: Callable[[], None] = _ignore
         """Called, in the thread that looks, when other files are in force."""
@@ -65,7 +62,7 @@ class ReloadingContext(ssl.SSLContext):
         Files that are no good are read again at each look: it may be this process that can't read them now.
         """
         # Seen before they are read: what changes in between is taken up at the next look.
-        seen = tuple(map(_version, (self._files.certificate, self._files.key, self._files.client_ca)))
+        seen = versions_of(self._files)
         if seen == self._seen:
             self._failure = None
             return
@@ -79,7 +76,7 @@ class ReloadingContext(ssl.SSLContext):
             self.on_change()
             _log.info("TLS certificate", serial=loaded.serial, expires=loaded.expires.isoformat())
 
-    def _say_once(self, seen: _Seen, error: Exception) -> None:
+    def _say_once(self, seen: object, error: Exception) -> None:
         failure = (seen, str(error))
         if failure == self._failure:
             return
@@ -105,15 +102,6 @@ class ReloadingContext(ssl.SSLContext):
 
 def _ignore() -> None:
     """Nobody is to know."""
-
-
-def _version(path: Path | None) -> tuple[int, int, int] | None:
-    """Return what differs when a file was written, replaced, or given another mode."""
-    try:
-        status = None if path is None else path.stat()
-    except OSError:
-        return None
-    return None if status is None else (status.st_dev, status.st_ino, status.st_ctime_ns)
 
 
 class ExpiryLog:

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
-from macp_auth.adapters.input_file import Custody, FileUnusable, InputFile, input_file
+from macp_auth.adapters.input_file import Custody, FileUnusable, InputFile, file_version, input_file
 from macp_auth.adapters.signers.vault_transit.settings import TRUSTED, VaultSettings, names
 from macp_auth.domain.errors import SignerMisconfigured
 
@@ -52,16 +52,8 @@ def files(settings: VaultSettings) -> dict[str, Path]:
 
 
 def look(paths: dict[str, Path]) -> object:
-    """Return what is another when one of the files is. Blocks."""
-    return [_look(each) for path in paths.values() for each in (path, *_files_in(path))]
-
-
-def _look(path: Path) -> object:
-    try:
-        found = path.stat()
-    except OSError as error:
-        return error.errno
-    return str(path), found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+    """Return a value that differs after one of the files has changed. Blocks."""
+    return [file_version(each) for path in paths.values() for each in (path, *_files_in(path))]
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
