@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from typing import Any
 
 import pytest
@@ -12,7 +13,14 @@ from msgspec import Struct
 from macp_auth.adapters.plugins import BUILT_IN, load_signer_plugin
 from macp_auth.adapters.signers.env_jwk import KEY_JSON
 from macp_auth.domain.errors import ConfigurationError
-from macp_auth.entrypoints.environment import ECOSYSTEM, PREFIX, read_settings, unread_variables, variables
+from macp_auth.entrypoints.environment import (
+    ECOSYSTEM,
+    PREFIX,
+    Variable,
+    read_settings,
+    unread_variables,
+    variables,
+)
 from macp_auth.entrypoints.plan import plan_service
 from macp_auth.entrypoints.settings import Settings
 from tests.support import jwks
@@ -91,6 +99,27 @@ def test_empty_values(variable: Any) -> None:
     """Set but empty is a slip of a template, never a wish."""
     with pytest.raises(ConfigurationError, match=f"{variable.name} is set but empty"):
         plan_service({variable.name: ""})
+
+
+BOUNDED = [
+    (variable, int(bounds[1]), int(bounds[2]))
+    for variable in variables(Settings, PREFIX)
+    if (bounds := re.search(r"from (\d+) to (\d+)", variable.expects))
+    and "characters" not in variable.expects
+]
+
+
+@pytest.mark.parametrize(("variable", "minimum", "maximum"), BOUNDED, ids=[each[0].name for each in BOUNDED])
+def test_the_bounds_of_the_message_are_those_that_are_checked(
+    variable: Variable, minimum: int, maximum: int
+) -> None:
+    """Both bounds are accepted, and one less or more is refused with them in the message."""
+    for number in (minimum, maximum):
+        assert getattr(read(**{variable.name: str(number)}), variable.field) == number
+    for number in (minimum - 1, maximum + 1):
+        with pytest.raises(ConfigurationError) as refused:
+            read(**{variable.name: str(number)})
+        assert str(refused.value) == f"{variable.name} must be {variable.expects}"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import pytest
 
 from macp_auth.adapters.plugins import BUILT_IN, load_signer_plugin
 from macp_auth.entrypoints.environment import PREFIX, Variable, variables
+from macp_auth.entrypoints.server.connections import MAX_CONNECTIONS
+from macp_auth.entrypoints.server.descriptors import RESERVED
 from macp_auth.entrypoints.settings import Settings
 from tests.docs.pages import PAGES, ROOT, plain, read, rows, section
 
@@ -64,6 +66,19 @@ def test_documented_ranges_are_those_of_the_error_messages(heading: str) -> None
     table = rows(section(read("docs/configuration.md"), heading))
     documented = {plain(row[0]): plain(row[4]) for row in table}
     assert documented == {variable.name: variable.expects for variable in DECLARED[heading]}
+
+
+def test_numbers_in_the_meanings_are_the_codes() -> None:
+    """Those that no declaration bounds: what an unset variable stands for, and the reserved descriptors."""
+    said = {
+        variable.field: f"{variable.description} {variable.expects}"
+        for variable in variables(Settings, PREFIX)
+    }
+    assert f"Unset: {MAX_CONNECTIONS}, or" in said["max_connections"]
+    assert f"and {RESERVED} less than" in said["max_connections"]
+    timing = Settings().rotation.timing
+    assert f"({timing.publish_lead} with the defaults)" in said["key_publish_lead_seconds"]
+    assert f"({timing.retire_lag} with the defaults)" in said["key_retire_lag_seconds"]
 
 
 def test_every_documented_variable_has_a_meaning_and_a_type() -> None:
