@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import msgspec
 from litestar.types import ASGIApp
 
 from macp_auth.adapters.audit.destination import OFF, Destination
@@ -23,7 +22,6 @@ from macp_auth.application.key_ring import KeyRing
 from macp_auth.application.mint import Minter, any_claims
 from macp_auth.application.readiness import Readiness
 from macp_auth.application.reporter import Reporter, Watched
-from macp_auth.domain.certificates import Validity
 from macp_auth.domain.claims import probe_claims
 from macp_auth.domain.minting import Observer
 from macp_auth.domain.sender import SenderPolicy
@@ -32,9 +30,9 @@ from macp_auth.entrypoints.http.app import create_app
 from macp_auth.entrypoints.http.browsers import OwnHosts, refuse_browsers
 from macp_auth.entrypoints.http.client_certificates import require_client_certificate
 from macp_auth.entrypoints.plan import ServicePlan, load_tracing, open_signer
-from macp_auth.entrypoints.server.connections import Connections
 from macp_auth.entrypoints.server.gc_freeze import frozen_heap
 from macp_auth.entrypoints.server.listening import is_loopback
+from macp_auth.entrypoints.server.processes import Builders, Metered
 from macp_auth.entrypoints.settings import Settings
 
 
@@ -45,14 +43,6 @@ def _caller_checks(settings: Settings) -> list[tokens.CallerCheck]:
     if settings.tls is not None and settings.tls.client_ca is not None:
         checks.append(require_client_certificate)
     return checks
-
-
-class Metered(msgspec.Struct, frozen=True):
-    """Where a worker counts, and what the server around the application has to count."""
-
-    directory: Path
-    connections: Connections
-    certificates: Callable[[], Mapping[str, Validity]]
 
 
 def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | None = None) -> ASGIApp:
@@ -132,6 +122,11 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
     if tracing is None:
         return app
     return tracing.traced(app, named=[tokens.PATH, jwks.PATH], excluded=[health.PATH, ready.PATH])
+
+
+def builders(plan: ServicePlan, output: StandardOutput) -> Builders:
+    """Return what makes all that a service with this plan serves."""
+    return Builders(service=partial(build_service, plan, output), metrics=partial(build_metrics, plan))
 
 
 def build_metrics(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from functools import partial
 from types import FrameType
 from typing import NoReturn
 
@@ -35,7 +34,7 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
     from macp_auth.adapters.audit.destination import check_destination  # noqa: PLC0415
     from macp_auth.adapters.audit.standard_output import reserve  # noqa: PLC0415
     from macp_auth.domain.errors import ConfigurationError  # noqa: PLC0415
-    from macp_auth.entrypoints.composition import build_service  # noqa: PLC0415
+    from macp_auth.entrypoints.composition import builders  # noqa: PLC0415
     from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
     from macp_auth.entrypoints.plan import plan_service  # noqa: PLC0415
     from macp_auth.entrypoints.server import listening, processes  # noqa: PLC0415
@@ -56,7 +55,7 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
             log_startup(plan)
             for signum in _STOPS:
                 signal.signal(signum, _exit_in_order)
-            sys.exit(processes.serve(plan, partial(build_service, plan, output), listener, metrics))
+            sys.exit(processes.serve(plan.settings, builders(plan, output), listener, metrics))
     except ConfigurationError as error:
         structlog.get_logger().critical("can't start", error=str(error))
         sys.exit(2)

@@ -21,13 +21,12 @@ from pathlib import Path
 
 import uvicorn
 from litestar.types import ASGIApp
+from msgspec import Struct
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from macp_auth.domain.certificates import Validity
-from macp_auth.entrypoints.composition import Metered, build_metrics
 from macp_auth.entrypoints.logs import configure_logs
-from macp_auth.entrypoints.plan import ServicePlan
 from macp_auth.entrypoints.server.connections import Connections
 from macp_auth.entrypoints.server.custody import close_memory
 from macp_auth.entrypoints.server.descriptors import connection_bound, raise_limit
@@ -35,7 +34,7 @@ from macp_auth.entrypoints.server.event_loop import EventLoop
 from macp_auth.entrypoints.server.protocol import StrictHTTPProtocol
 from macp_auth.entrypoints.server.shared_directory import shared_directory
 from macp_auth.entrypoints.server.tls_reload import ReloadingContext
-from macp_auth.entrypoints.settings import TLSFiles
+from macp_auth.entrypoints.settings import Settings, TLSFiles
 
 KEEP_ALIVE_SECONDS = 65
 """Longer than the 60 s after which the usual load balancers drop an idle connection: they, not we,
@@ -46,18 +45,31 @@ SHUTDOWN_SECONDS = 8
 """The most that a stop may take; more than protocol.DRAIN_RECEIVE_SECONDS, less than 10."""
 
 
-Build = Callable[[Metered | None], ASGIApp]
-"""Makes the application of a worker. Picklable."""
+class Metered(Struct, frozen=True):
+    """Where a worker counts, and what the server around the application has to count."""
+
+    directory: Path
+    connections: Connections
+    certificates: Callable[[], Mapping[str, Validity]]
+
+
+class Builders(Struct, frozen=True):
+    """What makes the applications that are served."""
+
+    service: Callable[[Metered | None], ASGIApp]
+    """In each worker; picklable. The argument is None if nothing is counted."""
+    metrics: Callable[[Path, Callable[[], Sequence[int]], Callable[[], int]], ASGIApp]
+    """In the first process, from where the workers count, and what returns their process ids and restarts."""
 
 
 def serve(
-    plan: ServicePlan, build: Build, listener: socket.socket, metrics: socket.socket | None = None
+    settings: Settings, builders: Builders, listener: socket.socket, metrics: socket.socket | None = None
 ) -> int:
     """Serve on ``listener``, and metrics on the other, until told to stop; return the exit status.
 
     Args:
-        plan: what to serve.
-        build: makes the application in each worker.
+        settings: how to serve.
+        builders: make what is served.
         listener: for callers.
         metrics: for Prometheus; None, nothing is counted.
 
@@ -66,14 +78,16 @@ def serve(
     """
     raise_limit()
     with nullcontext() if metrics is None else shared_directory() as directory:
-        config = _configuration(plan, build, directory)
-        if plan.settings.workers == 1:
-            with _serving_metrics(plan, metrics, directory, pids=lambda: [os.getpid()], restarts=lambda: 0):
+        config = _configuration(settings, builders, directory)
+        if settings.workers == 1:
+            with _serving_metrics(
+                builders, metrics, directory, pids=lambda: [os.getpid()], restarts=lambda: 0
+            ):
                 uvicorn.Server(config).run([listener])
             return 0
         logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # here it says which worker died
         supervisor = _Supervisor(config, [listener])
-        with _serving_metrics(plan, metrics, directory, supervisor.pids, supervisor.restarts):
+        with _serving_metrics(builders, metrics, directory, supervisor.pids, supervisor.restarts):
             supervisor.run()
         failed = any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes)
         return STARTUP_FAILURE if failed else 0
@@ -107,13 +121,12 @@ class _Configuration(uvicorn.Config):
         return self.worker.event_loop
 
 
-def _configuration(plan: ServicePlan, build: Build, metrics: Path | None) -> uvicorn.Config:
-    settings = plan.settings
+def _configuration(settings: Settings, builders: Builders, metrics: Path | None) -> uvicorn.Config:
     worker = _Worker(
         Connections(connection_bound(settings.max_connections), settings.connection_max_age_seconds)
     )
     configuration = _Configuration(
-        partial(_worker_app, build, metrics, worker),
+        partial(_worker_app, builders, metrics, worker),
         factory=True,
         http=partial(StrictHTTPProtocol, connections=worker.connections),  # type: ignore[arg-type]  # is called only
         ws="none",
@@ -132,7 +145,7 @@ def _configuration(plan: ServicePlan, build: Build, metrics: Path | None) -> uvi
 
 
 def _serving_metrics(
-    plan: ServicePlan,
+    builders: Builders,
     listener: socket.socket | None,
     directory: Path | None,
     pids: Callable[[], Sequence[int]],
@@ -143,7 +156,7 @@ def _serving_metrics(
     # Here, because it brings prometheus-client: time and memory that only who wants metrics should pay.
     from macp_auth.entrypoints.server.metrics_listener import serving  # noqa: PLC0415
 
-    return serving(listener, build_metrics(plan, directory, pids, restarts))
+    return serving(listener, builders.metrics(directory, pids, restarts))
 
 
 class _Supervisor(Multiprocess):
@@ -213,10 +226,10 @@ class _Supervisor(Multiprocess):
         return self._restarts
 
 
-def _worker_app(build: Build, metrics: Path | None, worker: _Worker) -> ASGIApp:
+def _worker_app(builders: Builders, metrics: Path | None, worker: _Worker) -> ASGIApp:
     _set_up_worker()
     metered = None if metrics is None else Metered(metrics, worker.connections, worker.certificates)
-    return build(metered)
+    return builders.service(metered)
 
 
 def _tls_context(worker: _Worker, files: TLSFiles, *_: object) -> ReloadingContext:
