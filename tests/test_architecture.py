@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
 import macp_auth
 import tools
 from macp_auth import plugin_api
+from tools.support.asgi import InProcess
 
 SOURCE = Path(macp_auth.__file__).parent
+PAGE = SOURCE.parents[1] / "docs" / "architecture.md"
 TOOLS = Path(tools.__file__).parent
 DOMAIN = sorted(path.stem for path in (SOURCE / "domain").glob("*.py"))
 _LOAD = """
@@ -65,3 +70,58 @@ def test_tools_import_no_test() -> None:
     texts = {str(path): path.read_text(encoding="utf-8") for path in TOOLS.glob("**/*.py")}
     assert str(TOOLS / "drill" / "drill.py") in texts
     assert [path for path, text in texts.items() if re.search(r"(?m)^\s*(from|import) tests\b", text)] == []
+
+
+def _room(module: str) -> str:
+    """The node of the page's diagram that ``module`` is in."""
+    match module.split(".")[1:]:
+        case ["entrypoints", ("http" | "server" | "cli") as room, *_]:
+            return room
+        case ["entrypoints", "composition" | "plan", *_]:
+            return "composition"
+        case ["entrypoints", *_]:
+            return "settings"
+        case [room, *_]:
+            return room
+    return "macp_auth"
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("macp_auth."):
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}"
+
+
+def test_the_diagram_of_the_rooms_is_what_they_import() -> None:
+    """Each arrow is an import, and each import from room to room has its arrow."""
+    diagram = re.findall(r"^    (\w+)(?:\[.*?\])? --> (\w+)", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    rooms = {room for arrow in diagram for room in arrow}
+    found = set()
+    for path in SOURCE.rglob("*.py"):
+        module = ".".join(("macp_auth", *path.relative_to(SOURCE).with_suffix("").parts))
+        found |= {(_room(module), _room(imported)) for imported in _imports(path)}
+    assert {(one, other) for one, other in found if one != other and {one, other} <= rooms} == set(diagram)
+
+
+def test_the_modules_of_a_token_s_path_are_those_of_the_page() -> None:
+    """Traced while a token is minted; what waits for nothing runs in one thread."""
+    ran = set()
+
+    def trace(frame: FrameType, _event: str, _argument: object) -> None:
+        if (name := frame.f_globals.get("__name__", "")).startswith("macp_auth."):
+            ran.add(name.removeprefix("macp_auth."))
+
+    section = (
+        PAGE.read_text(encoding="utf-8").partition("These modules run")[2].partition("An error is raised")[0]
+    )
+    body = b'{"sender":"a","scopes":{}}'
+    with InProcess({}) as service:
+        assert service.post(body).status == 200  # what happens once has happened
+        sys.setprofile(trace)
+        try:
+            status = service.post(body).status
+        finally:
+            sys.setprofile(None)
+    assert status == 200
+    assert set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)`", section)) == ran

@@ -34,11 +34,11 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
     from macp_auth.adapters.audit.destination import check_destination  # noqa: PLC0415
     from macp_auth.adapters.audit.standard_output import reserve  # noqa: PLC0415
     from macp_auth.domain.errors import ConfigurationError  # noqa: PLC0415
+    from macp_auth.entrypoints.cli.startup_log import log_startup  # noqa: PLC0415
     from macp_auth.entrypoints.composition import builders  # noqa: PLC0415
     from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
     from macp_auth.entrypoints.plan import plan_service  # noqa: PLC0415
     from macp_auth.entrypoints.server import listening, processes  # noqa: PLC0415
-    from macp_auth.entrypoints.server.startup_log import log_startup  # noqa: PLC0415
 
     configure_logs()
     output = reserve()

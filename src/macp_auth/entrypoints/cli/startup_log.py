@@ -1,6 +1,6 @@
 """What an operator wants to read first, and what is not fit for production.
 
-The fifth fact, the signing key, follows when the signer has been asked (``bootstrap.py``).
+The fifth fact, the signing key, follows when the signer has been asked (by ``application/key_refresh.py``).
 """
 
 from __future__ import annotations
