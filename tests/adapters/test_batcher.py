@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from macp_auth.adapters.signers.vault_transit.batcher import Batcher, Limits, Outcome
+from macp_auth.adapters.signers.vault_transit.signer import Batcher, Limits
+from macp_auth.adapters.signers.vault_transit.transit import Outcome
 from macp_auth.domain.errors import SignerUnavailable, UnknownKid
 from macp_auth.domain.statistics import Distribution
 from tools.support.bounded import bounded

@@ -13,8 +13,9 @@ import aiohttp
 import pytest
 from aiohttp.http_exceptions import BadStatusLine
 
-from macp_auth.adapters.signers.vault_transit.connection import Connection, call
+from macp_auth.adapters.signers.vault_transit.connection import Connection
 from macp_auth.adapters.signers.vault_transit.settings import VaultSettings
+from macp_auth.adapters.signers.vault_transit.transport import call
 from macp_auth.domain.errors import SignerError, SignerMisconfigured, SignerUnavailable
 from tests.support.fake_server import FakeServer, Reply
 

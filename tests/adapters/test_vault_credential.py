@@ -7,8 +7,7 @@ import asyncio
 import hvac
 import pytest
 
-from macp_auth.adapters.signers.vault_transit.credential import Credential
-from macp_auth.adapters.signers.vault_transit.login import Lease
+from macp_auth.adapters.signers.vault_transit.credential import Credential, Lease
 from macp_auth.domain.errors import SignerRefused
 from tools.support.bounded import bounded
 

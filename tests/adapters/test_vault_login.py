@@ -10,9 +10,9 @@ from uuid import uuid4
 import pytest
 
 from macp_auth.adapters.input_file import Content
-from macp_auth.adapters.signers.vault_transit import login
+from macp_auth.adapters.signers.vault_transit import credential
 from macp_auth.adapters.signers.vault_transit.connection import Connection
-from macp_auth.adapters.signers.vault_transit.login import Login
+from macp_auth.adapters.signers.vault_transit.credential import Login
 from macp_auth.adapters.signers.vault_transit.settings import AuthMethod, VaultSettings
 from macp_auth.domain.errors import SignerUnavailable
 from macp_auth.domain.redaction import REDACTED, shown
@@ -141,8 +141,8 @@ def test_a_role_id_that_is_a_name_is_shown(tmp_path: Path) -> None:
     "holder",
     [
         Content(b"s3cret", []),
-        login._Auth(client_token="s3cret", lease_duration=1),
-        login._Refusal("s3cret", 1, "refused"),
+        credential._Auth(client_token="s3cret", lease_duration=1),
+        credential._RefusedSecretId("s3cret", 1, "refused"),
     ],
     ids=lambda holder: type(holder).__name__,
 )

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import structlog
 
-from macp_auth.adapters.signers.vault_transit.connection import Connection, call
+from macp_auth.adapters.signers.vault_transit.connection import Connection, client_context
 from macp_auth.adapters.signers.vault_transit.settings import VaultSettings
-from macp_auth.adapters.signers.vault_transit.tls import client_context
+from macp_auth.adapters.signers.vault_transit.transport import call
 from macp_auth.domain.errors import SignerUnavailable
 from tests.support.fake_server import FakeServer, Reply
 from tools.support.tls import Authority, Certificates

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from macp_auth.adapters.signers import vault_transit
-from macp_auth.adapters.signers.vault_transit.connection import _MEANINGS, TokenNotAccepted
 from macp_auth.adapters.signers.vault_transit.signer import LIMITS
+from macp_auth.adapters.signers.vault_transit.transport import _MEANINGS, TokenNotAccepted
 from macp_auth.application.readiness import OWN_REASONS
 from macp_auth.domain import errors
 from macp_auth.domain.policy import MACP_RUNTIME

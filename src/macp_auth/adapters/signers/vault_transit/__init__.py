@@ -8,18 +8,18 @@ Fails: at start-up, on settings that can't work together. Later, with ``SignerUn
     Vault is away, sealed, a standby or slow, and with ``SignerRefused`` where it says no. Each has
     a reason. A signature takes 2 s at most, all retries included.
 
-``signer.py`` is where to begin. ``batcher.py`` makes one call of many requests, ``credential.py``
-keeps the token alive, ``transit.py`` and ``login.py`` say it in Vault's words through
-``connection.py``, which ``tls.py`` makes safe. ``doctor/`` examines a Vault before a deployment goes live.
+``signer.py`` is where to begin. It makes one call of many requests. ``credential.py`` keeps the token
+alive, ``transit.py`` uses the key, both through ``connection.py``, which follows the files of TLS, and
+``transport.py``, which knows hvac. ``doctor.py`` examines a Vault before a deployment goes live.
 """
 
 from __future__ import annotations
 
 from macp_auth.adapters.hookspecs import SignerPlugin, hookimpl
+from macp_auth.adapters.signers.vault_transit.connection import client_context, files
 from macp_auth.adapters.signers.vault_transit.doctor import diagnose
 from macp_auth.adapters.signers.vault_transit.settings import PREFIX, VaultSettings
 from macp_auth.adapters.signers.vault_transit.signer import VaultTransitSigner
-from macp_auth.adapters.signers.vault_transit.tls import client_context, files
 
 
 def prepare(settings: VaultSettings) -> VaultSettings:

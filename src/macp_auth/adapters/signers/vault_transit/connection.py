@@ -1,58 +1,43 @@
-"""One server, reached through hvac: where it is, how long an answer may take, and what its errors mean.
-
-Nothing of hvac or aiohttp leaves this package but as an error of the domain. Vault's own words go
-into that error's text, which is for the log.
-"""
+"""The connections to one Vault server, and their TLS, which follows the files that it is set by."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import math
 import os
-import re
-import socket
 import ssl
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from pathlib import Path
 
 import aiohttp
 import hvac
 import structlog
-from hvac import exceptions as vault
 from msgspec import Struct
 
 from macp_auth.adapters.blocking_call import BlockingCall
-from macp_auth.adapters.input_file import READ_SECONDS
-from macp_auth.adapters.signers.vault_transit.settings import VaultSettings, names
-from macp_auth.adapters.signers.vault_transit.tls import client_context, files, look
+from macp_auth.adapters.input_file import (
+    READ_SECONDS,
+    Custody,
+    FileUnusable,
+    InputFile,
+    file_version,
+    input_file,
+)
+from macp_auth.adapters.signers.vault_transit.settings import TRUSTED, VaultSettings, names
 from macp_auth.adapters.signers.vault_transit.transport import AsyncAdapter
-from macp_auth.domain.errors import SignerError, SignerMisconfigured, SignerRefused, SignerUnavailable
+from macp_auth.domain.errors import SignerMisconfigured, SignerUnavailable
 from macp_auth.domain.redaction import conceal
 
-_LONGEST_DETAIL = 300  # characters of Vault's own words in a log line
-_PLAIN_TEXT = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
-"""What OpenSSL calls an answer without TLS; which of them depends on its version."""
-_OF_CLIENT_CERTIFICATE = re.compile(r"ALERT_.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
-"""What OpenSSL calls the alerts (RFC 8446, section 6.2) that a server sends about a client's certificate."""
-_OF_NAME = {62, 64}  # x509_vfy.h: X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+_MAX_BYTES = 4 * 2**20  # all the public authorities are 0.2 MiB
+_FILES = ("cacert", "capath", "client_cert", "client_key")
 _LOOK_SECONDS = 0.5
 """How often the files of TLS are looked at, in a thread: their file system may hang."""
 _PATIENCE_SECONDS = 0.1  # how long a request waits for that look; the next ones don't
 _log = structlog.get_logger()
 _Session = aiohttp.ClientSession
-
-
-class TokenNotAccepted(SignerRefused):
-    """Vault's answer is 403: the token is not known any more, or no policy allows the request.
-
-    Vault does not say which of the two it is.
-    """
-
-    default_reason = "permission-denied"
 
 
 class Connection:
@@ -191,119 +176,85 @@ def _open(settings: VaultSettings, tls: ssl.SSLContext) -> _Session:
     )
 
 
-async def call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """Return what a client's method has as its answer.
+def client_context(settings: VaultSettings) -> ssl.SSLContext:
+    """Return what connections to Vault are made with. Blocks, while files are read.
 
     Raises:
-        SignerUnavailable: no answer, or one that may be another later.
-        SignerRefused: Vault will not.
-        SignerMisconfigured: no request can be made of the settings.
+        SignerMisconfigured: what a setting names can't be used; the text names the variable.
     """
-    try:
-        return await function(*arguments, **named)
-    except SignerError:
-        raise
-    except Exception as error:  # noqa: BLE001 - what aiohttp lets through of its parts is no ClientError
-        raise translated(error) from None
-
-
-_MEANINGS: dict[type[Exception], tuple[type[SignerError], str | None, str]] = {
-    vault.Forbidden: (TokenNotAccepted, None, "Vault: {words}"),
-    vault.Unauthorized: (TokenNotAccepted, None, "Vault: {words}"),
-    vault.InvalidPath: (SignerRefused, "not-found", "Vault has nothing there ({words})"),
-    vault.RateLimitExceeded: (SignerUnavailable, "rate-limited", "Vault limits the rate: {words}"),
-    vault.VaultDown: (SignerUnavailable, None, "Vault does not serve: {words}"),
-    vault.BadGateway: (SignerUnavailable, None, "Vault does not serve: {words}"),
-    vault.VaultNotInitialized: (SignerUnavailable, "sealed", "Vault is not initialized"),
-    vault.UnexpectedError: (SignerUnavailable, None, "Vault does not serve: {words}"),
-    vault.VaultError: (SignerRefused, None, "Vault: {words}"),
-    aiohttp.ClientConnectorCertificateError: (
-        SignerUnavailable,
-        "tls",
-        "Vault's certificate is not accepted ({words}); MACP_AUTH_VAULT_CACERT must name its authority",
-    ),
-    aiohttp.ClientSSLError: (
-        SignerUnavailable,
-        "tls",
-        "TLS with Vault fails: {words}",
-    ),
-    aiohttp.ConnectionTimeoutError: (SignerUnavailable, "unreachable", "Vault can't be reached in time"),
-    aiohttp.ServerTimeoutError: (SignerUnavailable, "timeout", "Vault did not answer in time"),
-    aiohttp.ClientConnectionError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
-    aiohttp.ClientPayloadError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
-    aiohttp.InvalidURL: (SignerMisconfigured, None, "MACP_AUTH_VAULT_ADDR is no address of a server"),
-    aiohttp.ClientError: (SignerUnavailable, "bad-answer", "Vault's answer can't be read ({words})"),
-    TimeoutError: (SignerUnavailable, "timeout", "Vault did not answer in time"),
-    OSError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
-    ValueError: (SignerMisconfigured, None, "no request can be made of the settings ({kind})"),
-    RuntimeError: (SignerUnavailable, "stopping", "the connections to Vault are closed ({kind})"),
-    Exception: (SignerUnavailable, "bad-answer", "Vault's answer can't be read ({kind})"),
-}
-"""What each error means; of a class and its parents, the first that is here counts.
-
-Words of which we don't know that they quote nothing that was sent are not shown, but the error's kind.
-"""
-
-
-def translated(error: Exception) -> SignerError:
-    """Return the domain's error for one of hvac's or of aiohttp's."""
-    words = _words(error)
-    if isinstance(error, vault.VaultDown) and "sealed" in words.lower():
-        return SignerUnavailable("Vault is sealed", reason="sealed")
-    if isinstance(error, vault.InternalServerError) and "node not active" in words:
-        return SignerUnavailable("Vault elects its active node", reason="standby")
-    if isinstance(cause := _cause(error), ssl.SSLError) and cause.reason in _PLAIN_TEXT:
-        return SignerUnavailable(
-            "Vault speaks no TLS there: the address must begin with http://, or Vault needs a certificate",
-            reason="no-tls",
-        )
-    if isinstance(cause, ssl.SSLError) and _OF_CLIENT_CERTIFICATE.search(cause.reason or ""):
-        return SignerUnavailable(
-            f"Vault accepts no connection with this client certificate, or without one ({words}); see "
-            "MACP_AUTH_VAULT_CLIENT_CERT",
-            reason="tls",
-        )
-    if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _OF_NAME:
-        return SignerUnavailable(
-            f"Vault's certificate is for another name ({words}); set MACP_AUTH_VAULT_ADDR to a name that it "
-            "has, or MACP_AUTH_VAULT_TLS_SERVER_NAME",
-            reason="tls",
-        )
-    known = next(ancestor for ancestor in type(error).__mro__ if ancestor in _MEANINGS)
-    meaning, reason, text = _MEANINGS[known]
-    return meaning(text.format(words=words, kind=type(error).__name__), reason=reason)
-
-
-def _words(error: Exception) -> str:
-    cause = _cause(error)
-    if isinstance(cause, vault.VaultError):
-        text = ", ".join(cause.errors or [])
-    elif isinstance(cause, OSError):
-        text = _words_of_system(cause)
+    # Not create_default_context(): that one writes TLS's secrets where SSLKEYLOGFILE says.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusted = next((field for field in TRUSTED if getattr(settings, field) is not None), None)
+    if trusted is None:
+        context.load_default_certs()
     else:
-        text = str(cause)
-    return " ".join(text.split())[:_LONGEST_DETAIL] or type(error).__name__
+        # As in Vault's own commands: what is given is trusted, be it an intermediate or Vault's certificate.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        pem = _authorities(trusted, getattr(settings, trusted))
+        try:
+            context.load_verify_locations(cadata=pem.decode("ascii", "replace"))
+        except (ssl.SSLError, ValueError):
+            raise _unusable(trusted, f"must be {_EXPECTED[trusted]}") from None
+    if settings.client_cert is not None and settings.client_key is not None:
+        _present(context, settings.client_cert, settings.client_key)
+    return context
 
 
-def _cause(error: Exception) -> Exception:
-    """Return what aiohttp reports, without the address and the words that it puts around it."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return error.certificate_error
-    if isinstance(error, aiohttp.ClientOSError) and isinstance(error.__cause__, ssl.SSLError):
-        return error.__cause__  # an alert after the handshake
-    return error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+_EXPECTED = {
+    "cacert": "the path of a PEM file of certificates",
+    "cacert_bytes": "certificates in PEM",
+    "capath": "the path of a folder with PEM files of certificates",
+}
 
 
-def _words_of_system(error: OSError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message
-    # TLS and the resolver have numbers of their own, and asyncio's words for the system's have addresses.
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or "").replace("_", " ").lower()
-    if error.errno is None or isinstance(error, socket.gaierror):
-        return error.strerror or str(error)
-    if error.errno == errno.ECONNRESET:  # its alert may be lost with the connection
-        return (
-            f"{os.strerror(error.errno)}, as by a listener that does not accept MACP_AUTH_VAULT_CLIENT_CERT"
-        )
-    return os.strerror(error.errno)
+def files(settings: VaultSettings) -> dict[str, Path]:
+    """Return the files and folders that may change, by the field that names them."""
+    return {field: Path(path) for field in _FILES if (path := getattr(settings, field)) is not None}
+
+
+def look(paths: dict[str, Path]) -> object:
+    """Return a value that differs after one of the files has changed. Blocks."""
+    return [file_version(each) for path in paths.values() for each in (path, *_files_in(path))]
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    for parent, _, children in os.walk(folder):
+        yield from (Path(parent, child) for child in sorted(children))
+
+
+def _authorities(field: str, value: str) -> bytes:
+    if field == "cacert_bytes":
+        return value.encode()
+    path = Path(value)
+    try:
+        if field == "cacert":
+            return input_file(path, Custody.PUBLIC, _MAX_BYTES).read().data
+        path.stat()
+        return b"\n".join(InputFile(each, Custody.PUBLIC, _MAX_BYTES).read().data for each in _files_in(path))
+    except FileUnusable as error:
+        raise _unusable(field, str(error)) from None
+    except OSError as error:
+        raise _unusable(field, f"can't be read: {error.strerror}") from None
+
+
+def _present(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    for field, path, custody in (
+        ("client_cert", certificate, Custody.PUBLIC),
+        ("client_key", key, Custody.KEYS),
+    ):
+        try:
+            input_file(Path(path), custody, _MAX_BYTES).read()
+        except FileUnusable as error:
+            raise _unusable(field, str(error)) from None
+    try:
+        context.load_cert_chain(certificate, key, password="")  # or OpenSSL asks the terminal for one
+    except (OSError, ValueError):
+        raise _unusable(
+            "client_cert",
+            f"and {names('client_key')} must be PEM files of a certificate and its private key, which has no "
+            "password",
+        ) from None
+
+
+def _unusable(field: str, text: str) -> SignerMisconfigured:
+    return SignerMisconfigured(f"{names(field)} {text}", reason="tls")

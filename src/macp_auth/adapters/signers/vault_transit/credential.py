@@ -1,20 +1,41 @@
-"""The token in use: renewed before it expires, and got anew where renewing does not help."""
+"""The token in use: how the service logs in for it, renews it before it expires, and replaces it."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import UUID
 
+import hvac
+import msgspec
 import structlog
 from msgspec import Struct
 
-from macp_auth.adapters.signers.vault_transit.login import Lease
-from macp_auth.domain.errors import SignerError, SignerRefused, reason_of
+from macp_auth.adapters.input_file import Content, Custody, FileUnusable, InputFile, Weakness
+from macp_auth.adapters.signers.vault_transit.connection import Connection
+from macp_auth.adapters.signers.vault_transit.settings import (
+    KUBERNETES_TOKEN_FILE,
+    AuthMethod,
+    VaultSettings,
+    is_sendable,
+    variable,
+)
+from macp_auth.adapters.signers.vault_transit.transport import TokenNotAccepted, call
+from macp_auth.domain.errors import SignerError, SignerRefused, SignerUnavailable, reason_of
+from macp_auth.domain.redaction import conceal
+from macp_auth.domain.secret import Secret
 from macp_auth.domain.statistics import Statistics
 
+_LESS_THAN_A_SECOND = 0.5  # what is left of a token of which Vault says 0, as it says of one without end
+_LOCKING_PAUSE = 300.0  # seconds; by OpenBao's defaults, five bad secret ids in 15 minutes lock a role
+_MAX_BYTES = 64 * 1024
+EXPOSED = "others can get at a credential for Vault"
 _RENEW_AT = 0.6  # of a lease: what is left is time to try again when Vault is away
 _WORTH_KEEPING = 0.5  # of the first lease; one that renews to less comes near its maximum, and is replaced
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds between attempts to renew
@@ -22,7 +43,248 @@ _REFUSED_SECONDS = 1.0  # so long a refused login is not tried again, however ma
 _log = structlog.get_logger()
 
 
-class _Refusal(Struct, frozen=True):
+class Lease(Struct, frozen=True, kw_only=True):
+    """A token, and for how long."""
+
+    client: hvac.Client
+    """Presents the token."""
+    seconds: float
+    """From when it was given or renewed until it expires; 0 if it never does."""
+    renewable: bool
+    revocable: bool
+    """We logged in for it, so it is ours to give back."""
+
+    @property
+    def ends_for_good(self) -> bool:
+        """Nobody but an operator can replace it."""
+        return bool(self.seconds) and not self.renewable and not self.revocable
+
+
+class _Auth(Struct):
+    """What a login, or a renewal, gives."""
+
+    client_token: str
+    lease_duration: float
+    renewable: bool = False
+
+    def __repr__(self) -> str:
+        return "_Auth(...)"
+
+
+class _Token(Struct):
+    """What Vault says of a token that looks itself up."""
+
+    ttl: float
+    expire_time: str | None = None
+    renewable: bool = False
+
+
+class _RefusedSecretId(Struct, frozen=True):
+    """A secret id that Vault refused."""
+
+    secret_id: str
+    until: float
+    """When it may be shown to Vault again, by the monotonic clock."""
+    text: str
+    """Not the error: raised again and again, that would keep a traceback that grows."""
+
+    def __repr__(self) -> str:
+        return "_RefusedSecretId(...)"
+
+
+class Login:
+    """Logs in as the settings say."""
+
+    def __init__(self, settings: VaultSettings, connection: Connection) -> None:
+        self._settings = settings
+        self._connection = connection
+        self._refusal: _RefusedSecretId | None = None
+        self._file = _credential_file(settings)
+        self.weaknesses: list[Weakness] = []
+        """How others can get at the file of the credential, as it was when it was read last."""
+
+    async def log_in(self) -> Lease:
+        """Return a new lease.
+
+        Raises:
+            SignerRefused: the credential is not accepted, or there is nothing to log in to.
+            SignerUnavailable: no answer, or a file can't be read.
+        """
+        with _reading_an_answer():
+            if self._settings.auth is AuthMethod.TOKEN:
+                return await self._look_up()
+            auth = msgspec.convert((await self._present_credential())["auth"], _Auth)
+        if not is_sendable(auth.client_token):
+            raise SignerUnavailable("Vault's answer to the login has no token", reason="bad-answer")
+        client = self._connection.client(auth.client_token)
+        return Lease(client=client, seconds=auth.lease_duration, renewable=auth.renewable, revocable=True)
+
+    async def renew(self, lease: Lease) -> Lease:
+        """Return ``lease``, for longer if Vault allows that.
+
+        Raises:
+            SignerRefused: the token is not known any more.
+            SignerUnavailable: no answer.
+        """
+        with _reading_an_answer():
+            auth = msgspec.convert((await call(lease.client.auth.token.renew_self))["auth"], _Auth)
+        return Lease(
+            client=lease.client,
+            seconds=auth.lease_duration,
+            renewable=auth.renewable,
+            revocable=lease.revocable,
+        )
+
+    async def give_back(self, lease: Lease) -> None:
+        """Revoke the lease, if it is ours.
+
+        Raises:
+            SignerError: it could not be; it expires by itself.
+        """
+        if lease.revocable:
+            await call(lease.client.auth.token.revoke_self)
+
+    async def _look_up(self) -> Lease:
+        settings = self._settings
+        token = await self._credential(settings.token)
+        client = self._connection.client(token)
+        try:
+            found = msgspec.convert((await call(client.auth.token.lookup_self))["data"], _Token)
+        except TokenNotAccepted:
+            raise SignerRefused(
+                "Vault does not accept the token of MACP_AUTH_VAULT_TOKEN or MACP_AUTH_VAULT_TOKEN_FILE: "
+                "it has expired, was revoked, is of another Vault, or lacks the policy `default`, by which a "
+                "token may look itself up; give a new one",
+                reason="credential-refused",
+            ) from None
+        # Nothing is said of renewing for the root token that a new Vault gives.
+        ends_soon = not found.ttl and found.expire_time is not None
+        seconds = _LESS_THAN_A_SECOND if ends_soon else found.ttl
+        return Lease(client=client, seconds=seconds, renewable=found.renewable, revocable=False)
+
+    async def _present_credential(self) -> Any:
+        settings, auth = self._settings, self._connection.client().auth
+        _conceal_role_id(settings.role_id or "")
+        mount = settings.login_mount
+        try:
+            match settings.auth:
+                case AuthMethod.APPROLE:
+                    return await self._present_secret_id(auth.approle.login, mount)
+                case AuthMethod.KUBERNETES:
+                    jwt = await self._credential(None)
+                    login = auth.kubernetes.login
+                    return await call(login, settings.role, jwt, use_token=False, mount_point=mount)
+                case AuthMethod.CERT:  # hvac's own way looks for the files of a requests session
+                    role = {} if settings.role is None else {"name": settings.role}
+                    login = self._connection.client().adapter.login
+                    return await call(login, f"/v1/auth/{mount}/login", use_token=False, json=role)
+                case _:
+                    jwt = await self._credential(None)
+                    login = auth.jwt.jwt_login
+                    return await call(login, settings.role, jwt, use_token=False, path=mount)
+        except SignerRefused as error:
+            raise SignerRefused(
+                f"Vault refuses the login by {settings.auth} at auth/{mount}: {error}",
+                reason="not-found" if error.reason == "not-found" else "credential-refused",
+            ) from None
+
+    async def _present_secret_id(self, login: Callable[..., Any], mount: str) -> Any:
+        """Log in by AppRole; a refused secret id is not shown again soon, or Vault locks the role."""
+        secret_id, refusal = await self._credential(self._settings.secret_id), self._refusal
+        if refusal is not None and secret_id == refusal.secret_id and time.monotonic() < refusal.until:
+            raise SignerRefused(refusal.text)
+        try:
+            return await call(login, self._settings.role_id, secret_id, use_token=False, mount_point=mount)
+        except SignerRefused as error:
+            if error.reason == "not-found":
+                raise  # there is no role to be locked
+            again = f"this secret id is tried again in {_LOCKING_PAUSE / 60:.0f} minutes, another at once"
+            self._refusal = _RefusedSecretId(
+                secret_id, time.monotonic() + _LOCKING_PAUSE, f"{error}; {again}"
+            )
+            raise SignerRefused(self._refusal.text) from None
+
+    async def _credential(self, given: Secret[str] | None) -> str:
+        """Return the credential of the settings, or the content of its file."""
+        if self._file is None:
+            assert given is not None  # noqa: S101 - settings.check
+            return given.reveal()
+        source = _source(self._settings)
+        try:
+            content = await self._file.read_async()
+        except FileUnusable as error:
+            raise _unreadable(f"{source} {error}") from None
+        self._warn(content.weaknesses, source)
+        return _only_line(content, source)
+
+    def _warn(self, weaknesses: list[Weakness], source: str) -> None:
+        """Log how others can get at the file, when that has changed."""
+        if weaknesses != self.weaknesses:
+            self.weaknesses = weaknesses
+            for weakness in weaknesses:
+                _log.warning(EXPOSED, detail=f"{source}: {weakness.text}; {weakness.remedy}")
+
+
+@contextmanager
+def _reading_an_answer() -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, KeyError, msgspec.ValidationError):
+        raise SignerUnavailable("Vault's answer to the login can't be read", reason="bad-answer") from None
+
+
+_CREDENTIALS = {
+    AuthMethod.TOKEN: ("token_file", Custody.CREDENTIAL),
+    AuthMethod.APPROLE: ("secret_id_file", Custody.CREDENTIAL),
+    AuthMethod.KUBERNETES: ("jwt_file", Custody.JWT),
+    AuthMethod.JWT: ("jwt_file", Custody.JWT),
+}
+
+
+def _credential_file(settings: VaultSettings) -> InputFile | None:
+    if settings.auth not in _CREDENTIALS:
+        return None
+    field, custody = _CREDENTIALS[settings.auth]
+    path: str | None = getattr(settings, field)
+    if path is None and settings.auth is AuthMethod.KUBERNETES:
+        path = KUBERNETES_TOKEN_FILE
+    return None if path is None else InputFile(Path(path), custody, _MAX_BYTES)
+
+
+def _source(settings: VaultSettings) -> str:
+    """Return what a message calls the file of the credential: its path may be a credential itself."""
+    field, _ = _CREDENTIALS[settings.auth]
+    name = variable(field)
+    return name if getattr(settings, field) is not None else f"{name} (unset: {KUBERNETES_TOKEN_FILE})"
+
+
+def _only_line(content: Content, source: str) -> str:
+    try:
+        text = content.data.decode().strip()
+    except UnicodeDecodeError:
+        raise _unreadable(f"{source} can't be read: it is not text") from None
+    if not text:
+        raise _unreadable(f"{source} is empty")
+    if not is_sendable(text):
+        raise _unreadable(f"{source} can't be read: it has control characters, or more than one line")
+    conceal(text)
+    return text
+
+
+def _conceal_role_id(role_id: str) -> None:
+    """Conceal one that Vault made: it is half of what a login needs. Any other is a name, as of a path."""
+    try:
+        UUID(role_id)
+    except ValueError:
+        return
+    conceal(role_id)
+
+
+def _unreadable(text: str) -> SignerUnavailable:
+    return SignerUnavailable(text, reason="credential-unreadable")
+
+
+class _RefusedLogin(Struct, frozen=True):
     """Why the last login was refused, without a traceback, which would grow with each who is told."""
 
     text: str
@@ -48,7 +310,7 @@ class Credential:
         self._expires = -math.inf
         self._first_seconds = 0.0
         self._worked: set[str] = set()
-        self._refusal: _Refusal | None = None
+        self._refusal: _RefusedLogin | None = None
         self._one_at_a_time = asyncio.Lock()
         self._changed = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
@@ -136,7 +398,7 @@ class Credential:
         try:
             return await self._log_in()
         except SignerRefused as error:
-            self._refusal = _Refusal(str(error), error.reason, _now() + _REFUSED_SECONDS)
+            self._refusal = _RefusedLogin(str(error), error.reason, _now() + _REFUSED_SECONDS)
             raise
 
     def _hold(self, lease: Lease, since: float) -> None:

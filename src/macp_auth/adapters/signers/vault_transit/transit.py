@@ -20,8 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from msgspec import Struct, structs
 
 from macp_auth.adapters import jose
-from macp_auth.adapters.signers.vault_transit.batcher import Outcome
-from macp_auth.adapters.signers.vault_transit.connection import call
+from macp_auth.adapters.signers.vault_transit.transport import call
 from macp_auth.domain.errors import (
     SignerError,
     SignerMisconfigured,
@@ -31,6 +30,8 @@ from macp_auth.domain.errors import (
 )
 from macp_auth.domain.keys import Algorithm, KeyVersion, thumbprint
 
+Outcome = bytes | Exception
+"""A signature, or why there is none."""
 ALGORITHMS = {
     "rsa-2048": Algorithm.RS256,
     "rsa-3072": Algorithm.RS256,

@@ -1,12 +1,20 @@
-"""hvac on the event loop, over aiohttp.
+"""One request to Vault: hvac on the event loop, over aiohttp, and what its errors mean.
 
 hvac's methods put a request together and return what their adapter does with it; this one's answers
 are awaited. hvac's own transport is a requests session: it blocks, takes three times the CPU of a call,
 and may read proxies and passwords from the environment. A thread for it costs two switches more.
+
+Nothing of hvac or aiohttp leaves this package but as an error of the domain. Vault's own words go
+into that error's text, which is for the log.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import socket
+import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -14,14 +22,46 @@ from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
+from hvac import exceptions as vault
 from hvac import utils
 from hvac.adapters import Adapter
 
-from macp_auth.domain.errors import SignerUnavailable
+from macp_auth.domain.errors import SignerError, SignerMisconfigured, SignerRefused, SignerUnavailable
 
 MAX_ANSWER_BYTES = 4 * 2**20
 """A key with a thousand versions has less than one of them."""
 _MULTIPLE_CHOICES, _BAD_REQUEST, _TOO_MANY_REQUESTS, _SERVER_ERROR = 300, 400, 429, 500
+_LONGEST_DETAIL = 300  # characters of Vault's own words in a log line
+_PLAIN_TEXT = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
+"""What OpenSSL calls an answer without TLS; which of them depends on its version."""
+_OF_CLIENT_CERTIFICATE = re.compile(r"ALERT_.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
+"""What OpenSSL calls the alerts (RFC 8446, section 6.2) that a server sends about a client's certificate."""
+_OF_NAME = {62, 64}  # x509_vfy.h: X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+
+
+class TokenNotAccepted(SignerRefused):
+    """Vault's answer is 403: the token is not known any more, or no policy allows the request.
+
+    Vault does not say which of the two it is.
+    """
+
+    default_reason = "permission-denied"
+
+
+async def call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Return what a client's method has as its answer.
+
+    Raises:
+        SignerUnavailable: no answer, or one that may be another later.
+        SignerRefused: Vault will not.
+        SignerMisconfigured: no request can be made of the settings.
+    """
+    try:
+        return await function(*arguments, **named)
+    except SignerError:
+        raise
+    except Exception as error:  # noqa: BLE001 - what aiohttp lets through of its parts is no ClientError
+        raise translated(error) from None
 
 
 class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
@@ -135,3 +175,105 @@ def _errors(answer: Any) -> list[str] | None:
 def _may_be_of_a_proxy(status: int) -> bool:
     """Whether what stands in front of Vault says so in its own words, when Vault is away or busy."""
     return status == _TOO_MANY_REQUESTS or status > _SERVER_ERROR
+
+
+_MEANINGS: dict[type[Exception], tuple[type[SignerError], str | None, str]] = {
+    vault.Forbidden: (TokenNotAccepted, None, "Vault: {words}"),
+    vault.Unauthorized: (TokenNotAccepted, None, "Vault: {words}"),
+    vault.InvalidPath: (SignerRefused, "not-found", "Vault has nothing there ({words})"),
+    vault.RateLimitExceeded: (SignerUnavailable, "rate-limited", "Vault limits the rate: {words}"),
+    vault.VaultDown: (SignerUnavailable, None, "Vault does not serve: {words}"),
+    vault.BadGateway: (SignerUnavailable, None, "Vault does not serve: {words}"),
+    vault.VaultNotInitialized: (SignerUnavailable, "sealed", "Vault is not initialized"),
+    vault.UnexpectedError: (SignerUnavailable, None, "Vault does not serve: {words}"),
+    vault.VaultError: (SignerRefused, None, "Vault: {words}"),
+    aiohttp.ClientConnectorCertificateError: (
+        SignerUnavailable,
+        "tls",
+        "Vault's certificate is not accepted ({words}); MACP_AUTH_VAULT_CACERT must name its authority",
+    ),
+    aiohttp.ClientSSLError: (
+        SignerUnavailable,
+        "tls",
+        "TLS with Vault fails: {words}",
+    ),
+    aiohttp.ConnectionTimeoutError: (SignerUnavailable, "unreachable", "Vault can't be reached in time"),
+    aiohttp.ServerTimeoutError: (SignerUnavailable, "timeout", "Vault did not answer in time"),
+    aiohttp.ClientConnectionError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
+    aiohttp.ClientPayloadError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
+    aiohttp.InvalidURL: (SignerMisconfigured, None, "MACP_AUTH_VAULT_ADDR is no address of a server"),
+    aiohttp.ClientError: (SignerUnavailable, "bad-answer", "Vault's answer can't be read ({words})"),
+    TimeoutError: (SignerUnavailable, "timeout", "Vault did not answer in time"),
+    OSError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
+    ValueError: (SignerMisconfigured, None, "no request can be made of the settings ({kind})"),
+    RuntimeError: (SignerUnavailable, "stopping", "the connections to Vault are closed ({kind})"),
+    Exception: (SignerUnavailable, "bad-answer", "Vault's answer can't be read ({kind})"),
+}
+"""What each error means; of a class and its parents, the first that is here counts.
+
+Words of which we don't know that they quote nothing that was sent are not shown, but the error's kind.
+"""
+
+
+def translated(error: Exception) -> SignerError:
+    """Return the domain's error for one of hvac's or of aiohttp's."""
+    words = _words(error)
+    if isinstance(error, vault.VaultDown) and "sealed" in words.lower():
+        return SignerUnavailable("Vault is sealed", reason="sealed")
+    if isinstance(error, vault.InternalServerError) and "node not active" in words:
+        return SignerUnavailable("Vault elects its active node", reason="standby")
+    if isinstance(cause := _cause(error), ssl.SSLError) and cause.reason in _PLAIN_TEXT:
+        return SignerUnavailable(
+            "Vault speaks no TLS there: the address must begin with http://, or Vault needs a certificate",
+            reason="no-tls",
+        )
+    if isinstance(cause, ssl.SSLError) and _OF_CLIENT_CERTIFICATE.search(cause.reason or ""):
+        return SignerUnavailable(
+            f"Vault accepts no connection with this client certificate, or without one ({words}); see "
+            "MACP_AUTH_VAULT_CLIENT_CERT",
+            reason="tls",
+        )
+    if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _OF_NAME:
+        return SignerUnavailable(
+            f"Vault's certificate is for another name ({words}); set MACP_AUTH_VAULT_ADDR to a name that it "
+            "has, or MACP_AUTH_VAULT_TLS_SERVER_NAME",
+            reason="tls",
+        )
+    known = next(ancestor for ancestor in type(error).__mro__ if ancestor in _MEANINGS)
+    meaning, reason, text = _MEANINGS[known]
+    return meaning(text.format(words=words, kind=type(error).__name__), reason=reason)
+
+
+def _words(error: Exception) -> str:
+    cause = _cause(error)
+    if isinstance(cause, vault.VaultError):
+        text = ", ".join(cause.errors or [])
+    elif isinstance(cause, OSError):
+        text = _words_of_system(cause)
+    else:
+        text = str(cause)
+    return " ".join(text.split())[:_LONGEST_DETAIL] or type(error).__name__
+
+
+def _cause(error: Exception) -> Exception:
+    """Return what aiohttp reports, without the address and the words that it puts around it."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return error.certificate_error
+    if isinstance(error, aiohttp.ClientOSError) and isinstance(error.__cause__, ssl.SSLError):
+        return error.__cause__  # an alert after the handshake
+    return error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+
+
+def _words_of_system(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    # TLS and the resolver have numbers of their own, and asyncio's words for the system's have addresses.
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "").replace("_", " ").lower()
+    if error.errno is None or isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    if error.errno == errno.ECONNRESET:  # its alert may be lost with the connection
+        return (
+            f"{os.strerror(error.errno)}, as by a listener that does not accept MACP_AUTH_VAULT_CLIENT_CERT"
+        )
+    return os.strerror(error.errno)
