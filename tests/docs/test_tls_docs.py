@@ -52,7 +52,7 @@ def test_times_are_the_codes() -> None:
     text = " ".join(PAGE.split())
     assert f"A handshake has {event_loop.HANDSHAKE_SECONDS:g} s" in text
     assert f"agree to a close has {event_loop.CLOSE_SECONDS:g} s" in text
-    assert f"looked at every {tls_reload.LOOK_SECONDS:g} seconds" in text
+    assert f"looked at every {tls_reload.POLL_INTERVAL_SECONDS:g} seconds" in text
 
 
 def test_events_are_the_codes() -> None:

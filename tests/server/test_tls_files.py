@@ -179,13 +179,13 @@ def test_files_are_read_only_when_they_have_changed(place: Place, monkeypatch: p
     monkeypatch.setattr("macp_auth.entrypoints.server.tls_reload.load_tls", counted)
     context = ReloadingContext(place.files)
     for expected in (1, 1):
-        context.look()
+        context.check_files()
         assert len(readings) == expected
     for mode in (0o644, 0o600):
         place.pair.key.chmod(mode)
-        context.look()
+        context.check_files()
     assert len(readings) == 3
-    context.look()
+    context.check_files()
     assert len(readings) == 3
 
 
@@ -194,11 +194,11 @@ def test_a_context_whose_files_were_never_good_serves_nobody_until_they_are(plac
     good = place.pair.certificate.read_bytes()
     place.pair.certificate.write_text("broken")
     context = ReloadingContext(place.files)
-    context.look()
+    context.check_files()
     with pytest.raises(ssl.SSLError):
         served(context, place.authority)
     place.pair.certificate.write_bytes(good)
-    context.look()
+    context.check_files()
     assert served(context, place.authority) == place.pair.serial
 
 
@@ -223,12 +223,12 @@ def complaints(look: Callable[[], None], times: int = 1) -> list[str]:
 def test_files_that_could_not_be_read_for_a_moment_are_read_again(place: Place) -> None:
     """The trouble was the process's own: no file changes when it is over. It is said once."""
     context = ReloadingContext(place.files)
-    context.look()
+    context.check_files()
     place.pair.replace(place.authority.issue("renewed"))
     with no_descriptor_left():
-        said = complaints(context.look, times=3)
+        said = complaints(context.check_files, times=3)
     assert said == [f"{CERT}: the file can't be read: Too many open files"]
-    context.look()
+    context.check_files()
     assert served(context, place.authority) == place.pair.serial
 
 
@@ -241,36 +241,36 @@ def test_each_change_for_the_worse_is_said(place: Place) -> None:
     good = target.read_bytes()
     for _ in range(2):
         target.write_text("broken")
-        assert complaints(context.look, times=2) == [f"{CERT} must name a PEM file of certificates"]
+        assert complaints(context.check_files, times=2) == [f"{CERT} must name a PEM file of certificates"]
     target.write_bytes(good)
     for _ in range(2):
-        assert complaints(context.look) == []
+        assert complaints(context.check_files) == []
         certificate.unlink()
-        assert complaints(context.look, times=2) == [f"{CERT}: the file can't be read: {GONE}"]
+        assert complaints(context.check_files, times=2) == [f"{CERT}: the file can't be read: {GONE}"]
         certificate.symlink_to(target)
 
 
 def test_half_of_a_replacement_keeps_the_old_pair(place: Place) -> None:
     """The certificate is new, the key is not yet; then it is."""
     context = ReloadingContext(place.files)
-    context.look()
+    context.check_files()
     old, fresh = place.pair.serial, place.authority.issue("fresh")
     for file, new, serial in (
         (place.pair.certificate, fresh.certificate, old),
         (place.pair.key, fresh.key, fresh.serial),
     ):
         file.write_bytes(new.read_bytes())
-        context.look()
+        context.check_files()
         assert served(context, place.authority) == serial
 
 
 def test_a_pair_is_replaced_by_renaming(place: Place) -> None:
     """With the times of the old files, as a copy that keeps them has."""
     context = ReloadingContext(place.files)
-    context.look()
+    context.check_files()
     fresh = Pair(place.authority.issue("fresh").certificate, place.directory / "fresh.key")
     place.pair.replace(fresh)
-    context.look()
+    context.check_files()
     assert served(context, place.authority) == fresh.serial
 
 

@@ -19,7 +19,7 @@ from macp_auth.domain.errors import ConfigurationError
 
 STDOUT, OFF = "stdout", "off"
 _STDOUT_NAMES = {STDOUT, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
-LOOK_SECONDS = 1.0
+CHECK_INTERVAL_SECONDS = 1.0
 """How often it is looked whether a file was moved away, as logrotate does."""
 _ROOM_MS = 250  # how long room in a pipe is waited for
 _FILE_BYTES = 65536
@@ -39,7 +39,7 @@ class Destination:
         self._fd: int | None = None
         self._is_file = False
         self._torn = False
-        self._looked = 0.0
+        self._checked = 0.0
 
     def open(self) -> None:
         """Open it, or open it anew where the path leads to another file by now.
@@ -48,15 +48,15 @@ class Destination:
             OSError: it can't be opened.
         """
         now = time.monotonic()
-        if self._fd is not None and self._path is not None and now - self._looked >= LOOK_SECONDS:
-            self._looked = now
+        if self._fd is not None and self._path is not None and now - self._checked >= CHECK_INTERVAL_SECONDS:
+            self._checked = now
             if not leads_to(self._path, self._fd):
                 self.close()
         if self._fd is None:
             # Standard output is not ours alone, so it stays blocking if it is.
             self._fd = os.dup(self._output.fd) if self._path is None else os.open(self._path, _FLAGS, 0o600)
             self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
-            self._looked = now
+            self._checked = now
 
     def append(self, lines: Sequence[bytes]) -> int:
         """Append as many of ``lines`` as one call takes, from the first on, and return how many that were.
@@ -122,7 +122,7 @@ def check_place(setting: str) -> list[Weakness]:
     Raises:
         ConfigurationError: lines could not be appended there.
     """
-    return [] if setting in {*_STDOUT_NAMES, OFF} else _in_time(partial(_look_at, Path(setting)))
+    return [] if setting in {*_STDOUT_NAMES, OFF} else _in_time(partial(_weaknesses_of, Path(setting)))
 
 
 def _in_time(check: Callable[[], list[Weakness]]) -> list[Weakness]:
@@ -143,7 +143,7 @@ def _try(setting: str, output: StandardOutput) -> list[Weakness]:
         destination.close()
 
 
-def _look_at(path: Path) -> list[Weakness]:
+def _weaknesses_of(path: Path) -> list[Weakness]:
     if path.is_dir():
         raise _unusable(os.strerror(errno.EISDIR))
     if not path.exists() and not path.parent.is_dir():

@@ -33,7 +33,7 @@ SUMMARY_SECONDS = 10.0
 """How long refusals are added up, before a line says how many there were."""
 _BATCH = 256  # lines
 _FINAL_RETRY_SECONDS = 0.05
-_FINAL_LOOK_SECONDS = 0.5  # a pipe without room is waited for half as long
+_FINAL_WAIT_SECONDS = 0.5  # a pipe without room is waited for half as long
 _LINES = "lines"
 TROUBLE = "audit log can't be written; lines wait in memory"
 DROPPED = "audit lines are dropped"
@@ -94,7 +94,7 @@ class LineWriter:
         """Write what waits, the lines of tokens first, as far as it can be done soon, and end."""
         self._closing.set()
         self._wake.set()
-        self._thread.join(CLOSE_SECONDS + _FINAL_LOOK_SECONDS)
+        self._thread.join(CLOSE_SECONDS + _FINAL_WAIT_SECONDS)
 
     def _wake_up(self) -> None:
         if not self._wake.is_set():

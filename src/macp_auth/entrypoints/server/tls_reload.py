@@ -1,6 +1,6 @@
 """The TLS context of a listening socket, which follows its files while the service runs.
 
-Files are looked at every :data:`LOOK_SECONDS`, also behind a symbolic link: Kubernetes updates a
+The files are checked every :data:`POLL_INTERVAL_SECONDS`, also behind a symbolic link: Kubernetes updates a
 mounted Secret by swapping one. Each change makes a whole new context, so that an authority that
 is gone from the file is gone, and no session of before can be resumed. A connection keeps the
 context that it began with, and is closed soon after.
@@ -21,9 +21,9 @@ from macp_auth.domain.errors import ConfigurationError
 from macp_auth.entrypoints.server.tls_files import end_of, load_tls, versions_of
 from macp_auth.entrypoints.settings import TLSFiles
 
-LOOK_SECONDS = 2.0
+POLL_INTERVAL_SECONDS = 2.0
 _DAY = 24 * 3600
-_FIRST_LOOK_SECONDS = 3.0  # more than a file may take; a worker begins without a certificate then
+_FIRST_CHECK_SECONDS = 3.0  # more than a file may take; a worker begins without a certificate then
 _UNUSABLE = "TLS files can't be used; the last good ones stay"
 _log = structlog.get_logger()
 
@@ -56,12 +56,12 @@ class ReloadingContext(ssl.SSLContext):
             return super().wrap_bio(*args, **kwargs)
         return self._current.wrap_bio(*args, **kwargs)
 
-    def look(self) -> None:
+    def check_files(self) -> None:
         """Take up the files if they have changed; if they are no good, keep the last good ones and say so.
 
-        Files that are no good are read again at each look: it may be this process that can't read them now.
+        Files that are no good are read again at each check: it may be this process that can't read them now.
         """
-        # Seen before they are read: what changes in between is taken up at the next look.
+        # Seen before they are read: what changes in between is taken up at the next check.
         seen = versions_of(self._files)
         if seen == self._seen:
             self._failure = None
@@ -87,17 +87,17 @@ class ReloadingContext(ssl.SSLContext):
             _log.error(_UNUSABLE, exc_info=error)
 
     def follow(self) -> None:
-        """Look again and again, in the background; return when it was looked once, or that takes too long."""
-        looked = threading.Event()
-        threading.Thread(target=self._look_for_ever, args=(looked,), daemon=True, name="tls-files").start()
-        looked.wait(_FIRST_LOOK_SECONDS)
+        """Check in the background; return after the first check, or when that takes too long."""
+        checked = threading.Event()
+        threading.Thread(target=self._poll_forever, args=(checked,), daemon=True, name="tls-files").start()
+        checked.wait(_FIRST_CHECK_SECONDS)
 
-    def _look_for_ever(self, looked: threading.Event) -> None:
+    def _poll_forever(self, checked: threading.Event) -> None:
         while True:
-            self.look()
+            self.check_files()
             self._expiry_log.check(self.certificates, time.time())
-            looked.set()
-            time.sleep(LOOK_SECONDS)
+            checked.set()
+            time.sleep(POLL_INTERVAL_SECONDS)
 
 
 def _ignore() -> None:

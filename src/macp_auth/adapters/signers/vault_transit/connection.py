@@ -33,9 +33,9 @@ from macp_auth.domain.redaction import conceal
 
 _MAX_BYTES = 4 * 2**20  # all the public authorities are 0.2 MiB
 _FILES = ("cacert", "capath", "client_cert", "client_key")
-_LOOK_SECONDS = 0.5
+_CHECK_INTERVAL_SECONDS = 0.5
 """How often the files of TLS are looked at, in a thread: their file system may hang."""
-_PATIENCE_SECONDS = 0.1  # how long a request waits for that look; the next ones don't
+_PATIENCE_SECONDS = 0.1  # how long a request waits for that check; the next ones don't
 _log = structlog.get_logger()
 _Session = aiohttp.ClientSession
 
@@ -49,14 +49,14 @@ class Connection:
         self._calls: Counter[_Session] = Counter()
         """How many calls are in flight, by the session that they are on."""
         self._files = files(settings)
-        self._look = BlockingCall(self._changed_tls, "vault-tls")
+        self._check = BlockingCall(self._changed_tls, "vault-tls")
         self._seen: object = None
         """The files of TLS, as they were when the newest session was made."""
-        self._look_at = -math.inf
+        self._check_at = -math.inf
         """When the files are looked at again, by the loop's clock."""
         self._failure: str | None = None
         """Why the files could not be used when they were last looked at."""
-        self._silent_since: float | None = None  # when a look at the files first took too long
+        self._silent_since: float | None = None  # when a check of the files first took too long
         self._closed = False
 
     def client(self, token: str = "") -> hvac.Client:
@@ -92,10 +92,10 @@ class Connection:
         if self._closed:
             raise SignerUnavailable("the connections to Vault are closed", reason="stopping")
         now = asyncio.get_running_loop().time()
-        if self._current is None or now >= self._look_at:
-            self._look_at = now + _LOOK_SECONDS if self._files else math.inf
+        if self._current is None or now >= self._check_at:
+            self._check_at = now + _CHECK_INTERVAL_SECONDS if self._files else math.inf
             await self._follow_files()
-        assert self._current is not None  # noqa: S101 - the first look makes it, or raises
+        assert self._current is not None  # noqa: S101 - the first check makes it, or raises
         return self._current
 
     async def _follow_files(self) -> None:
@@ -103,13 +103,13 @@ class Connection:
         seconds = READ_SECONDS if self._current is None else _PATIENCE_SECONDS
         try:
             if self._files:
-                changed = await self._look.result_async(seconds)
+                changed = await self._check.result_async(seconds)
             else:
                 changed = self._changed_tls()  # the system's own files, and only once
         except SignerMisconfigured as error:  # a file may be half-written
             self._files_failed(str(error))
             return
-        except TimeoutError:  # the look goes on, and a later request may see what it found
+        except TimeoutError:  # the check goes on, and a later request may see what it found
             self._silent_since = self._silent_since or time.monotonic()
             if self._current is None or time.monotonic() - self._silent_since > READ_SECONDS:
                 variables = ", ".join(map(names, self._files))
@@ -138,7 +138,7 @@ class Connection:
 
     def _changed_tls(self) -> _TLS | None:
         """Return what to connect with if the files are not those of the newest session. Blocks."""
-        seen = look(self._files)
+        seen = versions_of(self._files)
         return None if seen == self._seen else _TLS(seen, client_context(self._settings))
 
     async def _close_unless_used(self, session: _Session) -> None:
@@ -212,7 +212,7 @@ def files(settings: VaultSettings) -> dict[str, Path]:
     return {field: Path(path) for field in _FILES if (path := getattr(settings, field)) is not None}
 
 
-def look(paths: dict[str, Path]) -> object:
+def versions_of(paths: dict[str, Path]) -> object:
     """Return a value that differs after one of the files has changed. Blocks."""
     return [file_version(each) for path in paths.values() for each in (path, *_files_in(path))]
 
