@@ -7,7 +7,7 @@ import pytest
 from macp_auth.adapters.audit import writer
 from macp_auth.adapters.sandbox import Limits
 from macp_auth.adapters.signers.vault_transit.signer import LIMITS
-from macp_auth.entrypoints.server import listening, protocol, turns
+from macp_auth.entrypoints.server import flow, listening, protocol
 from tests.docs.pages import read, rows, section
 
 BOUNDS = {
@@ -20,7 +20,7 @@ KIB = 1024
     ("queue", "texts"),
     [
         ("wait in the kernel", [f"{listening.SOCKET_BUFFER_BYTES // KIB} KiB"]),
-        ("parsed in a turn", [f"{protocol.PARSE_BYTES // KIB} KiB", f"{turns.EACH_TURN} of those that wait"]),
+        ("parsed in a turn", [f"{protocol.PARSE_BYTES // KIB} KiB", f"{flow.EACH_TURN} of those that wait"]),
         ("TLS connection", [f"{protocol.READ_BUFFER_BYTES // KIB} KiB"]),
         (
             "does not read",

@@ -258,7 +258,7 @@ def test_what_a_line_says_when_it_does_not_load_is_said_by_the_code() -> None:
     """Each fragment of the table is a part of a message."""
     sources = [
         inspect.getsource(module)
-        for module in (plugins, signer_settings, sys.modules["macp_auth.adapters.sandbox.preparation"])
+        for module in (plugins, signer_settings, sys.modules["macp_auth.adapters.sandbox"])
     ]
     texts = re.sub(r'"\s*\n\s*f?"', "", "".join(sources))
     fragments = first_column("When it does not load")

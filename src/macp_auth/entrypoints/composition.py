@@ -25,10 +25,9 @@ from macp_auth.application.reporter import Reporter, Watched
 from macp_auth.domain.claims import probe_claims
 from macp_auth.domain.minting import Observer
 from macp_auth.domain.sender import SenderPolicy
-from macp_auth.entrypoints.http import health, jwks, ready, tokens
+from macp_auth.entrypoints.http import jwks, probes, tokens
 from macp_auth.entrypoints.http.app import create_app
-from macp_auth.entrypoints.http.browsers import OwnHosts, refuse_browsers
-from macp_auth.entrypoints.http.client_certificates import require_client_certificate
+from macp_auth.entrypoints.http.caller_checks import OwnHosts, refuse_browsers, require_client_certificate
 from macp_auth.entrypoints.plan import ServicePlan, load_tracing, open_signer
 from macp_auth.entrypoints.server.gc_freeze import frozen_heap
 from macp_auth.entrypoints.server.listening import is_loopback
@@ -121,7 +120,9 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
     )
     if tracing is None:
         return app
-    return tracing.traced(app, named=[tokens.PATH, jwks.PATH], excluded=[health.PATH, ready.PATH])
+    return tracing.traced(
+        app, named=[tokens.PATH, jwks.PATH], excluded=[probes.HEALTH_PATH, probes.READY_PATH]
+    )
 
 
 def builders(plan: ServicePlan, output: StandardOutput) -> Builders:

@@ -5,8 +5,7 @@ A plugin author subclasses :class:`macp_auth.testing.suite.SignerConformance` in
 """
 
 from macp_auth.testing.checks import CHECKS
-from macp_auth.testing.outcome import Nonconformity, Skipped
-from macp_auth.testing.registry import Check
+from macp_auth.testing.registry import Check, Nonconformity, Skipped
 from macp_auth.testing.runner import Outcome, Result, run_check, run_checks
 from macp_auth.testing.subject import SignerSubject
 

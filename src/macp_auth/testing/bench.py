@@ -15,7 +15,7 @@ from macp_auth.domain.errors import SignerError
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.signer import Signer
 from macp_auth.testing.judge import judge
-from macp_auth.testing.outcome import Nonconformity
+from macp_auth.testing.registry import Nonconformity
 
 T = TypeVar("T")
 OBEY_SECONDS = 1.0

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_ds
 
 from macp_auth.adapters import jose
 from macp_auth.domain.keys import KeyVersion, RSAPublicJWK
-from macp_auth.testing.outcome import Nonconformity
+from macp_auth.testing.registry import Nonconformity
 
 ES256_BYTES = 64
 _HALF = ES256_BYTES // 2

@@ -1,14 +1,25 @@
-"""What a check is."""
+"""What a check is, and how it ends when it does not simply pass."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from macp_auth.testing.subject import SignerSubject
+if TYPE_CHECKING:
+    from macp_auth.testing.subject import SignerSubject
 
-CheckFunction = Callable[[SignerSubject], Awaitable[None]]
+
+class Nonconformity(AssertionError):
+    """The signer breaks the rule. The text names the fault, and what fixes it."""
+
+
+class Skipped(Exception):
+    """The rule can't be checked on this subject; the text says why."""
+
+
+CheckFunction = Callable[["SignerSubject"], Awaitable[None]]
 
 
 class Check(Struct, frozen=True):

@@ -18,8 +18,7 @@ from msgspec.structs import force_setattr
 from macp_auth.domain.errors import MACPAuthError
 from macp_auth.domain.redaction import shown
 from macp_auth.testing.checks import CHECKS
-from macp_auth.testing.outcome import Nonconformity, Skipped
-from macp_auth.testing.registry import Check
+from macp_auth.testing.registry import Check, Nonconformity, Skipped
 from macp_auth.testing.subject import SignerSubject
 
 CHECK_SECONDS = 60.0

@@ -13,7 +13,7 @@ from msgspec import Struct
 from macp_auth.adapters.hookspecs import SignerPlugin
 from macp_auth.domain.signer import Signer
 from macp_auth.entrypoints.signer_settings import read_signer_settings
-from macp_auth.testing.outcome import Nonconformity, Skipped
+from macp_auth.testing.registry import Nonconformity, Skipped
 
 
 class SignerSubject:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from macp_auth.testing.checks import CHECKS
-from macp_auth.testing.outcome import Nonconformity
-from macp_auth.testing.registry import Check
+from macp_auth.testing.registry import Check, Nonconformity
 from macp_auth.testing.runner import CHECK_SECONDS, Outcome, run_check
 from macp_auth.testing.subject import SignerSubject
 

@@ -7,20 +7,21 @@ left alone for a while; and what it publishes and signs is checked before it is 
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
+from typing import Any
 
 from msgspec import Struct
 
+from macp_auth.adapters.hookspecs import SignerPlugin
 from macp_auth.adapters.sandbox.bulkhead import BulkheadSigner
 from macp_auth.adapters.sandbox.circuit import CircuitBreaker
 from macp_auth.adapters.sandbox.deadline import DeadlineSigner
 from macp_auth.adapters.sandbox.isolation import IsolatedSigner
-from macp_auth.adapters.sandbox.preparation import prepare_state
-from macp_auth.adapters.sandbox.translation import TranslatingSigner
+from macp_auth.adapters.sandbox.translation import TranslatingSigner, place_of
 from macp_auth.adapters.verifying import VerifyingSigner
+from macp_auth.domain.errors import SignerError, SignerMisconfigured
 from macp_auth.domain.signer import Signer
-
-__all__ = ["SIGN_SECONDS", "Limits", "host", "prepare_state"]
 
 SIGN_SECONDS = 2.0
 """The most that a signature may take; whoever waits for a token has usually given up after a few seconds."""
@@ -63,3 +64,32 @@ def sandboxed(opening: Callable[[], Signer], name: str, limits: Limits | None = 
     )
     signer = CircuitBreaker(signer, name, failures=limits.failures, open_seconds=limits.open_seconds)
     return VerifyingSigner(signer, name)
+
+
+def prepare_state(plugin: SignerPlugin, settings: Struct) -> Any:
+    """Return what ``plugin`` prepares from ``settings``, which worker processes are handed.
+
+    Raises:
+        SignerMisconfigured: it can't, or what it prepares can't travel; the text names the plugin.
+    """
+    try:
+        state = plugin.prepare(settings)
+    except (SignerMisconfigured, KeyboardInterrupt):  # this is the main thread, so Ctrl-C is the operator's
+        raise
+    except SignerError as error:
+        raise SignerMisconfigured(f"the signer plugin {plugin.name!r} can't prepare: {error}") from error
+    except BaseException as error:  # noqa: BLE001 - a plugin may raise anything; its message may hold a secret
+        raise SignerMisconfigured(
+            f"the signer plugin {plugin.name!r} raised {type(error).__name__} in prepare{place_of(error)}; "
+            "check its settings, or fix its package"
+        ) from None
+    try:
+        pickle.dumps(state)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - pickle raises whatever an object's methods raise
+        raise SignerMisconfigured(
+            f"what the signer plugin {plugin.name!r} prepares can't be handed to a worker process "
+            f"({type(error).__name__}); its package must return what can be pickled"
+        ) from None
+    return state

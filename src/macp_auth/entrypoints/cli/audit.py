@@ -14,7 +14,7 @@ import rich_click as click
 from macp_auth.domain.visible import escaped
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
 from macp_auth.entrypoints.cli.output import echo
-from macp_auth.entrypoints.cli.time_options import moment
+from macp_auth.entrypoints.cli.times import moment
 
 if TYPE_CHECKING:  # these take a while to import, and `--help` should not wait
     from macp_auth.adapters.audit.report import Question, Report

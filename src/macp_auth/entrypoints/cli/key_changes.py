@@ -11,7 +11,7 @@ import rich_click as click
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
 from macp_auth.entrypoints.cli.keys import ALGORITHM, FILE, new_key
 from macp_auth.entrypoints.cli.output import echo
-from macp_auth.entrypoints.cli.time_options import moment
+from macp_auth.entrypoints.cli.times import moment
 
 _NO_FILE = (
     "Missing argument 'FILE': the JWK Set of the signer jwk-file. The keys of another signer rotate where "
@@ -37,7 +37,7 @@ def rotate(file: Path | None, alg: str | None, kid: str | None, at: str | None, 
     """
     from macp_auth.adapters.signers.jwk_file_editor import create_jwk_file, edit_jwk_file  # noqa: PLC0415
     from macp_auth.domain.key_changes import plan_rotation  # noqa: PLC0415
-    from macp_auth.entrypoints.cli import change_report, inspection  # noqa: PLC0415
+    from macp_auth.entrypoints.cli import inspection, key_reports  # noqa: PLC0415
     from macp_auth.entrypoints.cli.errors import one_line_errors  # noqa: PLC0415
 
     if file is None:
@@ -50,7 +50,7 @@ def rotate(file: Path | None, alg: str | None, kid: str | None, at: str | None, 
             if starts is not None:
                 raise click.BadParameter("a first key signs at once; leave it out", param_hint="--at")
             key, kid = new_key(alg or "RS256", kid)
-            report = change_report.first_key(file, kid)
+            report = key_reports.first_key(file, kid)
             if not dry_run:
                 create_jwk_file(file, key, kid, now)
         else:
@@ -58,7 +58,7 @@ def rotate(file: Path | None, alg: str | None, kid: str | None, at: str | None, 
                 rotation = plan_rotation(editor.versions, timing, now, starts)
                 key, kid = new_key(alg or rotation.retiring.algorithm.value, kid)
                 editor.rotate(rotation, key, kid, now)
-                report = change_report.rotation(rotation, kid, timing, now)
+                report = key_reports.rotation(rotation, kid, timing, now)
                 if not dry_run:
                     editor.save()
     _say(report, dry_run)
@@ -75,7 +75,7 @@ def revoke(file: Path, kid: str, dry_run: bool) -> None:  # noqa: FBT001
     """
     from macp_auth.adapters.signers.jwk_file_editor import edit_jwk_file  # noqa: PLC0415
     from macp_auth.domain.key_changes import plan_revocation  # noqa: PLC0415
-    from macp_auth.entrypoints.cli import change_report, inspection  # noqa: PLC0415
+    from macp_auth.entrypoints.cli import inspection, key_reports  # noqa: PLC0415
     from macp_auth.entrypoints.cli.errors import one_line_errors  # noqa: PLC0415
 
     now = time.time()
@@ -86,7 +86,7 @@ def revoke(file: Path, kid: str, dry_run: bool) -> None:  # noqa: FBT001
             editor.revoke(kid, revocation)
             if not dry_run:
                 editor.save()
-    _say(change_report.revocation(kid, revocation, policy, now), dry_run)
+    _say(key_reports.revocation(kid, revocation, policy, now), dry_run)
 
 
 def _say(report: str, dry_run: bool) -> None:  # noqa: FBT001

@@ -53,14 +53,14 @@ def list_keys(file: Path | None, as_json: bool) -> None:  # noqa: FBT001 - a com
     The keys are those of FILE, or of the signer that the environment configures.
     """
     from macp_auth.domain.rotation import schedule  # noqa: PLC0415
-    from macp_auth.entrypoints.cli import key_table  # noqa: PLC0415
+    from macp_auth.entrypoints.cli import key_reports  # noqa: PLC0415
     from macp_auth.entrypoints.cli.errors import one_line_errors  # noqa: PLC0415
 
     now = time.time()
     with one_line_errors():
         configured = _configured(file)
         in_force = schedule(configured.versions, configured.policy.timing, now)
-    echo(key_table.as_json(in_force) if as_json else key_table.as_text(in_force, now))
+    echo(key_reports.as_json(in_force) if as_json else key_reports.as_table(in_force, now))
 
 
 @keys.command(cls=HyphenatedArguments)

@@ -6,9 +6,12 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import rich_click as click
+
+if TYPE_CHECKING:
+    from macp_auth.entrypoints.plan import ServicePlan
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
@@ -34,7 +37,6 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
     from macp_auth.adapters.audit.destination import check_destination  # noqa: PLC0415
     from macp_auth.adapters.audit.standard_output import reserve  # noqa: PLC0415
     from macp_auth.domain.errors import ConfigurationError  # noqa: PLC0415
-    from macp_auth.entrypoints.cli.startup_log import log_startup  # noqa: PLC0415
     from macp_auth.entrypoints.composition import builders  # noqa: PLC0415
     from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
     from macp_auth.entrypoints.plan import plan_service  # noqa: PLC0415
@@ -52,13 +54,53 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
             structlog.get_logger().warning("others can change the audit log", detail=detail)
         with listening.listen(plan.settings) as listener:
             metrics = listening.listen_for_metrics(plan.settings)
-            log_startup(plan)
+            _log_startup(plan)
             for signum in _STOPS:
                 signal.signal(signum, _exit_in_order)
             sys.exit(processes.serve(plan.settings, builders(plan, output), listener, metrics))
     except ConfigurationError as error:
         structlog.get_logger().critical("can't start", error=str(error))
         sys.exit(2)
+
+
+def _log_startup(plan: ServicePlan) -> None:
+    """Log what an operator wants to read first, and what is not fit for production.
+
+    The signing key follows when the signer has been asked (by ``application/key_refresh.py``).
+    """
+    import structlog  # noqa: PLC0415 - as those above
+
+    from macp_auth.entrypoints.http import jwks, tokens  # noqa: PLC0415
+    from macp_auth.entrypoints.server.listening import is_loopback  # noqa: PLC0415
+
+    log = structlog.get_logger()
+    settings = plan.settings
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    scheme = "http" if settings.tls is None else "https"
+    base = f"{scheme}://{host}:{settings.port}"
+    log.info("listening", host=settings.host, port=settings.port, workers=settings.workers)
+    log.info("identity", issuer=settings.issuer, audience=settings.audience)
+    log.info("verification keys", jwks_url=base + jwks.PATH)
+    if (metrics := settings.metrics_address) is not None:
+        log.info("metrics", host=metrics[0], port=metrics[1])
+    log.info("minting", mint_url=f"POST {base}{tokens.PATH}")
+    if settings.tls_client_ca_file is None and not is_loopback(settings.host):
+        log.warning(
+            "anyone who can reach this address can get a token: nobody has to authenticate",
+            host=settings.host,
+            remedy="set MACP_AUTH_TLS_CLIENT_CA_FILE, or let only callers reach it (SECURITY.md)",
+        )
+    if plan.signer == "ephemeral":
+        log.warning(
+            "ephemeral key: lost when the service stops, so a restart breaks every token, and replicas never "
+            "agree. For development only; otherwise set MACP_AUTH_SIGNING_KEY_JSON or MACP_AUTH_SIGNER"
+        )
+    for unread in plan.unread_variables:
+        log.warning(
+            "variable is set, but nothing reads it",
+            variable=unread.name,
+            remedy=unread.remedy,
+        )
 
 
 def _exit_at_once(_signum: int, _frame: FrameType | None) -> NoReturn:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import re
 
+import rich_click as click
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DISTANCE = re.compile(r"([+-]\d+)([smhd])")
 _FARTHEST = 100 * 365 * 86400
@@ -35,6 +37,24 @@ def _parse(text: str, now: float) -> float:
     if moment.tzinfo is None:
         raise ValueError("no time zone")
     return moment.timestamp()
+
+
+def moment(text: str | None, option: str, now: float) -> float | None:
+    """Return the time that was given to ``option``, in seconds since the epoch; None if there was none.
+
+    Raises:
+        click.BadParameter: it is no time, or over a century from ``now``.
+    """
+    if text is None:
+        return None
+    try:
+        return parse_time(text, now)
+    except ValueError:
+        raise click.BadParameter(
+            "must be a time with its zone, like 2026-12-01T06:00Z, or a distance from now, like +90m or -90m "
+            "(s, m, h, d), of at most a century",
+            param_hint=option,
+        ) from None
 
 
 def utc(seconds: float) -> str:

@@ -16,7 +16,7 @@ from litestar.handlers import ASGIRouteHandler
 from litestar.types import ASGIApp
 
 from macp_auth.application.readiness import Readiness
-from macp_auth.entrypoints.http import health, jwks, ready, tokens
+from macp_auth.entrypoints.http import jwks, probes, tokens
 from macp_auth.entrypoints.http.errors import error_response
 from macp_auth.entrypoints.http.request_ids import with_request_id
 from macp_auth.entrypoints.http.routing import ExactRoutes, Route, answering_errors
@@ -45,7 +45,7 @@ def create_app(
             yield
 
     app = Litestar(
-        [publish, health.health_route, ready.ready_route(readiness)],
+        [publish, probes.health_route, probes.ready_route(readiness)],
         lifespan=[running],
         exception_handlers={Exception: error_response},
         openapi_config=None,
@@ -54,7 +54,7 @@ def create_app(
     routes = {
         tokens.PATH: Route(answering_errors(mint), ["POST"]),
         jwks.PATH: Route(app, ["GET", "HEAD"]),
-        health.PATH: Route(app, ["GET", "HEAD"]),
-        ready.PATH: Route(app, ["GET", "HEAD"]),
+        probes.HEALTH_PATH: Route(app, ["GET", "HEAD"]),
+        probes.READY_PATH: Route(app, ["GET", "HEAD"]),
     }
     return with_request_id(ExactRoutes(routes, lifespan=app))

@@ -35,8 +35,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from macp_auth.entrypoints.server.client_chain import tls_extension
 from macp_auth.entrypoints.server.connections import Connections
-from macp_auth.entrypoints.server.turns import Turns
-from macp_auth.entrypoints.server.write_coalescing import GatheringTransport
+from macp_auth.entrypoints.server.flow import GatheringTransport, Turns
 
 RECEIVE_SECONDS = 10.0
 """From a request's first byte (or the connection's start) to its last."""

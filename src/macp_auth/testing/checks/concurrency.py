@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.testing.bench import OBEY_SECONDS, new_input, sign_and_judge, signing_versions
 from macp_auth.testing.judge import judge
-from macp_auth.testing.outcome import Nonconformity
-from macp_auth.testing.registry import check
+from macp_auth.testing.registry import Nonconformity, check
 from macp_auth.testing.subject import SignerSubject
 
 AT_ONCE = 64

@@ -20,8 +20,7 @@ from macp_auth.testing.bench import (
     until,
 )
 from macp_auth.testing.judge import judge
-from macp_auth.testing.outcome import Nonconformity
-from macp_auth.testing.registry import check
+from macp_auth.testing.registry import Nonconformity, check
 from macp_auth.testing.subject import SignerSubject
 
 

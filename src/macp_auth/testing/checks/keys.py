@@ -14,8 +14,7 @@ from macp_auth.domain.keys import MAX_KID_CHARS, ECPublicJWK, KeyVersion, Public
 from macp_auth.domain.signer import Signer
 from macp_auth.testing.bench import BACK_SECONDS, attempt, new_input, sign_and_judge, signing_versions, until
 from macp_auth.testing.judge import judge, public_key
-from macp_auth.testing.outcome import Nonconformity, Skipped
-from macp_auth.testing.registry import check
+from macp_auth.testing.registry import Nonconformity, Skipped, check
 from macp_auth.testing.subject import SignerSubject
 
 _PUBLIC_MEMBERS = {"kty", "n", "e", "crv", "x", "y"}

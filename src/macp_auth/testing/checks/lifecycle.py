@@ -15,8 +15,7 @@ from macp_auth.testing.bench import (
     signing_versions,
     until,
 )
-from macp_auth.testing.outcome import Nonconformity
-from macp_auth.testing.registry import check
+from macp_auth.testing.registry import Nonconformity, check
 from macp_auth.testing.subject import SignerSubject
 
 

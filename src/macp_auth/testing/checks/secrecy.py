@@ -19,8 +19,7 @@ from macp_auth.domain.redaction import REDACTED
 from macp_auth.domain.secret import Secret
 from macp_auth.entrypoints.environment import variables
 from macp_auth.testing.bench import attempt, new_input, signing_versions
-from macp_auth.testing.outcome import Nonconformity, Skipped
-from macp_auth.testing.registry import check
+from macp_auth.testing.registry import Nonconformity, Skipped, check
 from macp_auth.testing.subject import SignerSubject
 
 _PRIVATE_MEMBERS = ("d", "p", "q", "dp", "dq", "qi", "k")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from macp_auth.entrypoints.signer_settings import unusable_settings
-from macp_auth.testing.outcome import Nonconformity
-from macp_auth.testing.registry import check
+from macp_auth.testing.registry import Nonconformity, check
 from macp_auth.testing.subject import SignerSubject
 
 

@@ -15,8 +15,7 @@ from macp_auth.domain.keys import Algorithm, KeyVersion
 from macp_auth.domain.signer import Signer
 from macp_auth.testing.bench import new_input, sign_and_judge, signing_versions
 from macp_auth.testing.judge import ES256_BYTES, has_leading_zero, judge, public_key
-from macp_auth.testing.outcome import Nonconformity, Skipped
-from macp_auth.testing.registry import check
+from macp_auth.testing.registry import Nonconformity, Skipped, check
 from macp_auth.testing.subject import SignerSubject
 
 LEADING_ZERO_SECONDS = 10.0

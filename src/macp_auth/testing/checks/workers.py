@@ -14,8 +14,7 @@ from macp_auth.adapters.plugins import available_signers, load_signer_plugin
 from macp_auth.domain.keys import Algorithm, KeyVersion
 from macp_auth.testing.bench import new_input
 from macp_auth.testing.judge import ES256_BYTES, judge
-from macp_auth.testing.outcome import Nonconformity, Skipped
-from macp_auth.testing.registry import check
+from macp_auth.testing.registry import Nonconformity, Skipped, check
 from macp_auth.testing.subject import SignerSubject
 
 _WORKER_SECONDS = 30.0  # to start a Python and import a plugin, on a busy machine

@@ -1,15 +1,56 @@
-"""What a change to the keys will do, for the person who makes it."""
+"""Keys in words: which are published, and what a change to them will do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
+
 from macp_auth.domain.key_changes import Revocation, Rotation
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.policy import VERIFIERS, RotationPolicy, Sum
-from macp_auth.domain.rotation import Timing
-from macp_auth.entrypoints.cli.times import from_now
+from macp_auth.domain.rotation import KeyStatus, Schedule, Timing
+from macp_auth.entrypoints.cli.times import from_now, utc
+
+_HEADINGS = ("KID", "ALG", "STATE", "SINCE", "NEXT CHANGE", "WHY")
+
+
+def as_table(in_force: Schedule, now: float) -> str:
+    """Return a line a key, in columns."""
+    rows = [_HEADINGS, *(_row(key, now) for key in in_force.keys)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def as_json(in_force: Schedule) -> str:
+    """Return a JSON array, an object a key; times in seconds since the epoch."""
+    keys = [
+        {
+            "kid": key.version.kid,
+            "alg": key.version.algorithm.value,
+            "state": key.state.value,
+            "signing": key.version is in_force.signing,
+            "since": key.since,
+            "next_change": key.next_change,
+            "why": key.why,
+        }
+        for key in in_force.keys
+    ]
+    return msgspec.json.format(msgspec.json.encode(keys)).decode()
+
+
+def _row(key: KeyStatus, now: float) -> tuple[str, ...]:
+    return (
+        key.version.kid,
+        key.version.algorithm.value,
+        key.state.value,
+        "-" if key.since is None else utc(key.since),
+        "-" if key.next_change is None else from_now(key.next_change, now),
+        key.why,
+    )
 
 
 def first_key(file: Path, kid: str) -> str:

@@ -1,21 +1,27 @@
-"""Browsers are no callers: a page on a developer's machine must get no token.
+"""Who may get a token, whatever it asks for.
 
-A browser says ``Origin`` with every POST, and ``Sec-Fetch-Site`` where it trusts the address. Node's
-``fetch`` says neither (it does say ``Sec-Fetch-Mode``).
+Browsers are no callers: a page on a developer's machine must get no token. A browser says ``Origin`` with
+every POST, and ``Sec-Fetch-Site`` where it trusts the address. Node's ``fetch`` says neither (it does say
+``Sec-Fetch-Mode``).
 
 DNS rebinding is a foreign name that leads to 127.0.0.1. The browser then names the service's own port in
 ``Host``, since it connected to it. A proxy that hands on its caller's ``Host`` names another port, or none:
 so a foreign name is refused only with our port, and only where the service listens on loopback.
+
+The protocol puts a client's certificate into the scope, as ASGI's TLS extension says. One that the client CA
+does not vouch for has ended the handshake. It may end while the connection is open.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from operator import itemgetter
+from typing import Any
 
 from litestar.types import Scope
 
-from macp_auth.entrypoints.http.errors import BrowserRefusal
+from macp_auth.entrypoints.http.errors import BrowserRefusal, HTTPRefusal
 
 _BROWSER_HEADERS = frozenset({b"origin", b"sec-fetch-site"})
 _OWN_NAMES = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
@@ -55,3 +61,17 @@ class OwnHosts:
             port = int(parts[2]) if parts[2] else _DEFAULT_PORTS.get(scope["scheme"])
             if port == server[1]:
                 raise BrowserRefusal("Host names another host with the port of this service; use localhost")
+
+
+def require_client_certificate(scope: Scope) -> None:
+    """Let a request pass only on a connection with a client certificate that has not ended.
+
+    Raises:
+        HTTPRefusal: it has none. Not 401, which would have to name a scheme for a header to try.
+    """
+    tls: Any = scope["extensions"]["tls"]  # type: ignore[index]  # our protocol sets it
+    if not tls["client_cert_chain"]:
+        raise HTTPRefusal(403, "a client certificate is required")
+    if tls["client_cert_ends"] <= time.time():
+        # The client may have another one by now: it is to come back with that.
+        raise HTTPRefusal(403, "the client certificate has expired", {"Connection": "close"})
