@@ -17,10 +17,6 @@ class Validity(Struct, frozen=True):
     begins: float
     ends: float
 
-    def is_good(self, now: float) -> bool:
-        """Whether it has begun, and not ended."""
-        return self.begins <= now < self.ends
-
     def ends_soon(self, now: float) -> bool:
         """Whether it should have been renewed by now."""
         return self.ends - now < min(_NOTICE, (self.ends - self.begins) * _NOTICE_SHARE)

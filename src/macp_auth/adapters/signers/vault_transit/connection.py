@@ -15,7 +15,6 @@ from pathlib import Path
 import aiohttp
 import hvac
 import structlog
-from msgspec import Struct
 
 from macp_auth.adapters.blocking_call import BlockingCall
 from macp_auth.adapters.input_file import (
@@ -118,9 +117,9 @@ class Connection:
         self._failure = self._silent_since = None
         if self._closed:
             raise SignerUnavailable("the connections to Vault are closed", reason="stopping")
-        if changed is not None and changed.seen != self._seen:  # and no other request was faster
-            old, self._current = self._current, _open(self._settings, changed.context)
-            self._seen = changed.seen
+        if changed is not None and changed[0] != self._seen:  # and no other request was faster
+            self._seen, context = changed
+            old, self._current = self._current, _open(self._settings, context)
             if old is not None:
                 await self._close_unless_used(old)
 
@@ -136,10 +135,11 @@ class Connection:
             _log.error("the TLS files for Vault can't be used; the last good ones stay", detail=text)
         self._failure = text
 
-    def _changed_tls(self) -> _TLS | None:
-        """Return what to connect with if the files are not those of the newest session. Blocks."""
-        seen = versions_of(self._files)
-        return None if seen == self._seen else _TLS(seen, client_context(self._settings))
+    def _changed_tls(self) -> tuple[object, ssl.SSLContext] | None:
+        """Return the files' versions and their context, if not those of the newest session. Blocks."""
+        paths = (each for path in self._files.values() for each in (path, *_files_in(path)))
+        seen = [file_version(path) for path in paths]  # before they are read
+        return None if seen == self._seen else (seen, client_context(self._settings))
 
     async def _close_unless_used(self, session: _Session) -> None:
         """Close a session that was replaced and has no call in flight: an older trust ends with its calls."""
@@ -155,13 +155,6 @@ class Connection:
             open_sessions.add(self._current)
         for session in open_sessions:
             await session.close()
-
-
-class _TLS(Struct, frozen=True):
-    """What to connect with, and what the files were like before they were read."""
-
-    seen: object
-    context: ssl.SSLContext
 
 
 def _open(settings: VaultSettings, tls: ssl.SSLContext) -> _Session:
@@ -210,11 +203,6 @@ _EXPECTED = {
 def files(settings: VaultSettings) -> dict[str, Path]:
     """Return the files and folders that may change, by the field that names them."""
     return {field: Path(path) for field in _FILES if (path := getattr(settings, field)) is not None}
-
-
-def versions_of(paths: dict[str, Path]) -> object:
-    """Return a value that differs after one of the files has changed. Blocks."""
-    return [file_version(each) for path in paths.values() for each in (path, *_files_in(path))]
 
 
 def _files_in(folder: Path) -> Iterator[Path]:

@@ -35,7 +35,6 @@ from macp_auth.domain.statistics import Statistics
 _LESS_THAN_A_SECOND = 0.5  # what is left of a token of which Vault says 0, as it says of one without end
 _LOCKING_PAUSE = 300.0  # seconds; by OpenBao's defaults, five bad secret ids in 15 minutes lock a role
 _MAX_BYTES = 64 * 1024
-EXPOSED = "others can get at a credential for Vault"
 _RENEW_AT = 0.6  # of a lease: what is left is time to try again when Vault is away
 _WORTH_KEEPING = 0.5  # of the first lease; one that renews to less comes near its maximum, and is replaced
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds between attempts to renew
@@ -222,7 +221,8 @@ class Login:
         if weaknesses != self.weaknesses:
             self.weaknesses = weaknesses
             for weakness in weaknesses:
-                _log.warning(EXPOSED, detail=f"{source}: {weakness.text}; {weakness.remedy}")
+                detail = f"{source}: {weakness.text}; {weakness.remedy}"
+                _log.warning("others can get at a credential for Vault", detail=detail)
 
 
 @contextmanager
