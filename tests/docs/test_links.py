@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import PAGES, slug, without_blocks
+from tests.docs.pages import PAGES, ROOT, slug, without_blocks
 
 
 def _anchors(path: Path) -> set[str]:
@@ -36,3 +36,13 @@ def test_headings_of_a_page_have_anchors_of_their_own(page: Path) -> None:
     slugs = [slug(heading) for heading in headings]
     if page.name != "CHANGELOG.md":  # each release has its own "Added"
         assert len(set(slugs)) == len(slugs)
+
+
+def test_the_index_of_the_decision_records_has_each() -> None:
+    """In the order of their numbers, with the title that the record has."""
+    records = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
+    titles = [record.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for record in records]
+    index = (ROOT / "docs" / "adr" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[(\d{4})\]\((.+?)\) \| (.+?) \|", index, re.MULTILINE)
+    assert [name for _, name, _ in rows] == [record.name for record in records]
+    assert [f"{number}. {title}" for number, _, title in rows] == titles
