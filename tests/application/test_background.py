@@ -29,7 +29,7 @@ def test_work_that_breaks_is_logged_when_it_does() -> None:
                 await asyncio.sleep(0.01)
                 [line] = logs
             assert logs == [line]
-        assert line["event"] == "background work broke; restart the service"
+        assert line["event"] == "background task failed; restart the service"
         assert isinstance(line["exc_info"], ZeroDivisionError)
 
     asyncio.run(serve())

@@ -56,7 +56,7 @@ def test_each_change_is_logged_once() -> None:
     assert [(log["log_level"], log["event"], log.get("seconds")) for log in logs] == [
         ("error", "clock stepped; no tokens until it is trusted again", DAY),
         ("info", "clock trusted again", None),
-        ("warning", "clock step believed", 20),
+        ("warning", "clock step accepted", 20),
     ]
 
 

@@ -27,9 +27,9 @@ from tools.support.tls import Authority
 HANG = 60  # seconds; a bound for what would hang
 STOP_SECONDS = 10
 SOMEBODY = 12345
-KEYS_BROKEN = "keys can't be read; the last good ones stay"
-TLS_BROKEN = "TLS files can't be used; the last good ones stay"
-CA_BROKEN = "the TLS files for Vault can't be used; the last good ones stay"
+KEYS_BROKEN = "cannot read keys; keeping the last good ones"
+TLS_BROKEN = "cannot use TLS files; keeping the last good ones"
+CA_BROKEN = "cannot use the TLS files for Vault; keeping the last good ones"
 KEYS = {"MACP_AUTH_SIGNER": "jwk-file", "MACP_AUTH_KEY_REFRESH_SECONDS": "1"}
 VAULT = {
     "MACP_AUTH_SIGNER": "vault-transit",

@@ -27,7 +27,7 @@ def wordy(tmp_path: Path) -> dict[str, str]:
 def test_a_service_logs_a_part_of_it(wordy: dict[str, str], start_service: Callable[..., Service]) -> None:
     """In one printable line, without the plugin's PIN."""
     service = start_service(wordy)
-    failed = "keys can't be read"
+    failed = "cannot read keys"
     wait_until(lambda: service.log.count(failed) > 1, within=HANG_SECONDS, what="two failures")
     service.__exit__()
     assert max(map(len, service.log.splitlines())) < LONGEST_LINE

@@ -29,7 +29,7 @@ POLICY = {
     "MACP_AUTH_MAX_TTL_SECONDS": str(MAX_TTL),
     "MACP_AUTH_KEY_PUBLISH_LEAD_SECONDS": str(LEAD),
 }
-BROKEN = "keys can't be read; the last good ones stay"
+BROKEN = "cannot read keys; keeping the last good ones"
 OLD = {**jwks.ec(), "kid": "old"}
 
 

@@ -36,7 +36,7 @@ from tools.support.wire import read_answer, request_bytes
 TAKEN_UP = 6  # seconds: a look every two, and a loaded machine
 HANDSHAKE, SLACK = 10, 2
 STOP_SECONDS = 10
-BROKEN = "TLS files can't be used; the last good ones stay"
+BROKEN = "cannot use TLS files; keeping the last good ones"
 MINT = mint_bytes()
 HEALTH = request_bytes("GET", "/healthz", [("Host", "localhost")])
 StartService = Callable[..., TLSService]

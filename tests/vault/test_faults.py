@@ -261,7 +261,7 @@ def test_a_refused_secret_id_does_not_lock_its_role(
     file.write_text("00000000-0000-0000-0000-000000000000")
     env = with_login(shared, key_name, "approle", role_id=role.role_id, secret_id_file=file)
     service = start_service(env)
-    attempts = "keys can't be read"
+    attempts = "cannot read keys"
     wait_until(lambda: service.log.count(attempts) > 6, within=30, what="more attempts than lock a role")
     assert readiness(service) == "credential-refused"
     file.write_text(role.secret_id)

@@ -1,1 +1,1 @@
-"""The use cases, and what keeps them alive while the service runs."""
+"""The use cases and their background tasks."""

@@ -1,4 +1,4 @@
-"""Work that goes on beside the requests, for as long as the application serves."""
+"""Background tasks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _log = structlog.get_logger()
 
 @asynccontextmanager
 async def in_background(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[None]:
-    """Run ``work``, which has no end of its own, until the context ends; then cancel it, and see it end.
+    """Run ``work`` until the context exits, then cancel it and wait for its end.
 
-    An error that ends it before is logged then, and does not leave the context.
+    An error in ``work`` is logged when it happens and does not leave the context.
     """
     task = asyncio.create_task(work)
     task.add_done_callback(_log_error)
@@ -24,9 +24,9 @@ async def in_background(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[No
         yield
     finally:
         task.cancel()
-        await asyncio.wait([task])  # and not the task itself: its cancellation would look like ours
+        await asyncio.wait([task])  # awaiting the task itself would raise its cancellation here
 
 
 def _log_error(task: asyncio.Task[NoReturn]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("background work broke; restart the service", exc_info=error)
+        _log.error("background task failed; restart the service", exc_info=error)

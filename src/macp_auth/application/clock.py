@@ -1,4 +1,4 @@
-"""The clocks of this machine, held against each other: for each token, and every second."""
+"""The clock for tokens and keys; it compares the wall clock with a steady clock."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ CHECK_INTERVAL_SECONDS = 1.0
 _log = structlog.get_logger()
 
 steady_clock: Callable[[], float] = (
-    # Linux's monotonic clock stands still while the machine sleeps, and its wall clock does not.
+    # Linux's monotonic clock stops while the machine sleeps; its wall clock does not.
     partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
 )
-"""Seconds since some time, that nobody can set, and that pass while the machine sleeps, too."""
+"""Seconds of a clock that can't be set and continues while the machine sleeps."""
 
 
 class TrustedClock:
-    """The time for tokens and for keys, and none for tokens after a step of the wall clock.
+    """The time for tokens and for keys; no time for tokens after a large step of the wall clock.
 
     Args:
-        tolerated: the largest step after which there is one, in seconds.
-        accept_after: so many seconds without another step, and a larger one is believed; None, never.
+        tolerated: the largest step after which tokens are issued, in seconds.
+        accept_after: seconds without another step after which a larger step is accepted; None for never.
         wall: the wall clock, in seconds since the epoch.
         steady: the steady clock, in seconds.
     """
@@ -48,11 +48,11 @@ class TrustedClock:
 
     @property
     def offset(self) -> float:
-        """Seconds by which the wall clock is ahead of where it should be, as of the last second."""
+        """Seconds by which the wall clock was ahead of where it should be at the last check."""
         return self._monitor.offset
 
     def is_trusted(self) -> bool:
-        """Whether there is a time for tokens."""
+        """Whether tokens may be issued."""
         self._check(self._wall(), self._steady())
         return self._monitor.trusted
 
@@ -60,19 +60,19 @@ class TrustedClock:
         """Return the time for a token.
 
         Raises:
-            ClockStepped: there is none.
+            ClockStepped: the clock is not trusted.
         """
         wall, steady = self._wall(), self._steady()
         self._check(wall, steady)
         return self._monitor.interval(wall, steady)
 
     def adjusted(self) -> float:
-        """Return the time for the schedule of keys, in seconds since the epoch."""
+        """Return the time for the key schedule, in seconds since the epoch."""
         return self._monitor.time(self._steady())
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Check in the background, so that a step is seen without a request."""
+        """Check in the background, so that a step is detected without a request."""
         async with in_background(self._check_forever()):
             yield
 
@@ -85,7 +85,7 @@ class TrustedClock:
         trusted = self._monitor.trusted
         settled = self._monitor.check(wall, steady)
         if settled:
-            _log.warning("clock step believed", seconds=round(settled, 3))
+            _log.warning("clock step accepted", seconds=round(settled, 3))
         if trusted and not self._monitor.trusted:
             _log.error("clock stepped; no tokens until it is trusted again", seconds=round(self.offset, 3))
         elif self._monitor.trusted and not trusted:

@@ -1,4 +1,4 @@
-"""Keeps the key ring fresh, in the background: no request ever waits for a backend's keys."""
+"""Refreshes the key ring in the background, so that no request waits for the backend's keys."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from macp_auth.application.key_ring import KeyRing
 from macp_auth.domain.errors import SignerError, reason_of
 from macp_auth.domain.key_set import KeySet
 
-_SHORTEST_PAUSE = 0.05  # seconds; also when a change is due this instant
-_WITHDRAWN_PAUSE = 1.0  # seconds; the least between two readings of which the second was asked for
-_FIRST_KEYS_PAUSE = 1.0  # seconds; without keys nothing works, so they are asked for more often
-_KEPT = "keys can't be read; the last good ones stay"
-_NONE_YET = "keys can't be read; there are none yet"
+_SHORTEST_PAUSE = 0.05  # seconds; also when a change is due now
+_WITHDRAWN_PAUSE = 1.0  # seconds; the minimum before a reading on request
+_FIRST_KEYS_PAUSE = 1.0  # seconds; nothing works without keys, so try more often
+_KEPT = "cannot read keys; keeping the last good ones"
+_NONE_YET = "cannot read keys; none loaded yet"
 _log = structlog.get_logger()
 
 
 class KeyRefresher:
-    """Reads the signer's keys again and again, and logs what changed.
+    """Reads the signer's keys periodically and logs changes.
 
     Args:
         keys: the ring to keep fresh.
         interval: the longest time between two readings, in seconds. A reading comes up to a fifth
-            sooner, so that replicas that started together spread; when a key's state is due to
-            change; and at once when the signer turns out not to have the version in force.
+            earlier, so that replicas that started together spread out; when a key's state is due to
+            change; and at once when the signer no longer has the signing version.
         source: the signer's name, for the log.
-        clock: seconds that only ever go forward.
-        now: seconds since the epoch, by which the schedule of keys goes.
+        clock: monotonic seconds.
+        now: seconds since the epoch, for the key schedule.
     """
 
     def __init__(
@@ -53,19 +53,19 @@ class KeyRefresher:
         self._now = now
         self._last_read: float | None = None
         self.failure: str | None = None
-        """Why the last reading failed, in one word that may be shown; None if it did not."""
+        """The reason why the last reading failed, safe to show; None if it succeeded."""
 
     @property
     def age(self) -> float | None:
-        """Seconds since the keys were last read; None if they never were."""
+        """Seconds since the keys were last read; None if never."""
         return None if self._last_read is None else self._clock() - self._last_read
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Read the keys before the first request, keep them fresh, and close the signer at the end.
+        """Read the keys before the first request, refresh them, and close the signer at the end.
 
-        Where they can't be read yet, the service starts all the same: it answers 503 where it needs a
-        key, and goes on trying. A worker that replaces a lost one must not bring down the others.
+        If the first reading fails, the service starts anyway, answers 503 where it needs a key, and keeps
+        trying. A replacement worker must not bring down the others.
         """
         try:
             await self._refresh()
@@ -88,7 +88,7 @@ class KeyRefresher:
     def _pause(self, now: float) -> float:
         if (keys := self._keys.in_force) is None:
             return min(self.interval, _FIRST_KEYS_PAUSE)
-        pause = self.interval * random.uniform(0.8, 1)  # noqa: S311 - spreads load, hides nothing
+        pause = self.interval * random.uniform(0.8, 1)  # noqa: S311 - spreads load; not a secret
         next_change = keys.schedule.next_change
         return pause if next_change is None else max(_SHORTEST_PAUSE, min(pause, next_change - now))
 
@@ -107,7 +107,7 @@ class KeyRefresher:
             self._keys.reschedule(self._now())
         else:
             if self.failure is not None:
-                _log.info("keys can be read again")
+                _log.info("keys read again")
             self.failure = None
             self._last_read = self._clock()
         self._log_change(before)

@@ -1,4 +1,4 @@
-"""Signs with the key in force, and reads from the signer which one that is."""
+"""Reads keys from the signer and signs with the active one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from macp_auth.domain.signer import Signer
 
 
 class KeyRing:
-    """Signs claims with the key in force. The one place that talks to the signer.
+    """Signs claims with the active key. Only this class calls the signer.
 
-    No request waits for a refresh: it signs with the key set that is in force when it comes.
+    No request waits for a refresh: it signs with the key set that is active when it arrives.
     """
 
     def __init__(self, signer: Signer, timing: Timing) -> None:
@@ -27,18 +27,18 @@ class KeyRing:
         self._versions: Sequence[KeyVersion] = ()
         self._keys: KeySet | None = None
         self.signed = 0
-        """How many tokens were signed: while it grows, signing works."""
+        """Number of signed tokens: while it grows, signing works."""
         self.withdrawn = asyncio.Event()
-        """Set when the signer has no longer the version in force, or another key for it."""
+        """Set when the signer no longer has the signing version, or has another key for it."""
 
     @property
     def in_force(self) -> KeySet | None:
-        """The key set in force; None before the signer's keys have been read."""
+        """The active key set; None before the signer's keys have been read."""
         return self._keys
 
     @property
     def keys(self) -> KeySet:
-        """The key set in force.
+        """The active key set.
 
         Raises:
             SignerUnavailable: the signer's keys have not been read yet.
@@ -48,17 +48,17 @@ class KeyRing:
         return self._keys
 
     async def refresh(self, now: float) -> None:
-        """Read the signer's keys, and put in force what is due at ``now`` (seconds since the epoch).
+        """Read the signer's keys and activate the schedule at ``now`` (seconds since the epoch).
 
         Raises:
-            SignerError: they can't be read, or are no usable set; the last good ones stay.
+            SignerError: they can't be read or used; the last good ones stay active.
         """
         versions = tuple(await self._signer.key_versions())
         self._put_in_force(schedule(versions, self._timing, now))
         self._versions = versions
 
     def reschedule(self, now: float) -> None:
-        """Put in force what is due at ``now`` among the versions that were read last."""
+        """Activate the schedule at ``now`` of the versions that were read last."""
         if self._versions:
             self._put_in_force(schedule(self._versions, self._timing, now))
 
@@ -67,13 +67,13 @@ class KeyRing:
             self._keys = KeySet(due)
 
     async def sign(self, claims: Claims) -> MintedToken:
-        """Return a token that carries ``claims``, signed with the key in force.
+        """Return a token that carries ``claims``, signed with the active key.
 
         Raises:
-            InvalidRequest: the claims can't be written as a token.
-            SignerError: there is no signature.
+            InvalidRequest: the claims can't be encoded as a token.
+            SignerError: the signer failed.
         """
-        key = self.keys.signing  # once: the ring may be given new keys while the signer works
+        key = self.keys.signing  # read once: a refresh may replace the keys meanwhile
         signing_input = key.signing_input(claims.encode())
         signature = await self._sign(key, signing_input)
         self.signed += 1
@@ -81,10 +81,10 @@ class KeyRing:
         return MintedToken(token, key.version.kid, claims)
 
     async def self_test(self, claims: Claims) -> None:
-        """Have ``claims`` signed as for a token, which is dropped, to see whether the signer signs.
+        """Sign ``claims`` and discard the token, to test the signer.
 
         Raises:
-            SignerError: it does not, or there is no key. A signer of another package may raise anything.
+            SignerError: signing failed, or there is no key. A plugin may raise anything.
         """
         key = self.keys.signing
         await self._sign(key, key.signing_input(claims.encode()))
@@ -93,7 +93,7 @@ class KeyRing:
         try:
             return await self._signer.sign(key.version.kid, signing_input)
         except (UnknownKid, WrongSignature):
-            # What began before the last refresh may fail for a version that is out of force by now.
+            # A call that began before the last refresh may fail for a version that no longer signs.
             if key.version.kid == self.keys.signing.version.kid:
                 self.withdrawn.set()
             raise

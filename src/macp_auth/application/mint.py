@@ -1,4 +1,4 @@
-"""The use case: a request becomes a token."""
+"""The use case that mints a token."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from macp_auth.domain.sender import SenderPolicy
 from macp_auth.domain.ttl import TTLPolicy
 
 ClaimsCheck = Callable[[Claims, str], None]
-"""Raises an InvalidRequest if no token may carry these claims, signed by the key with that kid."""
+"""Raises InvalidRequest if no token with this kid may carry these claims."""
 
 
 def any_claims(_claims: Claims, _kid: str) -> None:
-    """Let all claims pass."""
+    """Accept all claims."""
 
 
 class Minter:
     """Mints tokens for one issuer and audience."""
 
-    def __init__(  # noqa: PLR0913 - each is a part of the decision
+    def __init__(  # noqa: PLR0913 - all are needed
         self,
         *,
         issuer: str,
@@ -45,13 +45,13 @@ class Minter:
         """Return a token minted at the time that ``now`` returns.
 
         The order of the checks is part of the wire contract: sender, scopes, TTL, all claims together,
-        size. The clock is asked when the request is good: one that is not must not be told to try again.
+        size. The clock is read last: the answer to an invalid request must not be to try again.
 
         Raises:
-            InvalidRequest: the request can't be granted.
-            ClockStepped: there is no time for tokens, or the token would be over before it begins, by one
-                of two clocks that disagree.
-            SignerError: the request is good, but there is no signature.
+            InvalidRequest: the request is invalid.
+            ClockStepped: the clock is not trusted, or the token would expire at once by one of two clocks
+                that disagree.
+            SignerError: the request is valid, but the signer failed.
         """
         sender = self._senders.check(request.sender)
         scopes = check_scopes(request.scopes)
@@ -59,7 +59,7 @@ class Minter:
         moment = now()
         issued_at = int(moment.earliest)
         if issued_at + ttl <= moment.latest:
-            raise ClockStepped(f"a token of {ttl} s may be over at once")
+            raise ClockStepped(f"a token of {ttl} s may expire at once")
         claims = Claims(
             macp_scopes=scopes,
             sub=sender,

@@ -1,4 +1,4 @@
-"""Knows whether this process can mint, and says so from memory: no probe ever waits for a backend."""
+"""Checks in the background whether this process can mint, so that no probe waits for a backend."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from macp_auth.domain.claims import Claims
 from macp_auth.domain.errors import ClockStepped, SignerError, reason_of
 
 CHECK_INTERVAL_SECONDS = 1.0
-"""From one check to the next; half of it while this process is not ready."""
+"""Time between checks; half of it while this process is not ready."""
 PROBE_TIMEOUT_SECONDS = 2.5
-"""More than a signer's own deadline, usually 2 s, for its error says more than ours. A token signed just
-after one check satisfies the next, and the one after that finds the signer hanging: a failure shows after
+"""Longer than a signer's own deadline, usually 2 s, because its error is more specific. A token signed just
+after one check satisfies the next, and the one after that detects a hanging signer: a failure shows after
 ``2 * CHECK_INTERVAL_SECONDS + PROBE_TIMEOUT_SECONDS`` at most, which must be less than 5 s."""
 STALE_READINGS = 3
-"""So many intervals without a good reading, and the keys are stale."""
+"""Number of intervals without a successful reading after which the keys are stale."""
 
 STARTING, TIMEOUT, NO_KEYS, STALE_KEYS = "starting", "timeout", "no-keys", "stale-keys"
 AUDIT_LINES_DROPPED = "audit-lines-dropped"
 OWN_REASONS = (STARTING, TIMEOUT, NO_KEYS, STALE_KEYS, AUDIT_LINES_DROPPED, ClockStepped.reason)
-"""The reasons that are no signer's."""
+"""The reasons that do not come from a signer."""
 
 _log = structlog.get_logger()
 
@@ -36,28 +36,28 @@ _log = structlog.get_logger()
 class _Trouble(Struct, frozen=True):
     reason: str
     detail: str
-    """For the log only: it may be the backend's own text."""
+    """For the log only: it may quote the backend."""
     unexpected: BaseException | None = None
 
 
 class Readiness:
-    """Checks again and again that the signer signs and the keys are fresh.
+    """Checks periodically that the signer signs and the keys are fresh.
 
-    While tokens are signed, that is the proof, and a check costs nothing: a signer that is so busy that
-    it turns some away is no reason to send all the load to its replicas. When none was signed since
-    the last check, a token is signed that was over long ago, and goes nowhere.
+    If a token was signed since the last check, signing works, even if the signer is so busy that it rejects
+    some calls: sending its load to the replicas would not help. Otherwise, the check signs a token that
+    expired long ago and discards it.
 
     Args:
         keys: the ring that signs.
-        refresher: what keeps it fresh.
-        probe_claims: what is signed to see whether the signer signs.
-        clock_trusted: whether it is known what time it is.
-        audit_dropping: whether tokens are minted that the audit log can't tell of.
-        check_interval: seconds from one check to the next; half of it while this process is not ready.
-        probe_timeout: the seconds that a signature may take to count.
+        refresher: refreshes the ring.
+        probe_claims: returns the claims to sign in a check.
+        clock_trusted: whether the clock is trusted.
+        audit_dropping: whether the audit log is losing lines of tokens.
+        check_interval: seconds between checks; half of it while this process is not ready.
+        probe_timeout: the longest time in seconds for a signature.
     """
 
-    def __init__(  # noqa: PLR0913 - each is one thing to check
+    def __init__(  # noqa: PLR0913 - all are checked
         self,
         keys: KeyRing,
         refresher: KeyRefresher,
@@ -78,11 +78,11 @@ class Readiness:
         self._signed = 0
         self._logged: set[str] = set()
         self.reason: str | None = STARTING
-        """Why this process can't mint, in one word that may be shown; None if it can."""
+        """The reason why this process can't mint, safe to show; None if it can."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Check in the background; until the first check has an outcome, the reason is ``starting``."""
+        """Check in the background; until the first check ends, the reason is ``starting``."""
         async with in_background(self._check_forever()):
             yield
 
@@ -103,11 +103,11 @@ class Readiness:
         if age > STALE_READINGS * self._refresher.interval:
             return _Trouble(STALE_KEYS, f"the signer's keys were last read {age:.0f} s ago")
         if self._audit_dropping():
-            return _Trouble(AUDIT_LINES_DROPPED, "the audit log can't be written, and its memory is full")
+            return _Trouble(AUDIT_LINES_DROPPED, "cannot write the audit log, and its buffer is full")
         return None
 
     async def _probe(self) -> _Trouble | None:
-        # A task of its own: a plugin may hang on in spite of a cancellation, or raise one.
+        # A separate task: a plugin may ignore a cancellation, or raise one.
         probe = asyncio.create_task(self._keys.self_test(self._probe_claims()))
         probe.add_done_callback(_retrieve)
         try:
@@ -130,11 +130,11 @@ class Readiness:
             self._logged.clear()
             if before is not None:
                 _log.info("ready")
-        elif trouble.reason not in self._logged:  # two may alternate, as with a circuit breaker
+        elif trouble.reason not in self._logged:  # two reasons may alternate, as with a circuit breaker
             self._logged.add(trouble.reason)
             _log.error("not ready", reason=trouble.reason, detail=trouble.detail, exc_info=trouble.unexpected)
 
 
 def _retrieve(probe: asyncio.Task[None]) -> BaseException | None:
-    """Return what ended it, so that asyncio does not complain that nobody asked."""
+    """Retrieve the exception, so that asyncio does not log it as never retrieved."""
     return asyncio.CancelledError() if probe.cancelled() else probe.exception()

@@ -35,11 +35,11 @@ class Watched(Struct, frozen=True):
 
 
 class Reporter:
-    """Hands the state of a worker to ``write``.
+    """Passes the state of a worker to ``write``.
 
     Args:
         watched: the worker.
-        write: what keeps the state; it must not raise.
+        write: stores the state; must not raise.
     """
 
     def __init__(self, watched: Watched, write: Callable[[WorkerState], None]) -> None:
@@ -48,7 +48,7 @@ class Reporter:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Report in the background, and a last time at the end: what the signer counted is kept."""
+        """Report in the background, and once more at the end to keep the signer's last counts."""
         try:
             async with in_background(self._report_forever()):
                 yield

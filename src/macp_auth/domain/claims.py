@@ -17,16 +17,16 @@ class Claims(msgspec.Struct, frozen=True):
     iss: str
     aud: str
     iat: int
-    """When it was minted: seconds since the epoch."""
+    """Mint time in seconds since the epoch."""
     exp: int
-    """When it ends: seconds since the epoch."""
+    """Expiry in seconds since the epoch."""
 
     def encode(self) -> bytes:
         """Return the claims as the JSON bytes that are signed.
 
         Raises:
-            InvalidScopes: a string in the scopes holds half a surrogate pair, which UTF-8 can't
-                carry and the runtime's parser refuses.
+            InvalidScopes: a string in the scopes holds a lone surrogate, which UTF-8 can't encode and
+                the runtime's parser rejects.
         """
         try:
             return _encoder.encode(self)
@@ -35,10 +35,10 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 def probe_claims(issuer: str, audience: str, now: float) -> Claims:
-    """Return the claims of a token that is signed to see whether the signer signs.
+    """Return the claims of a token that tests whether the signer can sign.
 
-    It is of a typical size, and no two are the same: a backend that dislikes either is found out. It
-    allows nothing, and was over long before ``now`` (seconds since the epoch), so it is worth nothing.
+    Its size is typical and no two are the same. It allows nothing and expired long before ``now`` (seconds
+    since the epoch), so it is useless to a thief.
     """
     ended = int(now) - _PROBE_AGE_SECONDS
     return Claims(
@@ -57,5 +57,5 @@ def probe_claims(issuer: str, audience: str, now: float) -> Claims:
     )
 
 
-_PROBE_AGE_SECONDS = 10 * 365 * 24 * 3600  # no leeway and no wrong clock comes near
+_PROBE_AGE_SECONDS = 10 * 365 * 24 * 3600  # more than any leeway or clock error
 _encoder = msgspec.json.Encoder()

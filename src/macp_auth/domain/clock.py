@@ -1,23 +1,22 @@
-"""What time it is, when the wall clock may step: it is compared with a steady clock, which does not.
+"""Detects steps of the wall clock by comparing it with a steady clock.
 
-At the start, the wall clock is believed. From then on a steady clock (one that only counts the
-seconds that pass) says what the wall clock should show, and the difference is the *offset*. NTP's
-gradual corrections change the rate of both clocks, so what shows as offset are steps: somebody or
-something set the clock.
+The wall clock is trusted at the start. From then on, a steady clock (one that only counts elapsed
+seconds) predicts what the wall clock should show; the difference is the *offset*. NTP's gradual
+corrections change the rate of both clocks, so an offset means a step: the clock was set.
 
-Nothing here tells which of the two is right after a step. So, until that is settled:
+Nothing here can say which clock is right after a step. Therefore:
 
-* Up to the largest tolerated step, both count. A token is issued at the earlier of the two times, so
-  that it lives no longer than asked by either, and only if it outlives the later one. When the wall
-  clock has then gone on for :data:`SETTLE_SECONDS` without another step, it is believed again: a
-  clock that NTP corrects in small steps must not end up far from the reckoning.
-* Beyond that, no token is issued. A clock that leapt ahead would make tokens that live for as long as
-  it was wrong, and would drop keys whose tokens are alive. It is believed again when it is back where
-  it should be; or, if that is wished, when it has gone on for long enough without another step, as
-  after a machine's pause that the steady clock did not see. Waiting proves nothing, so it is not the
-  default: who knows which time is right restarts the service.
+* Up to the largest tolerated step, both clocks count. A token is issued at the earlier of the two
+  times, so that it lives no longer than requested by either, and only if it outlives the later one.
+  After :data:`SETTLE_SECONDS` without another step, the wall clock is trusted again: a clock that NTP
+  corrects in small steps must not end up far from the adjusted time.
+* After a larger step, no token is issued. A clock that jumped ahead would make tokens that live too
+  long, and would drop keys whose tokens are still valid. The clock is trusted again when it returns to
+  where it should be or, if configured, after enough time without another step, as after a pause of the
+  machine that the steady clock did not see. Waiting proves nothing, so this is off by default: an
+  operator who knows the right time restarts the service.
 
-The schedule of keys goes by the reckoning alone, so no key comes or goes because the clock jumped.
+The key schedule uses only the adjusted time, so a clock step never adds or removes a key.
 """
 
 from __future__ import annotations
@@ -27,26 +26,26 @@ from msgspec import Struct
 from macp_auth.domain.errors import ClockStepped
 
 SETTLE_SECONDS = 60.0
-"""How long a clock must go on without another step to be believed after a tolerated one."""
+"""Time without another step after which the clock is trusted again, for a tolerated step."""
 NOISE_SECONDS = 1.0
-"""No step: two clocks are read one after the other, on a busy machine. A leap second is one, too."""
+"""A smaller offset is not a step: the clocks are read one after the other. A leap second is within it."""
 
 
 class TimeInterval(Struct, frozen=True):
-    """Now, as far as it is known: by the earlier and the later of two clocks, in seconds since the epoch."""
+    """The current time by the earlier and the later of two clocks, in seconds since the epoch."""
 
     earliest: float
     latest: float
 
 
 class ClockMonitor:
-    """The time by a steady clock, and how far the wall clock is from it.
+    """The time by a steady clock, and the offset of the wall clock from it.
 
     Args:
-        wall: what the wall clock shows now, in seconds since the epoch.
-        steady: what the steady clock shows now, in seconds since whenever.
+        wall: the wall clock now, in seconds since the epoch.
+        steady: the steady clock now, in seconds since any fixed time.
         tolerated: the largest step after which tokens are issued, in seconds.
-        accept_after: so many seconds without another step, and a larger one is believed; None, never.
+        accept_after: seconds without another step after which a larger step is accepted; None for never.
     """
 
     def __init__(self, wall: float, steady: float, *, tolerated: float, accept_after: float | None) -> None:
@@ -55,7 +54,8 @@ class ClockMonitor:
         self._accept_after = accept_after
         self._seen, self._seen_since = self._base, steady
         self.offset = 0.0
-        """Seconds by which the wall clock was ahead of the reckoning at the last look; or behind, below 0."""
+        """Seconds by which the wall clock was ahead of the adjusted time at the last check; negative if
+        behind."""
 
     @property
     def trusted(self) -> bool:
@@ -63,11 +63,11 @@ class ClockMonitor:
         return abs(self.offset) <= self._tolerated
 
     def time(self, steady: float) -> float:
-        """Return the time by reckoning, in seconds since the epoch. It never jumps but by what is settled."""
+        """Return the adjusted time in seconds since the epoch. It jumps only when a step is accepted."""
         return self._base + steady
 
     def check(self, wall: float, steady: float) -> float:
-        """Compare the clocks; return by how many seconds the reckoning was set anew, mostly 0."""
+        """Compare the clocks; return the step that was accepted, in seconds, usually 0."""
         seen = wall - steady
         if abs(seen - self._seen) > NOISE_SECONDS:
             self._seen, self._seen_since = seen, steady
@@ -79,7 +79,7 @@ class ClockMonitor:
         return settled
 
     def interval(self, wall: float, steady: float) -> TimeInterval:
-        """Return the time for a token; look first.
+        """Return the time for a token; call :meth:`check` first.
 
         Raises:
             ClockStepped: the clock is not trusted.
@@ -88,5 +88,5 @@ class ClockMonitor:
             raise ClockStepped(f"the clock is {self.offset:+.0f} s from where it should be")
         if abs(self.offset) <= NOISE_SECONDS:
             return TimeInterval(wall, wall)
-        reckoned = self.time(steady)
-        return TimeInterval(min(wall, reckoned), max(wall, reckoned))
+        adjusted = self.time(steady)
+        return TimeInterval(min(wall, adjusted), max(wall, adjusted))

@@ -1,4 +1,4 @@
-"""What an examination of a deployment finds: each check, its verdict, and what fixes it."""
+"""The findings of a diagnosis: each check, its status and its remedy."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ _MOST_LINES = 50
 
 
 class Status(StrEnum):
-    """How a check came out."""
+    """The result of a check."""
 
     OK = "ok"
     WARNING = "warning"
-    """It works, and should not stay so."""
+    """It works, but should be changed."""
     FAILURE = "failure"
-    """It does not work, will stop working, or can't be trusted."""
+    """It does not work, will stop working, or is insecure."""
 
 
 class Finding(Struct, frozen=True):
-    """One check that was made. Its texts are for everybody who asks, and hold no secret.
+    """The result of one check. It contains no secret.
 
-    What was found may quote a backend: it becomes one printable line of bounded length, without a credential.
+    A text may quote a backend: it is reduced to one printable line of bounded length, without a credential.
     """
 
     check: str
-    """Which, in one word of lower case and hyphens. Several findings may be of one check."""
+    """The name, in lower case and hyphens. A check may have several findings."""
     status: Status
     text: str
-    """What was found, in one line."""
+    """The result, in one line."""
     remedy: str | None = None
-    """The command, setting or policy that fixes it, in one or more lines; None if all is well."""
+    """The command, setting or policy that fixes it, in one or more lines; None if nothing is wrong."""
 
     def __post_init__(self) -> None:
-        """Make what others have said fit to be shown."""
+        """Redact the texts."""
         force_setattr(self, "check", shown(self.check))
         force_setattr(self, "text", shown(self.text))
         if self.remedy is not None:
@@ -45,15 +45,15 @@ class Finding(Struct, frozen=True):
 
 
 def ok(check: str, text: str) -> Finding:
-    """Return the finding that all is well."""
+    """Return a finding with status OK."""
     return Finding(check, Status.OK, text)
 
 
 def warning(check: str, text: str, remedy: str | None) -> Finding:
-    """Return the finding that something works and should not stay so."""
+    """Return a finding with status WARNING."""
     return Finding(check, Status.WARNING, text, remedy)
 
 
 def failure(check: str, text: str, remedy: str | None) -> Finding:
-    """Return the finding that something does not work, will stop working, or can't be trusted."""
+    """Return a finding with status FAILURE."""
     return Finding(check, Status.FAILURE, text, remedy)

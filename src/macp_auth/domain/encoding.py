@@ -1,4 +1,4 @@
-"""base64url without padding (RFC 7515, section 2), as JWS and JWK write every octet string."""
+"""base64url without padding (RFC 7515, section 2), used by JWS and JWK."""
 
 from __future__ import annotations
 

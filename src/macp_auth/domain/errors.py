@@ -1,7 +1,7 @@
-"""All that can go wrong while a token is minted, in the domain's own words.
+"""The errors of minting.
 
-No HTTP status is in sight: ``entrypoints/http/errors.py`` maps these, once. Two families matter
-to a caller: an :class:`InvalidRequest` is theirs to fix, a :class:`SignerError` is ours.
+``entrypoints/http/errors.py`` maps them to HTTP statuses. The caller can fix an
+:class:`InvalidRequest`; only the operator can fix a :class:`SignerError`.
 """
 
 from __future__ import annotations
@@ -15,60 +15,60 @@ _WORD = re.compile(r"[a-z]{1,24}(-[a-z]{1,24}){0,3}")
 
 
 class MACPAuthError(Exception):
-    """The root of every error that this project raises on purpose."""
+    """Base class of all errors that this project raises."""
 
 
 class ConfigurationError(MACPAuthError):
-    """The service can't start as it is configured; the text names the variable and the remedy."""
+    """The configuration is invalid; the text names the variable and the remedy."""
 
 
 class InvalidRequest(MACPAuthError):
-    """The request can't be granted as it stands; the text says why and may be shown to the caller."""
+    """The request is invalid; the text says why and may be shown to the caller."""
 
     reason: ClassVar[str] = "invalid-request"
-    """Why, in one word of lower case and hyphens: for metrics and the audit log."""
+    """The reason, in lower case and hyphens, for metrics and the audit log."""
 
 
 class MalformedJSON(InvalidRequest):
-    """The body is not one JSON value in strict RFC 8259 syntax, nests too deeply, or holds too much."""
+    """The body is not one JSON value in strict RFC 8259 syntax, is nested too deeply, or is too large."""
 
     reason = "invalid-json"
 
 
 class InvalidSender(InvalidRequest):
-    """The sender is missing, or is no identity that a person could read back."""
+    """The sender is missing or is not a readable identity."""
 
     reason = "invalid-sender"
 
 
 class InvalidScopes(InvalidRequest):
-    """The scopes would make a token that the runtime can't read, or would misread."""
+    """The runtime could not read a token with these scopes, or would misread it."""
 
     reason = "invalid-scopes"
 
 
 class InvalidTTL(InvalidRequest):
-    """The lifetime asked for is no positive number."""
+    """The requested lifetime is not a positive number."""
 
     reason = "invalid-ttl"
 
 
 class TokenTooLarge(InvalidRequest):
-    """The token would not fit where it has to travel."""
+    """The token would exceed the size limit."""
 
     reason = "token-too-large"
 
 
 class ClockStepped(MACPAuthError):
-    """It is not known what time it is, so no token may say one. The text is for the log."""
+    """The clock can't be trusted, so no token can be issued. The text is for the log."""
 
     reason: ClassVar[str] = "clock-step"
 
 
 class SignerError(MACPAuthError):
-    """The signer can't give a signature now. The text is for the log, never for a caller.
+    """The signer can't sign now. The text is for the log, never for a caller.
 
-    It may quote a backend: it becomes one printable line of bounded length, without a credential.
+    It may quote a backend: it is reduced to one printable line of bounded length, without a credential.
     """
 
     default_reason: ClassVar[str] = "failed"
@@ -76,29 +76,29 @@ class SignerError(MACPAuthError):
     def __init__(self, text: str, *, reason: str | None = None) -> None:
         super().__init__(shown(text))
         self.reason = reason or self.default_reason
-        """Why, in one word of lower case and hyphens: for metrics, and for whoever probes readiness."""
+        """The reason, in lower case and hyphens, for metrics and readiness probes."""
 
 
 class SignerUnavailable(SignerError):
-    """The backend can't be reached or is not ready. Retryable."""
+    """The backend is unreachable or not ready. Retryable."""
 
     default_reason = "unavailable"
 
 
 class SignerRefused(SignerError):
-    """The backend answered, and said no: a permission, a policy, a deleted key."""
+    """The backend refused: a missing permission, a policy, a deleted key."""
 
     default_reason = "refused"
 
 
 class SignerMisconfigured(SignerError):
-    """The signer's own settings can't work; the text names the setting, never its content."""
+    """The signer's settings are invalid; the text names the setting, never its content."""
 
     default_reason = "misconfigured"
 
 
 class UnknownKid(SignerError):
-    """The signer was asked for a key version that it does not have."""
+    """The signer does not have this key version."""
 
     default_reason = "unknown-kid"
 
@@ -107,16 +107,16 @@ class UnknownKid(SignerError):
 
 
 class WrongSignature(SignerError):
-    """The signer returned bytes that the published key does not verify. No token may carry them."""
+    """The published key does not verify the signature."""
 
     default_reason = "wrong-signature"
 
 
 def reason_of(error: BaseException) -> str:
-    """Return why there is no signature, in one word that may be shown to anybody.
+    """Return the reason for a missing signature; safe to show to anyone.
 
-    A signer of another package may raise anything, and may put its backend's text where the word
-    belongs: all that is no such word is ``failed``.
+    A plugin may raise anything and may put its backend's text into ``reason``: anything that is not a
+    lower-case, hyphenated word becomes ``failed``.
     """
     reason = getattr(error, "reason", None)
     if isinstance(error, SignerError) and isinstance(reason, str) and _WORD.fullmatch(reason):

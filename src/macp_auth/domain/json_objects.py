@@ -1,4 +1,4 @@
-"""JSON objects with unique names (RFC 8259, section 4): a repeated one means two things to two readers."""
+"""JSON objects with unique names (RFC 8259, section 4): readers disagree on a repeated one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return the members; an ``object_pairs_hook`` for :mod:`json`.
 
     Raises:
-        ValueError: a name stands there twice.
+        ValueError: a name is repeated.
     """
     members = dict(pairs)
     if len(members) < len(pairs):

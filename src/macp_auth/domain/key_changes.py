@@ -1,4 +1,4 @@
-"""What may safely be done to a set of keys that are in use: rotate, revoke."""
+"""Safe changes to keys in use: rotation and revocation."""
 
 from __future__ import annotations
 
@@ -14,38 +14,39 @@ from macp_auth.domain.rotation import Schedule, State, Timing, schedule
 
 
 class UnsafeChange(MACPAuthError):
-    """The change would break a rule; the text names the rule, and what would be safe."""
+    """The change would break a rule; the text names the rule and a safe alternative."""
 
 
 class Rotation(Struct, frozen=True):
-    """A safe rotation. Times in whole seconds since the epoch, as a key file's members hold them."""
+    """A safe rotation. Times in whole seconds since the epoch, as in a key file."""
 
     retiring: KeyVersion
-    """The version that signs until then."""
+    """The version that signs now."""
     signs_from: int
-    """When the new version starts to sign."""
+    """When the new version starts signing."""
     retiring_leaves: int
-    """When the old one leaves the JWKS."""
+    """When the old version leaves the JWKS."""
     gone: tuple[KeyVersion, ...]
-    """Versions that have left the JWKS already, and need not be kept."""
+    """Versions that have already left the JWKS and need not be kept."""
 
 
 class Revocation(Struct, frozen=True):
-    """What is left when a key is taken out."""
+    """The effect of removing a key."""
 
     in_force: Schedule
     carries_on: str | None
-    """The kid of the key that signs from now on, if its expiry must go because nothing replaces it."""
+    """The kid of the key that signs from now on, if its expiry must be removed because nothing replaces
+    it."""
     gone: tuple[KeyVersion, ...]
-    """Versions that had left the JWKS already: they must not come back to sign."""
+    """Versions that have already left the JWKS: they must not sign again."""
 
 
 def plan_rotation(versions: Sequence[KeyVersion], timing: Timing, now: float, at: float | None) -> Rotation:
-    """Return how a new version, made ``now``, may take over; ``at`` is when it is wanted to.
+    """Return how a new version, created ``now``, takes over; ``at`` is the requested time.
 
     Raises:
-        UnsafeChange: another rotation is under way, ``at`` comes before verifiers can have the new
-            key, or the signing key must stop before the new one may start.
+        UnsafeChange: another rotation is in progress, ``at`` is before verifiers can have the new key,
+            or the signing key must stop before the new one may start.
     """
     current = schedule(versions, timing, now)
     for key in current.keys:
@@ -72,10 +73,10 @@ def plan_rotation(versions: Sequence[KeyVersion], timing: Timing, now: float, at
 
 
 def plan_revocation(versions: Sequence[KeyVersion], kid: str, timing: Timing, now: float) -> Revocation:
-    """Return what taking ``kid`` out leads to.
+    """Return the effect of removing ``kid``.
 
     Raises:
-        UnsafeChange: there is no such version, or none would be left that can sign.
+        UnsafeChange: there is no such version, or no other can sign.
     """
     others = [version for version in versions if version.kid != kid]
     if len(others) == len(versions):
@@ -93,7 +94,7 @@ def plan_revocation(versions: Sequence[KeyVersion], kid: str, timing: Timing, no
     is_relieved = any(key.state is State.PRE_ACTIVATION for key in in_force.keys)
     if signing.not_after is None or is_relieved:
         return Revocation(in_force, carries_on=None, gone=gone)
-    # It was to go when the revoked key took over. Nobody does now.
+    # It was to be replaced by the revoked key; now nothing replaces it.
     lasting = [replace(version, not_after=None) if version is signing else version for version in remaining]
     return Revocation(schedule(lasting, timing, now), carries_on=signing.kid, gone=gone)
 

@@ -1,4 +1,4 @@
-"""The keys in force: which one signs, and what is published."""
+"""The active key set: the signing key and the published JWKS."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MAX_TOKEN_BYTES = 8192
 
 _ES256_SIGNATURE_CHARS = 86  # base64url of 64 bytes
 _LARGEST_SIGNATURE_CHARS = 1366  # base64url of the 1,024 bytes of RSA with 8,192 bits
-_LARGEST_KID = "\U0001f511" * MAX_KID_CHARS  # 4 bytes each in UTF-8, the most that a character takes
+_LARGEST_KID = "\U0001f511" * MAX_KID_CHARS  # 4 bytes each in UTF-8, the maximum
 
 
 def fits_any_key(claims: Claims) -> bool:
-    """Whether a token of ``claims`` is within :data:`MAX_TOKEN_BYTES`, whatever key signs it."""
+    """Whether a token of ``claims`` is within :data:`MAX_TOKEN_BYTES`, for any signing key."""
     header, payload = _header("RS256", _LARGEST_KID), base64url_bytes(claims.encode())
     return len(header) + 1 + len(payload) + 1 + _LARGEST_SIGNATURE_CHARS <= MAX_TOKEN_BYTES
 
@@ -31,14 +31,14 @@ def _header(algorithm: str, kid: str) -> bytes:
 
 
 class SigningKey:
-    """The version that signs now, with all of a token that does not change from one to the next."""
+    """The version that signs now, with the constant parts of a token."""
 
     __slots__ = ("_header", "_signature_chars", "version")
 
     def __init__(self, version: KeyVersion) -> None:
         self.version = version
         self._header = _header(version.algorithm.value, version.kid) + b"."
-        # An RSA signature is as long as the modulus, and both are written in base64url.
+        # An RSA signature is as long as the modulus, and both are in base64url.
         jwk = version.public_jwk
         self._signature_chars = len(jwk.n) if isinstance(jwk, RSAPublicJWK) else _ES256_SIGNATURE_CHARS
 
@@ -55,7 +55,7 @@ class SigningKey:
 
 
 class KeySet:
-    """What is in force: the version that signs, and the JWKS that publishes it. Immutable; replaced whole."""
+    """The signing version and the JWKS that publishes it. Immutable."""
 
     __slots__ = ("etag", "jwks", "schedule", "signing")
 
@@ -63,11 +63,11 @@ class KeySet:
         self.schedule = in_force
         self.signing = SigningKey(in_force.signing)
         self.jwks = jwks_document(key.version for key in in_force.keys)
-        """The JWK Set, ready to be sent."""
+        """The encoded JWK Set."""
         self.etag = f'"{hashlib.sha256(self.jwks).hexdigest()[:32]}"'
-        """Its entity tag (RFC 9110, section 8.8.3): the same on every replica with the same keys."""
+        """Its entity tag (RFC 9110, section 8.8.3): equal on all replicas with the same keys."""
 
     @property
     def states(self) -> dict[str, str]:
-        """What each published key is for, by its kid."""
+        """The state of each published key, by kid."""
         return {key.version.kid: key.state.value for key in self.schedule.keys}

@@ -1,4 +1,4 @@
-"""Key versions and their public halves, as verifiers see them (RFC 7517, RFC 7518, RFC 7638)."""
+"""Key versions and their public keys (RFC 7517, RFC 7518, RFC 7638)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from macp_auth.domain.encoding import base64url
 from macp_auth.domain.visible import is_visible
 
 MAX_KID_CHARS = 256
-"""Every token carries its kid; a longer one would leave no room for claims."""
+"""Every token carries a kid; a longer one would leave too little room for claims."""
 
 
 class Algorithm(StrEnum):
@@ -26,7 +26,7 @@ class Algorithm(StrEnum):
 
 
 class RSAPublicJWK(msgspec.Struct, frozen=True, tag_field="kty", tag="RSA"):
-    """An RSA public key. It has no member that could hold a private one."""
+    """An RSA public key. It has no private members."""
 
     n: str
     """Modulus, base64url without padding."""
@@ -35,7 +35,7 @@ class RSAPublicJWK(msgspec.Struct, frozen=True, tag_field="kty", tag="RSA"):
 
 
 class ECPublicJWK(msgspec.Struct, frozen=True, tag_field="kty", tag="EC"):
-    """An elliptic-curve public key. It has no member that could hold a private one."""
+    """An elliptic-curve public key. It has no private members."""
 
     crv: str
     x: str
@@ -48,26 +48,26 @@ PublicJWK = RSAPublicJWK | ECPublicJWK
 
 
 class KeyVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of the signing key, as a backend offers it."""
+    """One version of the signing key."""
 
     kid: str
-    """Key id: what a token's header names. Never reused for another key. See :func:`is_kid`."""
+    """Key id in the token header. Never reused for another key. See :func:`is_kid`."""
     algorithm: Algorithm
     public_jwk: PublicJWK
     can_sign: bool
     """False for a version that is published for verification only."""
     created_at: float | None = None
-    """When the backend made it, in seconds since the epoch; None if it does not know."""
+    """Creation time in seconds since the epoch; None if unknown."""
     not_before: float | None = None
-    """When it may sign, in seconds since the epoch; None leaves that to the publish lead."""
+    """Earliest signing time in seconds since the epoch; None to use the publish lead."""
     not_after: float | None = None
-    """When it leaves the JWKS, in seconds since the epoch; None leaves that to the retire lag."""
+    """When it leaves the JWKS, in seconds since the epoch; None to use the retire lag."""
 
 
 def is_kid(text: str) -> bool:
-    """Whether ``text`` can be a kid: of 1 to 256 characters that can be seen, with none but inner spaces.
+    """Whether ``text`` is a valid kid: 1 to 256 visible characters, with no leading or trailing space.
 
-    A kid is in logs, in metrics and on terminals, and an operator types it to revoke the key.
+    A kid appears in logs, metrics and terminals, and an operator types it to revoke the key.
     """
     return 0 < len(text) <= MAX_KID_CHARS and is_visible(text) and text == text.strip(" ")
 

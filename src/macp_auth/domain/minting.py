@@ -1,4 +1,4 @@
-"""What minting is about: the request, the token, and the event that observers see."""
+"""The token request, the minted token, and the mint event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from macp_auth.domain.claims import Claims
 
 
 class TokenRequest(Struct, frozen=True, kw_only=True):
-    """What a caller asks for, as sent and unchecked."""
+    """A caller's request, unchecked."""
 
     sender: object = None
     scopes: object
@@ -18,7 +18,7 @@ class TokenRequest(Struct, frozen=True, kw_only=True):
 
 
 class MintedToken(Struct, frozen=True):
-    """A signed token, and what is in it."""
+    """A signed token and its claims."""
 
     token: str
     """In JWS compact serialization (RFC 7515, section 7.1). A credential."""
@@ -26,27 +26,27 @@ class MintedToken(Struct, frozen=True):
     claims: Claims
 
     def __repr__(self) -> str:
-        return f"MintedToken(kid={self.kid!r})"  # a credential is in no log
+        return f"MintedToken(kid={self.kid!r})"  # keeps the credential out of logs
 
 
 class MintEvent(Struct, frozen=True, kw_only=True, gc=False):
-    """One request for a token whose answer is decided and not sent yet."""
+    """A token request whose response is decided but not yet sent."""
 
     at: float
-    """When it was decided, in seconds since the epoch."""
+    """Decision time in seconds since the epoch."""
     client: str | None
-    """The IP address of the peer; None if there is none."""
+    """The IP address of the peer, if any."""
     request_id: str
-    """Also in the answer, as ``x-request-id``."""
+    """Sent in the response as ``x-request-id``."""
     request: TokenRequest | None
-    """What was asked for; None if the body was not read, or is not JSON."""
+    """The request; None if the body was not read or is not JSON."""
     minted: MintedToken | None
     """The token; None if the request was refused or failed."""
     status: int
-    """The HTTP status of the answer."""
+    """The HTTP status of the response."""
     reason: str | None
-    """Why there is no token, in one word of lower case and hyphens, out of few; None if there is one."""
+    """Why there is no token, one of a few words in lower case and hyphens; None if there is one."""
 
 
 Observer = Callable[[MintEvent], None]
-"""Is called on the event loop between the decision and the answer. Must return at once, and not raise."""
+"""Called on the event loop before the response is sent. Must return at once and must not raise."""

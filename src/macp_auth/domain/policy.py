@@ -1,7 +1,7 @@
-"""How long is long enough: the publish lead, retire lag and revocation bound that verifiers call for.
+"""The publish lead, retire lag and revocation bound that verifiers need.
 
-Each is a sum, and every term has a name, a number of seconds and a source. The caches and reactions
-of the verifiers were read in their sources or measured.
+Each is a sum of named terms in seconds. The behaviour of the verifiers is taken from their source code
+or measured.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ _QUARTER_HOUR = 900
 
 
 class Verifier(Struct, frozen=True, kw_only=True):
-    """How one kind of verifier treats the published keys. All times in seconds."""
+    """How one kind of verifier caches the published keys. All times in seconds."""
 
     name: str
     cache_ttl: int | None
-    """How long it uses a fetched JWK Set; None if until it meets a kid that it does not know."""
+    """How long it uses a fetched JWK Set; None if until it sees an unknown kid."""
     stale_grace: int | None = 0
-    """How much longer while it can't fetch; None if without end."""
+    """How much longer it uses the set while it can't fetch; None if unbounded."""
     refetch_cooldown: int | None = None
-    """How soon it may fetch again for a kid that it does not know; None if it never does."""
+    """Minimum time between fetches for an unknown kid; None if it never fetches for one."""
     fetch_timeout: int = 5
     leeway: int = 60
-    """How long past ``exp`` it still accepts a token."""
+    """How long after ``exp`` it still accepts a token."""
 
 
 MACP_RUNTIME = Verifier(name="macp-runtime", cache_ttl=300, stale_grace=3600)
@@ -44,18 +44,18 @@ VERIFIERS = {
         Verifier(name="go-oidc", cache_ttl=None, refetch_cooldown=0, fetch_timeout=30, leeway=0),
     )
 }
-"""The verifiers whose behaviour is known, by name."""
+"""The supported verifiers, by name."""
 
 
 class Term(Struct, frozen=True):
-    """One summand."""
+    """One term of a :class:`Sum`."""
 
     name: str
     seconds: int
 
 
 class Sum(Struct, frozen=True):
-    """A number of seconds, and how it comes about."""
+    """A number of seconds and its terms."""
 
     terms: tuple[Term, ...]
 
@@ -69,18 +69,18 @@ class Sum(Struct, frozen=True):
 
 
 class RotationPolicy(Struct, frozen=True, kw_only=True):
-    """What the service knows of itself and of its verifiers. All times in seconds."""
+    """The settings of the service and its verifier that determine key rotation. All times in seconds."""
 
     max_ttl: int
     """The longest lifetime of a token."""
     refresh: int
     """How often a replica reads its keys."""
     max_age: int
-    """How long a cache on the way may serve the JWKS."""
+    """How long an HTTP cache may serve the JWKS."""
     clock_skew: int
-    """How far two clocks may be apart."""
+    """Maximum difference between two clocks."""
     verifier: Verifier
-    """The verifier to wait for."""
+    """The verifier that needs the most time."""
     publish_lead: int | None = None
     """Set by the operator; None for what the verifier needs."""
     retire_lag: int | None = None
@@ -88,10 +88,10 @@ class RotationPolicy(Struct, frozen=True, kw_only=True):
 
     @property
     def timing(self) -> Timing:
-        """The lead and the lag in force.
+        """The effective lead and lag.
 
-        Unset, the lead is what the verifier needs, rounded up to a quarter of an hour: the terms are
-        estimates of other people's systems. The lag is exact: its terms are our own.
+        The default lead is what the verifier needs, rounded up to a quarter of an hour, because its terms
+        are estimates. The default lag is exact: its terms are this service's own settings.
         """
         needed = self.needed_lead(self.verifier).seconds
         lead = -(-needed // _QUARTER_HOUR) * _QUARTER_HOUR if self.publish_lead is None else self.publish_lead
@@ -99,10 +99,10 @@ class RotationPolicy(Struct, frozen=True, kw_only=True):
         return Timing(publish_lead=lead, retire_lag=lag)
 
     def needed_lead(self, verifier: Verifier) -> Sum:
-        """How long before its first signature a key must be published for ``verifier`` to have it.
+        """How long a key must be published before its first signature for ``verifier`` to have it.
 
-        A verifier that fetches for an unknown kid needs only its cooldown. A grace without end can't
-        be waited for: such a verifier has the key as soon as it can fetch again.
+        A verifier that fetches for an unknown kid needs only its cooldown. An unbounded grace is not
+        counted: such a verifier gets the key as soon as it can fetch again.
         """
         waits = (
             (Term("cache TTL", verifier.cache_ttl or 0), Term("stale grace", verifier.stale_grace or 0))
@@ -120,7 +120,7 @@ class RotationPolicy(Struct, frozen=True, kw_only=True):
         )
 
     def needed_lag(self, verifier: Verifier) -> Sum:
-        """How long after its last signature a key must stay published: no token of it may be alive."""
+        """How long a key must stay published after its last signature: until all its tokens have expired."""
         return Sum(
             (
                 Term("longest token TTL", self.max_ttl),
@@ -131,7 +131,7 @@ class RotationPolicy(Struct, frozen=True, kw_only=True):
         )
 
     def revocation_bound(self, verifier: Verifier) -> Sum | None:
-        """How long ``verifier`` may accept a key that was taken out, if it can fetch; None if for ever."""
+        """Upper bound on how long ``verifier`` accepts a removed key, if it can fetch; None if unbounded."""
         if verifier.cache_ttl is None:
             return None
         return Sum(
@@ -143,14 +143,14 @@ class RotationPolicy(Struct, frozen=True, kw_only=True):
         )
 
     def blocked_revocation_bound(self, verifier: Verifier) -> Sum | None:
-        """The same, if somebody keeps it from fetching; None if for ever."""
+        """The same, if an attacker blocks its fetches; None if unbounded."""
         bound = self.revocation_bound(verifier)
         if bound is None or verifier.stale_grace is None:
             return None
         return Sum((*bound.terms, Term("stale grace", verifier.stale_grace)))
 
     def contradictions(self) -> Sequence[tuple[str, Sum]]:
-        """Which of the operator's own numbers is less than what the others call for, and that sum."""
+        """The configured values that are too small, each with the sum that it must reach."""
         found = []
         for name, value, needed in (
             ("publish_lead", self.publish_lead, self.needed_lead(self.verifier)),

@@ -1,8 +1,8 @@
-"""What others say, made fit to be shown: a backend's words, or a plugin's.
+"""Redacts untrusted text, from a backend or a plugin, before it is shown.
 
-A backend, or a proxy before it, may repeat in an error the credential that it was sent. What it says
-may be long, and may hold characters that a terminal obeys. :func:`shown` is the one way from such a
-text to a log, a finding or an error: each error of a signer and each finding goes through it by itself.
+A backend, or a proxy in front of it, may repeat the credential from a request in an error. The text may
+be long and may contain terminal control characters. Every signer error and every finding passes its text
+through :func:`shown`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import NamedTuple
 import msgspec
 
 LONGEST = 500
-"""Characters of a text that are shown."""
+"""Maximum length of a shown text in characters."""
 REDACTED = "[redacted]"
 _SHORTEST = 9
-"""A text of fewer characters is no credential: it would be guessed, and is most likely a word of its own,
+"""A shorter text is not treated as a credential: it could be guessed, and is most likely a common word
 such as ``root``."""
 _PIECE = 16
-"""A word that repeats so many characters of a credential, one after another, is not shown; of a shorter
-credential, all. Fewer are often a name: a credential of an operator's own may hold that of a path."""
-_MOST = 32  # credentials that are kept; a service has two or three, and those before them
-_MOST_PIECES = 4096  # of a credential; a JWT of Kubernetes's has 1,000 to 2,000
+"""A word that repeats this many consecutive characters of a credential (or all of a shorter one) is
+redacted. Fewer often match a name: a credential chosen by an operator may contain a path's name."""
+_MOST = 32  # remembered credentials; a service has two or three, and their predecessors
+_MOST_PIECES = 4096  # of a credential; a Kubernetes JWT has 1,000 to 2,000
 _WORD = re.compile(r"""[^\s"'<>(){}\[\],]+""")
 _ESCAPE = re.compile(r"\\u([0-9a-f]{4})|(?:\\x|%)([0-9a-f]{2})", re.IGNORECASE)
 _BASE64 = re.compile(r"[\w+/-]+", re.ASCII)
@@ -36,11 +36,11 @@ _HEXADECIMAL = re.compile(r"(?:[0-9a-f]{2}){8,}", re.IGNORECASE)
 
 
 class _Traces(NamedTuple):
-    """What a text is searched for."""
+    """The patterns to search for."""
 
     pieces: frozenset[str]
     short: frozenset[str]
-    """Credentials that are shorter than a piece."""
+    """Credentials shorter than a piece."""
     phrases: re.Pattern[str]
     """Credentials of more than one word."""
 
@@ -55,12 +55,12 @@ class _Traces(NamedTuple):
 
 
 class _Credentials:
-    """The credentials of this process that were sent somewhere, or may be."""
+    """The credentials that this process has sent or may send."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._texts: dict[str, None] = {}  # in the order of their last use
-        self._traces: _Traces | None = None  # made when they are needed: that is, with luck, never
+        self._traces: _Traces | None = None  # built on first use, which may never come
 
     def add(self, text: str) -> None:
         text = text.strip()
@@ -68,7 +68,7 @@ class _Credentials:
             return
         with self._lock:
             if text in self._texts:
-                del self._texts[text]  # it is in use: others go before it
+                del self._texts[text]  # move it to the end: it is in use
                 self._texts[text] = None
                 return
             if len(self._texts) == _MOST:
@@ -89,17 +89,17 @@ _credentials = _Credentials()
 
 
 def conceal(credential: str) -> None:
-    """Take ``credential`` out of every text that is shown from now on, in this process.
+    """Redact ``credential`` from every text that this process shows from now on.
 
-    Of one with spaces or brackets, the whole goes, and each of its words that is long enough.
-    A document, such as a JWK, is no credential: what is public of it must still be shown.
+    If it contains spaces or brackets, the whole and each long enough word is redacted. A document, such
+    as a JWK, is not treated as a credential: its public parts must still be shown.
     """
     _credentials.add(credential)
 
 
 def shown(text: str, longest: int = LONGEST) -> str:
-    """Return ``text`` in one line of at most ``longest`` printable characters, without a credential."""
-    words = text[: 2 * longest]  # what comes after them would only take time
+    """Return ``text`` as one line of at most ``longest`` printable characters, without credentials."""
+    words = text[: 2 * longest]  # the rest would only take time
     plain = _redacted(words)
     if not plain.isprintable():
         plain = "".join(each if each.isprintable() else _escaped(each) for each in plain)
@@ -108,7 +108,7 @@ def shown(text: str, longest: int = LONGEST) -> str:
 
 @lru_cache(maxsize=128)
 def _redacted(text: str) -> str:
-    """Take out each word that repeats a credential. A backend that fails says the same again and again."""
+    """Redact each word that repeats a credential. Cached: a failing backend repeats its errors."""
     traces = _credentials.traces()
     return _WORD.sub(
         lambda word: REDACTED if traces.are_in(word[0]) else word[0], traces.phrases.sub(REDACTED, text)
@@ -140,7 +140,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _readings(word: str) -> Iterator[str]:
-    """Say what ``word`` is, and what it may be when it is decoded."""
+    """Yield ``word`` and its possible decodings."""
     if len(word) < _SHORTEST:
         return
     plain = {word, html.unescape(word), _ESCAPE.sub(_character, word)}
@@ -149,7 +149,7 @@ def _readings(word: str) -> Iterator[str]:
         for digits in _HEXADECIMAL.findall(each):
             yield bytes.fromhex(digits).decode("latin-1")
         for run in _BASE64.findall(each):
-            for start in range(min(4, len(run))):  # the word may be a part of one, from anywhere
+            for start in range(min(4, len(run))):  # the word may be any part of an encoded text
                 yield _from_base64(run[start:])
 
 

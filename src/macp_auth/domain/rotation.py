@@ -1,10 +1,10 @@
-"""When a key is published, signs, and leaves: one pure function of the versions, the policy and the time.
+"""Key rotation: when a key is published, signs, and leaves the JWKS.
 
-A verifier caches the published keys, and the MACP runtime does not fetch them again for a kid that
-it does not know. So a key must have been published for long enough before it signs (the *publish
-lead*), and stay for as long as a token that it signed can be alive (the *retire lag*). Everything
-follows from times that the backend itself keeps, so every replica reaches the same answer without
-a lock, a leader or a database. States are named as in NIST SP 800-57 part 1, section 7.
+Verifiers cache the published keys, and the MACP runtime does not fetch them again for an unknown kid.
+So a key must be published for some time before it signs (the *publish lead*), and stay published until
+all its tokens have expired (the *retire lag*). The schedule is a pure function of the versions, the
+policy and the time. All times come from the backend, so every replica computes the same schedule
+without a lock, a leader or a database. States are named as in NIST SP 800-57 part 1, section 7.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from macp_auth.domain.keys import MAX_KID_CHARS, KeyVersion, is_kid
 
 
 class State(StrEnum):
-    """What a published key is for."""
+    """The state of a published key."""
 
     PRE_ACTIVATION = "pre-activation"
-    """Published so that verifiers learn of it; does not sign yet."""
+    """Published so that verifiers learn it; does not sign yet."""
     ACTIVE = "active"
     """Signs."""
     DEACTIVATED = "deactivated"
-    """Published for the tokens that it signed; signs no more."""
+    """Published for the tokens that it signed; no longer signs."""
 
 
 class Timing(Struct, frozen=True):
-    """How long a new key is published before it signs, and an old one after."""
+    """How long a key is published before its first signature and after its last."""
 
     publish_lead: int
     """Seconds from a version's creation to its first signature."""
@@ -41,43 +41,42 @@ class Timing(Struct, frozen=True):
 
 
 class KeyStatus(Struct, frozen=True, kw_only=True):
-    """One published key, now."""
+    """The current state of one published key."""
 
     version: KeyVersion
     state: State
     since: float | None
-    """When it came into this state, in seconds since the epoch; None if nothing tells."""
+    """When it entered this state, in seconds since the epoch; None if unknown."""
     next_change: float | None
     """When it leaves this state; None if nothing is planned."""
     why: str
-    """What happens then."""
+    """What happens at that time."""
 
 
 class Schedule(Struct, frozen=True):
-    """What is in force."""
+    """The signing version and all published keys."""
 
     signing: KeyVersion
     keys: tuple[KeyStatus, ...]
-    """Every published key, in the backend's order. Holds ``signing``; never empty."""
+    """Every published key, in the backend's order. Includes ``signing``; never empty."""
 
     @property
     def next_change(self) -> float | None:
-        """When the first of the keys changes its state, in seconds since the epoch."""
+        """The next time at which a key changes its state, in seconds since the epoch."""
         return min((key.next_change for key in self.keys if key.next_change is not None), default=None)
 
 
 def schedule(versions: Sequence[KeyVersion], timing: Timing, now: float) -> Schedule:
-    """Return what is in force at ``now``, in seconds since the epoch.
+    """Return the schedule at ``now``, in seconds since the epoch.
 
-    The newest version whose time to sign has come signs. If there is none (a first key, or the
-    others were withdrawn), the one that was made first signs at once: it has been published for
-    longest. A version that a newer one replaced stays for the retire lag and signs no more, unless
-    the newer one is withdrawn. An expiry leaves no gap: of versions with the same time to sign, the
-    next goes on a retire lag before it, so that no token outlives its key; with no other, the
-    version signs on until a newer one may, and leaves a retire lag after that.
+    The newest version that may sign does. If none may yet (a first key, or the others were withdrawn), the
+    oldest signs at once: it has been published longest. A version that a newer one replaced stays for the
+    retire lag and no longer signs, unless the newer one is withdrawn. A version with an expiry stops a
+    retire lag before it, so that no token outlives its key: another version with the same signing time
+    takes over. Without one, it signs until a newer version may, and leaves a retire lag after that.
 
     Raises:
-        SignerMisconfigured: no version can sign, two share a kid, or a kid is none.
+        SignerMisconfigured: no version can sign, two share a kid, or a kid is invalid.
     """
     if len({version.kid for version in versions}) < len(versions):
         raise SignerMisconfigured("the signer offers two key versions with the same kid")
@@ -95,7 +94,7 @@ def schedule(versions: Sequence[KeyVersion], timing: Timing, now: float) -> Sche
 
 
 class Lifetime(Struct, frozen=True, kw_only=True):
-    """The times of one published key, in seconds since the epoch; None where nothing tells."""
+    """The times of one published key, in seconds since the epoch; None if unknown."""
 
     status: KeyStatus
     signs_from: float | None
@@ -104,7 +103,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
 
 
 def lifetimes(versions: Sequence[KeyVersion], timing: Timing, now: float) -> list[Lifetime]:
-    """Return when each key that is published at ``now`` begins to sign, stops, and leaves."""
+    """Return when each key published at ``now`` starts signing, stops, and leaves."""
     signers = _Signers([version for version in versions if version.can_sign], timing)
     return [_lifetime(status, signers, now) for status in schedule(versions, timing, now).keys]
 
@@ -123,14 +122,14 @@ def _lifetime(status: KeyStatus, signers: _Signers, now: float) -> Lifetime:
 
 
 def starts_signing(version: KeyVersion, timing: Timing) -> float:
-    """When ``version`` may sign: its own time, else a publish lead after its creation, else always."""
+    """Return when ``version`` may sign: its own time, else a publish lead after creation, else always."""
     if version.not_before is not None:
         return version.not_before
     return -math.inf if version.created_at is None else version.created_at + timing.publish_lead
 
 
 class _Signers:
-    """The versions that can sign, grouped by the time from which they may."""
+    """The versions that can sign, grouped by their earliest signing time."""
 
     def __init__(self, able: Iterable[KeyVersion], timing: Timing) -> None:
         self.timing = timing
@@ -143,12 +142,12 @@ class _Signers:
         }
 
     def newest_started(self, now: float) -> list[KeyVersion]:
-        """Return those that may sign from the latest time until ``now``, in the backend's order."""
+        """Return those with the latest signing time that is not after ``now``, in the backend's order."""
         started = bisect_right(self._starts, now)
         return self._peers[self._starts[started - 1]] if started else []
 
     def stop_of(self, version: KeyVersion) -> float | None:
-        """When a newer version takes over, or one of its own age at its expiry; None if neither is known."""
+        """When a newer version takes over, or one of equal age at its expiry; None if neither is known."""
         start, must_stop = starts_signing(version, self.timing), _must_stop(version, self.timing)
         newer = bisect_right(self._starts, start)
         stops = self._starts[newer] if newer < len(self._starts) else math.inf
@@ -158,26 +157,25 @@ class _Signers:
 
 
 def _published_at(version: KeyVersion, timing: Timing) -> float:
-    """When ``version`` was first published; without a time of creation, a lead before it may sign."""
+    """When ``version`` was first published; without a creation time, a lead before it may sign."""
     if version.created_at is not None:
         return version.created_at
     return starts_signing(version, timing) - timing.publish_lead
 
 
 def _must_stop(version: KeyVersion, timing: Timing) -> float:
-    """When ``version`` must stop signing for its own expiry's sake."""
+    """When ``version`` must stop signing because of its expiry."""
     return math.inf if version.not_after is None else version.not_after - timing.retire_lag
 
 
 def _choose(able: list[KeyVersion], signers: _Signers, now: float) -> KeyVersion:
-    # Before any has started, whatever their times: a rotation must not displace the key that
-    # verifiers have learnt of.
+    # Before any has started: a rotation must not displace the key that verifiers already have.
     candidates = signers.newest_started(now) or able
     in_time = [version for version in candidates if now < _must_stop(version, signers.timing)]
     if in_time:
-        # Where times say nothing, min() keeps to the backend's order: the first signs.
+        # For equal times, min() keeps the backend's order: the first signs.
         return min(in_time, key=lambda version: _published_at(version, signers.timing))
-    # A late signature is better than one that no verifier has the key for: the longest-lived one goes on.
+    # A late signature is better than one that no verifier has the key for: use the key that lives longest.
     return max(candidates, key=lambda version: _must_stop(version, signers.timing))
 
 

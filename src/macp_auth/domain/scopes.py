@@ -1,8 +1,8 @@
-"""What a token allows: the rules for ``scopes``, which becomes the ``macp_scopes`` claim.
+"""Validates ``scopes``, which becomes the ``macp_scopes`` claim.
 
-The MACP runtime deserialises this claim with serde into five optional fields. It refuses a token
-whose field has another type, and it takes an absent or misspelt field for its default, which is
-mostly the permissive one. So types are checked here, and a near miss of a known name is an error.
+The MACP runtime deserialises this claim with serde into five optional fields. It rejects a token
+if a field has the wrong type, and uses the default, mostly a permissive one, for an absent or misspelt
+field. So types are checked here, and a near miss of a known name is an error.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _strings(value: object) -> object:
 
 
 def _usize(value: object) -> object:
-    # serde refuses 1.0 and -0.0 where it reads an integer; JavaScript clients write 1 and 0 for both.
+    # serde rejects 1.0 and -0.0 for an integer; JavaScript clients write 1 and 0 for both.
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _USIZE_MAX:
@@ -45,37 +45,37 @@ KNOWN_SCOPES: Mapping[str, Callable[[object], object]] = {
     "allowed_modes": _strings,
     "max_open_sessions": _usize,
 }
-"""The fields that the runtime reads, each with the check that returns its value."""
+"""The fields that the runtime reads, each with the function that checks and returns its value."""
 
 _MAX_PAYLOAD_BYTES = MAX_TOKEN_BYTES * 3 // 4  # base64 makes 4 characters of 3 bytes
-_MEMBER_BYTES = 5  # of `"":0,`: what a member takes beside its name
-# At 0.87 one slip in the shortest name (isobserver) is caught, and allowed_roles is not taken for
+_MEMBER_BYTES = 5  # of `"":0,`: a member's size besides its name
+# At 0.87 one typo in the shortest name (isobserver) is caught, and allowed_roles does not match
 # allowed_modes.
 _NEAR = 0.87
-# No name further than this from a known one in length can reach _NEAR.
+# Names of other lengths can't reach _NEAR.
 _FOLDED_LENGTHS = range(8, 28)
 
 
 class _KnownNames:
-    """The known names, folded, side by side in the bits of one integer, to compare a name with all at once.
+    """The known names, folded, in the bits of one integer, to compare a name with all of them at once.
 
-    How near two names are is twice their longest common subsequence by the sum of their lengths. Hyyrö's
-    bit-parallel algorithm (2004) finds the subsequence with a few operations for each character: names
-    that are shuffled to be hard cost no more than others.
+    The similarity of two names is twice their longest common subsequence divided by the sum of their
+    lengths. Hyyrö's bit-parallel algorithm (2004) finds the subsequence with a few operations per
+    character, so no input is slower than another.
     """
 
     def __init__(self) -> None:
         self._letters: dict[str, int] = {}
-        """Where each letter is: a bit for each place."""
+        """The positions of each letter, one bit each."""
         self._places: dict[str, tuple[int, int]] = {}
-        """The bits of each name, and its length."""
+        """The bits and the length of each name."""
         start = 0
         for name in KNOWN_SCOPES:
             folded = _folded(name)
             for position, letter in enumerate(folded, start):
                 self._letters[letter] = self._letters.get(letter, 0) | 1 << position
             self._places[name] = ((1 << len(folded)) - 1) << start, len(folded)
-            start += len(folded) + 1  # between two names, a bit takes the carry
+            start += len(folded) + 1  # a bit between two names takes the carry
         self._all = sum(bits for bits, _ in self._places.values())
 
     def near(self, name: str) -> str | None:
@@ -102,11 +102,11 @@ _KNOWN_NAMES = _KnownNames()
 
 
 def check_scopes(scopes: object) -> dict[str, Any]:
-    """Return the scopes as the runtime will read them; fields it does not know pass verbatim.
+    """Return the scopes as the runtime reads them; unknown fields pass unchanged.
 
     Raises:
-        InvalidScopes: not an object, a known field of another type, a near miss of a known
-            name, or a number that JSON can't carry.
+        InvalidScopes: not an object, a known field of the wrong type, a near miss of a known
+            name, or a number that JSON can't represent.
     """
     if not isinstance(scopes, dict):
         raise InvalidScopes("scopes must be an object")

@@ -1,4 +1,4 @@
-"""A value that must not be shown by accident."""
+"""A wrapper that keeps a secret out of logs and tracebacks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ T = TypeVar("T")
 class Secret(Generic[T]):
     """Holds key material or a credential; ``repr`` and ``str`` never show it.
 
-    ``reveal()`` is the only way to the content, so that a reader can find every place that
-    touches it. Pickling works: a worker process is handed its key through a pipe.
+    Only ``reveal()`` returns the content, so every use is easy to find. It can be pickled: a worker process
+    receives its key through a pipe.
 
-    A text that was revealed is a credential that may be sent somewhere: from then on, it is taken out of
-    the errors of signers, which may quote a backend that repeats it.
+    A revealed text may be sent to a backend that repeats it in an error, so from then on it is redacted
+    from the errors of signers.
     """
 
     __slots__ = ("_value",)
@@ -25,7 +25,7 @@ class Secret(Generic[T]):
         self._value: T = value
 
     def reveal(self) -> T:
-        """The content."""
+        """Return the content."""
         if isinstance(self._value, str):
             conceal(self._value)
         return self._value

@@ -1,4 +1,4 @@
-"""Who a token is for: the rules for ``sender``, which becomes the ``sub`` claim."""
+"""Validates ``sender``, which becomes the ``sub`` claim."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ from macp_auth.domain.errors import InvalidSender
 from macp_auth.domain.visible import is_visible
 
 MAX_SENDER_CHARS = 1024
-"""Far more than a name needs. Each check that follows costs time with the length of a sender."""
+"""Far more than a name needs. The cost of the other checks grows with the length."""
 
 
 class SenderPolicy:
     """Decides which identities may be minted.
 
-    A sender is kept exactly as sent: two strings that differ in one code point are two subjects
-    to a verifier. So what a person can't see in a log line is refused. Look-alikes (a Cyrillic
-    "a", a decomposed accent) can be seen only by someone who knows the naming scheme: that is
-    what ``matches`` is for.
+    A sender is kept exactly as sent: to a verifier, two strings that differ in one code point are two
+    subjects. So characters that can't be seen in a log line are rejected. Only the naming scheme can
+    exclude look-alikes (a Cyrillic "a", a decomposed accent): use ``matches`` for that.
 
     Args:
-        matches: says whether a sender is one of the operator's naming scheme; None lets any pass. Its
-            cost must be linear in the length of the sender, which anybody may choose.
+        matches: whether a sender follows the operator's naming scheme; None accepts any. Its cost must
+            be linear in the length of the sender, which a caller chooses.
     """
 
     def __init__(self, matches: Callable[[str], bool] | None = None) -> None:
         self._matches = matches
 
     def check(self, sender: object) -> str:
-        """Return ``sender``, untouched.
+        """Return ``sender`` unchanged.
 
         Raises:
-            InvalidSender: it is absent, no string, too long, blank, framed by white space, holds a
-                character that can't be seen, or is not of the naming scheme.
+            InvalidSender: it is missing, not a string, too long, blank, begins or ends with white space,
+                contains an invisible character, or does not follow the naming scheme.
         """
         if not isinstance(sender, str):
             raise InvalidSender("sender is required")

@@ -1,8 +1,8 @@
 """The port that every key backend implements.
 
-A signer says which key versions it has, and signs bytes with one of them. Headers, claims, which
-version signs and which are published: none of that is a signer's business. Three operations keep a
-backend small enough to be read in one sitting, and make one conformance suite possible for all.
+A signer lists its key versions and signs bytes with one of them. It does not handle headers or claims,
+and does not choose which version signs or is published. With three operations, a backend stays small
+and one conformance suite serves all.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from macp_auth.domain.statistics import Statistics
 
 
 class Signer(ABC):
-    """A key backend, opened. Used from one event loop, by many tasks at once.
+    """An open key backend. Used from one event loop, by many tasks at once.
 
-    Only the errors of :mod:`macp_auth.domain.errors` may leave it: an adapter translates its
-    vendor's exceptions at its edge.
+    It may raise only the errors of :mod:`macp_auth.domain.errors`: an adapter translates the exceptions
+    of its vendor's library.
     """
 
     @abstractmethod
     async def key_versions(self) -> Sequence[KeyVersion]:
-        """Return every key version that the backend offers now; kids are unique.
+        """Return all current key versions; kids are unique.
 
-        Times decide which one signs. Where they decide nothing (versions without any, or with the
-        same), the first that can sign does: a backend that knows no times must list its newest first.
+        Their times decide which one signs. If the times are missing or equal, the first that can sign
+        does: a backend without times must list the newest version first.
 
         Raises:
-            SignerUnavailable: the backend can't be asked now; asking again may help.
-            SignerRefused: the backend will not say.
+            SignerUnavailable: the backend is unreachable; a retry may help.
+            SignerRefused: the backend refused.
         """
 
     @abstractmethod
@@ -42,17 +42,17 @@ class Signer(ABC):
 
         Raises:
             UnknownKid: there is no such version, or it can't sign.
-            SignerUnavailable: no signature now; asking again may help.
-            SignerRefused: the backend will not sign.
+            SignerUnavailable: no signature now; a retry may help.
+            SignerRefused: the backend refused.
         """
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Let go of the backend. May be called more than once."""
+        """Close the backend. May be called more than once."""
 
     def statistics(self) -> Statistics:
-        """Return numbers about the backend, for whoever watches the service; by default none.
+        """Return numbers about the backend for the metrics; by default none.
 
-        It is asked once a second while metrics are on, and must return at once.
+        Called once a second while metrics are on; must return at once.
         """
         return {}

@@ -1,4 +1,4 @@
-"""What a signer may tell of its own work, in numbers that need no metrics library."""
+"""A signer's own statistics, independent of a metrics library."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from msgspec import Struct
 
 
 class Distribution(Struct):
-    """How often a value fell within which bound. Noting one costs a fraction of a microsecond."""
+    """A histogram. Adding a value costs a fraction of a microsecond."""
 
     bounds: Sequence[float]
-    """In ascending order; each counts what is not greater than it, and not within the one before."""
+    """Upper bounds, inclusive, in ascending order."""
     counts: list[int]
-    """One more than there are bounds: the last counts what is greater than all of them."""
+    """Values in each bucket; one more than there are bounds, for values above the last."""
     total: float = 0.0
     """The sum of all values."""
 
@@ -34,19 +34,19 @@ class Distribution(Struct):
 
 
 Statistics = Mapping[str, float | Distribution]
-"""Numbers by their name: lower case and underscores, with its unit. A number that only ever grows has a
-name that ends in ``_total``; any other says how it is now."""
+"""Numbers by name: lower case and underscores, with the unit. The name of a counter ends in ``_total``;
+any other number is a gauge."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _MAX_NAME_CHARS = 80
 _MAX_NUMBERS = 64
 
 
-def sound_statistics(told: object) -> dict[str, float | Distribution]:
-    """Return what of ``told`` can be shown: a signer of another package may tell anything."""
-    if not isinstance(told, Mapping):
+def sound_statistics(reported: object) -> dict[str, float | Distribution]:
+    """Return the valid entries of ``reported``: a plugin may return anything."""
+    if not isinstance(reported, Mapping):
         return {}
-    sound = {name: number for name, number in told.items() if _is_name(name) and _is_number(number)}
+    sound = {name: number for name, number in reported.items() if _is_name(name) and _is_number(number)}
     return dict(islice(sound.items(), _MAX_NUMBERS))
 
 

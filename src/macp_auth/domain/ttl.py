@@ -1,4 +1,4 @@
-"""How long a token lives."""
+"""The lifetime of a token."""
 
 from __future__ import annotations
 
@@ -10,25 +10,22 @@ from macp_auth.domain.errors import InvalidTTL
 
 
 class TTLPolicy(Struct, frozen=True):
-    """The lifetimes that may be minted, in whole seconds.
-
-    Whole, because ``iat`` and ``exp`` are: a verifier and the caller then read the same number.
-    """
+    """The lifetimes that may be minted, in whole seconds, as ``iat`` and ``exp`` are."""
 
     default: int
-    """Used when the request names none."""
+    """Used when the request has none."""
     maximum: int
-    """Longer requests are cut to this."""
+    """Longer requests are reduced to this."""
 
     def resolve(self, requested: object) -> int:
         """Return the lifetime to mint: rounded half up, at least 1, at most :attr:`maximum`.
 
         Raises:
-            InvalidTTL: ``requested`` is given, and is no finite number above zero.
+            InvalidTTL: ``requested`` is not a finite number above zero.
         """
         if requested is None:
             return self.default
-        # bool is an int to Python, never to JSON.
+        # bool is an int in Python, but not in JSON.
         if (
             isinstance(requested, bool)
             or not isinstance(requested, int | float)

@@ -1,11 +1,11 @@
-"""Which characters a person can see, and how the others are written where a terminal may show them."""
+"""Detects and escapes invisible characters."""
 
 from __future__ import annotations
 
 import re
 
-# What str.isprintable() lets through although nothing is drawn for it: the letters and marks of
-# Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt), and the blank Braille cell.
+# Blank characters that str.isprintable() accepts: the letters and marks of Unicode's
+# Default_Ignorable_Code_Point (DerivedCoreProperties.txt), and the blank Braille cell.
 _BLANK = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
@@ -13,24 +13,24 @@ _NOT_PLAIN = re.compile("[^ -~]")
 
 
 def is_visible(text: str) -> bool:
-    """Return whether each character of ``text`` is drawn, or is the space.
+    """Return whether each character of ``text`` is visible or a space.
 
-    Controls, formatting characters (bidirectional ones among them), separators other than the space,
-    private-use and unassigned code points and lone surrogates are not.
+    Not visible are control and formatting characters (including bidirectional ones), separators other
+    than the space, private-use and unassigned code points, and lone surrogates.
     """
     return text.isprintable() and (text.isascii() or not _BLANK.search(text))
 
 
 def escaped(text: str) -> str:
-    r"""Return ``text`` with each character that can't be seen as ``\uXXXX``, in pairs beyond U+FFFF.
+    r"""Return ``text`` with each invisible character as ``\uXXXX``, in surrogate pairs beyond U+FFFF.
 
-    JSON text stays JSON text, of the same value, if it has no line ends of its own.
+    JSON text keeps its value if it contains no line ends.
     """
     return text if is_visible(text) else _NOT_PLAIN.sub(_escape, text)
 
 
 def escaped_lines(text: str) -> str:
-    """Return ``text`` likewise, but for the ends of its lines."""
+    """Return ``text`` with invisible characters escaped, except line ends."""
     return "\n".join(map(escaped, text.split("\n")))
 
 

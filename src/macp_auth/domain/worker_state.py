@@ -1,4 +1,4 @@
-"""The state of a worker process: what it reports once a second, for the metrics."""
+"""The state that a worker process reports once a second for the metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from macp_auth.domain.statistics import Distribution
 
 
 class PublishedKey(Struct, frozen=True):
-    """A key as this worker publishes it; times in seconds since the epoch."""
+    """A published key; times in seconds since the epoch."""
 
     kid: str
     algorithm: str
@@ -19,20 +19,20 @@ class PublishedKey(Struct, frozen=True):
 
 
 class WorkerState(Struct, frozen=True, kw_only=True):
-    """What may differ from one worker to the next, and is not a count."""
+    """The state of one worker, without its counters."""
 
     at: float
-    """When it was so, by the machine's monotonic clock, which all processes share."""
+    """Time of the report by the machine's monotonic clock, which all processes share."""
     not_ready: str | None
-    """Why it can't mint, in one word; None if it can."""
+    """The reason why it can't mint; None if it can."""
     clock_offset: float
     """Seconds by which the wall clock is ahead of where it should be."""
     keys: list[PublishedKey]
     keys_read_at: float | None
-    """When it read the keys last, in seconds since the epoch; None if it never did."""
+    """When it last read the keys, in seconds since the epoch; None if never."""
     signer: dict[str, float | Distribution]
-    """What the signer tells of its work."""
+    """The signer's statistics."""
     connections: int = 0
-    """How many are open."""
+    """Number of open connections."""
     certificates: dict[str, Validity] = {}
-    """With which it speaks TLS, and those that it trusts, by what they are for."""
+    """The validity of its TLS certificates and trusted authorities, by use."""

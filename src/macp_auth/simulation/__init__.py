@@ -1,1 +1,1 @@
-"""Key rotations played against many verifiers: no part of the service."""
+"""Simulates key rotations with many verifiers; not part of the service."""

@@ -1,8 +1,7 @@
 """The parts of the simulated world: a backend, its replicas, the verifiers.
 
-Times are in seconds on the backend's clock, from the beginning of the simulation. Every other clock
-is ahead of it by up to the clock skew: no two are further apart, and a replica whose clock is ahead
-is the one that signs too soon.
+Times are in seconds on the backend's clock since the start of the simulation. Every other clock is ahead
+of it by up to the clock skew, because a replica whose clock is ahead signs too early.
 """
 
 from __future__ import annotations
@@ -18,35 +17,35 @@ from macp_auth.domain.policy import Verifier
 from macp_auth.domain.rotation import Timing, schedule
 
 _SHORTEST_TTL = 2.0**-14
-"""Seconds. A set that may not be kept still serves the check that it was fetched for."""
+"""Seconds. A set that may not be cached still serves the check that it was fetched for."""
 
 
 class Random(Protocol):
-    """What the simulation needs of a generator of random numbers; ``random.Random`` is one."""
+    """A random number generator, such as ``random.Random``."""
 
     def random(self) -> float:
-        """Return a number from 0 up to 1."""
+        """Return a number from 0 to 1, exclusive."""
 
     def randrange(self, stop: int, /) -> int:
-        """Return a whole number from 0 up to ``stop``."""
+        """Return an integer from 0 to ``stop``, exclusive."""
 
 
 class Span(Struct, frozen=True):
-    """A stretch of time; its end is no part of it."""
+    """A time span; its end is exclusive."""
 
     begin: float
     end: float
 
 
 class Backend(Struct, frozen=True):
-    """Where the keys come from."""
+    """The key backend."""
 
     versions: tuple[KeyVersion, ...]
     withdrawn: dict[str, float] = {}
-    """When a version was taken out, by kid."""
+    """The time at which a version was removed, by kid."""
 
     def versions_at(self, now: float) -> list[KeyVersion]:
-        """Return the versions that it offers at ``now``."""
+        """Return its versions at ``now``."""
         return [
             version
             for version in self.versions
@@ -54,13 +53,13 @@ class Backend(Struct, frozen=True):
         ]
 
     def next_change(self, now: float) -> float:
-        """When a version comes or goes next; infinite if none does."""
+        """When a version is next added or removed; infinite if never."""
         created = (version.created_at or 0.0 for version in self.versions)
         return min((t for t in (*created, *self.withdrawn.values()) if t > now), default=math.inf)
 
 
 class Published(Struct, frozen=True):
-    """What one replica has in force, from a refresh on."""
+    """The keys of one replica since a refresh."""
 
     since: float
     signing: str
@@ -70,29 +69,29 @@ class Published(Struct, frozen=True):
 class Replica(Struct, frozen=True, kw_only=True):
     """One instance of the service.
 
-    It decides when it refreshes, and only then: the reading of the backend's keys that should have
-    come when a change was due may hang for the whole interval.
+    It changes its keys only when it refreshes: an extra reading when a change is due may hang for the whole
+    interval.
     """
 
     name: str
     phase: float
-    """One of the moments at which it refreshes."""
+    """The time of one of its refreshes."""
     interval: float
     ahead: float
     """How far its clock is ahead."""
     history: list[Published]
-    """What it has in force over time, oldest first."""
+    """Its keys over time, oldest first."""
 
     def at(self, now: float) -> Published:
-        """Return what it has in force at ``now``."""
+        """Return its keys at ``now``."""
         index = bisect_right(self.history, now, key=lambda published: published.since)
         return self.history[max(index - 1, 0)]
 
 
-def replica(  # noqa: PLR0913 - what a replica is made of
+def replica(  # noqa: PLR0913 - the parts of a replica
     name: str, backend: Backend, timing: Timing, *, phase: float, interval: float, ahead: float
 ) -> Replica:
-    """Return a replica with its whole history, from the first moment at which the backend has a key."""
+    """Return a replica with its whole history, from the backend's first key."""
     begin = min(version.created_at or 0.0 for version in backend.versions)
     history: list[Published] = []
     now = _refresh(begin, phase, interval)
@@ -108,46 +107,46 @@ def replica(  # noqa: PLR0913 - what a replica is made of
 
 
 def _refresh(moment: float, phase: float, interval: float) -> float:
-    """Return the first refresh that is not before ``moment``."""
+    """Return the first refresh at or after ``moment``."""
     if math.isinf(moment):
         return math.inf
     return phase + math.ceil((moment - phase) / interval) * interval
 
 
 class Source(Protocol):
-    """Where a verifier's requests for the JWKS end up."""
+    """The source of the JWKS for a verifier."""
 
     def answer(self, now: float) -> tuple[Replica, float]:
-        """Return the replica whose JWKS is served at ``now``, and the moment that JWKS is of."""
+        """Return the replica whose JWKS is served at ``now``, and the time of that JWKS."""
 
 
 class FixedSource(Struct, frozen=True):
-    """One replica, behind an HTTP cache that is always equally late."""
+    """One replica behind an HTTP cache with a constant age."""
 
     publisher: Replica
     age: float
-    """How old the JWKS is that the cache serves; at most its max-age."""
+    """The age of the cached JWKS; at most its max-age."""
 
     def answer(self, now: float) -> tuple[Replica, float]:
-        """Return the replica, and the moment at which the cache asked it."""
+        """Return the replica and the time of the cache's request."""
         return self.publisher, now - self.age
 
 
 class RandomSource(Struct, frozen=True):
-    """Any replica, behind any HTTP cache."""
+    """A random replica behind a random HTTP cache."""
 
     replicas: list[Replica]
     max_age: float
     rng: Random
 
     def answer(self, now: float) -> tuple[Replica, float]:
-        """Return a replica, and a moment within the last max-age."""
+        """Return a replica and a time within the last max-age."""
         publisher = self.replicas[self.rng.randrange(len(self.replicas))]
         return publisher, now - self.rng.random() * self.max_age
 
 
 class VerifierInstance(Struct, frozen=True, kw_only=True):
-    """One verifier, where it runs."""
+    """One running verifier."""
 
     profile: Verifier
     source: Source
@@ -155,16 +154,16 @@ class VerifierInstance(Struct, frozen=True, kw_only=True):
     """How far its clock is ahead."""
     first_fetch: float
     fetch_time: float
-    """How long an answer takes to arrive; what it says is as old as the request."""
+    """How long a response takes to arrive; its content is as old as the request."""
     outages: tuple[Span, ...] = ()
     """When it can't fetch; in order."""
 
 
 class Cache:
-    """The JWK Set that a verifier holds.
+    """The cached JWK Set of a verifier.
 
-    The verifier is busy: it fetches as soon as the set's TTL has passed. The TTL counts from the
-    answer's arrival. A check that comes while an answer is on its way waits for it.
+    The verifier is busy, so it fetches as soon as the set's TTL has passed. The TTL starts when the
+    response arrives. A check during a fetch waits for the response.
     """
 
     __slots__ = ("_site", "_ttl", "arrived", "as_of", "kids", "publisher", "requested")
@@ -176,7 +175,7 @@ class Cache:
         self._fetch(instance.first_fetch)
 
     def has(self, kid: str, now: float) -> bool:
-        """Tell whether the verifier finds ``kid`` at ``now``; calls come in the order of time."""
+        """Whether the verifier finds ``kid`` at ``now``; calls must be in order of time."""
         self._advance(now)
         if self._usable(now) and kid in self.kids:
             return True
@@ -185,14 +184,14 @@ class Cache:
         return self._usable(now) and kid in self.kids
 
     def is_stale(self, now: float) -> bool:
-        """Tell whether the set is used past its TTL."""
+        """Whether the set is used after its TTL."""
         return now >= self.arrived + self._ttl
 
     def is_cut_off(self, now: float) -> bool:
-        """Tell whether the verifier can't fetch, and the policy does not bridge that.
+        """Whether the verifier can't fetch, and the policy does not cover that.
 
-        Nothing does when the grace has ended: then no key at all is accepted. The needed lead does not
-        for a verifier whose grace has no end, nor for one that would fetch for the unknown kid.
+        It does not cover a verifier whose grace has ended: that accepts no key. Nor does the needed lead
+        cover a verifier with an unbounded grace, or one that would fetch for the unknown kid.
         """
         profile = self._site.profile
         unbridged = profile.stale_grace is None or profile.refetch_cooldown is not None
@@ -209,18 +208,18 @@ class Cache:
         return cooldown is not None and now >= self.arrived + cooldown and self._reachable_from(now) == now
 
     def _advance(self, now: float) -> None:
-        """Fetch as often as the TTL asks for until ``now``. Only the last of a regular run is carried out."""
+        """Fetch as often as the TTL requires until ``now``; simulate only the last fetch of a series."""
         while (due := self._reachable_from(self.arrived + self._ttl)) <= now:
             self._fetch(self._last_of_run(due, now, self._ttl + self._site.fetch_time))
 
     def _last_of_run(self, due: float, now: float, period: float) -> float:
-        """Return the last request, one every ``period`` from ``due``, until ``now`` or an outage."""
+        """Return the last request, one every ``period`` from ``due``, before ``now`` or an outage."""
         outage = min((span.begin for span in self._site.outages if span.begin > due), default=math.inf)
         last = due + (min(now, outage) - due) // period * period
         return max(due, last - period) if last >= outage else last
 
     def _reachable_from(self, moment: float) -> float:
-        """Return the first moment, from ``moment`` on, at which the verifier can fetch."""
+        """Return the first time from ``moment`` at which the verifier can fetch."""
         for span in self._site.outages:
             if span.begin <= moment < span.end:
                 moment = span.end

@@ -1,10 +1,9 @@
-"""What would happen: key rotations, played against many verifiers.
+"""Simulates key rotations with many verifiers.
 
-Each verifier is independent of the others, given what the replicas publish. So the replicas'
-histories are computed once, then the verifiers are played one by one, and memory does not grow with
-their number. Besides a random population, every rotation has verifiers for which each term of the
-sums in :mod:`macp_auth.domain.policy` is at its extreme at once: they make the simulation fail when
-a lead or a lag is one second too short.
+Verifiers are independent of each other. So the replicas' histories are computed once and the verifiers
+are simulated one by one; memory does not grow with their number. Besides a random population, every
+rotation has worst-case verifiers, for which each term of the sums in :mod:`macp_auth.domain.policy` is
+at its maximum: they make the simulation fail when a lead or a lag is one second too short.
 """
 
 from __future__ import annotations
@@ -34,96 +33,96 @@ _INSTANT = 1 / 1024
 """Seconds between "just before" and "at"; a power of two, so that sums stay exact."""
 _TOKENS_EACH = 3
 _LONGEST_OUTAGE = 3600
-"""Seconds. As long as the MACP runtime's stale grace: it must live through any one of them."""
+"""Seconds. As long as the MACP runtime's stale grace, so that it survives any single outage."""
 _SOONEST_REFRESH = 0.8
-"""Of the interval: how much sooner than planned a replica may refresh."""
+"""The earliest refresh, as a fraction of the interval."""
 
 
 class Setup(Struct, frozen=True, kw_only=True):
-    """What is played."""
+    """The parameters of a simulation."""
 
     policy: RotationPolicy
     timing: Timing
     verifiers: tuple[Verifier, ...]
-    """The kinds, in equal shares."""
+    """The kinds of verifiers, in equal shares."""
     population: int = 10_000
-    """How many verifiers."""
+    """Number of verifiers."""
     replicas: int = 3
     rotations: int = 3
     revoke: bool = False
     """Whether the last key is withdrawn while it signs."""
     clock_skew: float = 30
-    """How far two clocks are apart, in seconds."""
+    """Maximum difference between two clocks, in seconds."""
     outages: int = 1
-    """How often no verifier can fetch, for up to an hour."""
+    """Number of outages of up to an hour in which no verifier can fetch."""
     outage_rate: float = 0.1
     """The share of verifiers that have an outage of their own, of up to an hour."""
     slow_fetches: bool = True
-    """Whether a fetch may take as long as the verifier waits for it; else it takes no time."""
+    """Whether a fetch may take as long as the verifier's timeout; else it takes no time."""
 
 
 class Token(Struct, frozen=True):
-    """A token, as far as keys are concerned. Its times are not cut to whole seconds, so it lives longest."""
+    """A token. Its times are not truncated to whole seconds, so it lives longest."""
 
     kid: str
     signer: Replica | None
-    """None if somebody forged it with a stolen key."""
+    """None if it was forged with a stolen key."""
     minted: float
     expires: float
-    """``exp``; a time on the clock of its reader."""
+    """``exp``, by the verifier's clock."""
 
 
 class Check(Struct, frozen=True):
-    """One reading of a token."""
+    """One verification of a token."""
 
     at: float
     token: Token
 
 
 class Scenario(Struct, frozen=True):
-    """A verifier, and the checks that it makes in the order of time."""
+    """A verifier and its checks, in order of time."""
 
     instance: VerifierInstance
     checks: list[Check]
 
 
 class Failure(Struct, frozen=True):
-    """A token that was wrongly rejected."""
+    """A wrongly rejected token."""
 
     at: float
     verifier: str
     kid: str
     trace: list[tuple[float, str]]
-    """What led to it: times and events, in order."""
+    """The events that led to it, with their times, in order."""
 
 
 class LateAcceptance(Struct):
-    """How verifiers of one kind accepted a revoked key. Times in seconds after the revocation."""
+    """Acceptances of a revoked key by verifiers of one kind. Times in seconds after the revocation."""
 
     count: int = 0
     latest: float | None = None
     """The last acceptance by a verifier that could fetch."""
     latest_blocked: float | None = None
-    """The last by one that could not."""
+    """The last acceptance by a verifier that could not fetch."""
 
 
 class Report(Struct, kw_only=True):
-    """What came of it."""
+    """The result of a simulation."""
 
     verifiers: int = 0
     tokens: int = 0
     checks: int = 0
     wrongly_rejected: int = 0
-    """The token was unexpired, its key not revoked, and the verifier did not have it."""
+    """The token had not expired, its key was not revoked, and the verifier did not have the key."""
     cut_off: int = 0
-    """The same, but the verifier could not fetch, which the policy does not bridge for its kind."""
+    """The same, but the verifier could not fetch, which the policy does not cover for its kind."""
     after_revocation: dict[str, LateAcceptance] = field(default_factory=dict)
     """By the verifier's kind."""
     first_failure: Failure | None = None
 
 
 class World(Struct, frozen=True, kw_only=True):
-    """The setup with its keys and replicas made."""
+    """The simulated keys and replicas of a setup."""
 
     setup: Setup
     backend: Backend
@@ -133,7 +132,7 @@ class World(Struct, frozen=True, kw_only=True):
 
     @property
     def new_keys(self) -> tuple[KeyVersion, ...]:
-        """The keys that rotations made."""
+        """The keys created by rotations."""
         return self.backend.versions[1:]
 
     def starts(self, version: KeyVersion) -> float:
@@ -141,7 +140,7 @@ class World(Struct, frozen=True, kw_only=True):
         return (version.created_at or 0.0) + self.setup.timing.publish_lead
 
     def replica(self, name: str, *, phase: float, ahead: float, interval: float | None = None) -> Replica:
-        """Return one more replica of this world; it refreshes as late as it may unless told otherwise."""
+        """Return another replica of this world; by default it refreshes as late as possible."""
         return replica(
             name,
             self.backend,
@@ -153,7 +152,7 @@ class World(Struct, frozen=True, kw_only=True):
 
 
 def simulate(world: World, rng: Random) -> Report:
-    """Play the setup of ``world``; equal generators give equal worlds and reports."""
+    """Simulate ``world``; equal generators give equal worlds and reports."""
     report = Report()
     for scenario in _scenarios(world, rng):
         _play(scenario, world, report)
@@ -184,14 +183,14 @@ def make_world(setup: Setup, rng: Random) -> World:
 
 
 def _version(kid: str, created_at: float) -> KeyVersion:
-    jwk = ECPublicJWK(crv="P-256", x="", y="")  # nobody looks
+    jwk = ECPublicJWK(crv="P-256", x="", y="")  # unused
     return KeyVersion(
         kid=kid, algorithm=Algorithm.ES256, public_jwk=jwk, can_sign=True, created_at=created_at
     )
 
 
 def _revocation(setup: Setup, backend: Backend) -> float:
-    """Return a time at which the last key signs and the one before it is published: it takes over."""
+    """Return a time at which the last key signs and the previous one, still published, can take over."""
     timing, refresh = setup.timing, setup.policy.refresh
     starts = (backend.versions[-1].created_at or 0.0) + timing.publish_lead
     return starts + max(0, timing.retire_lag - refresh - math.ceil(setup.clock_skew)) // 2
@@ -208,7 +207,7 @@ def _outages(count: int, end: float, rng: Random) -> tuple[Span, ...]:
     return tuple(Span(begin, begin + rng.random() * _LONGEST_OUTAGE) for begin in begins)
 
 
-# --- who meets which tokens ----------------------------------------------------------------------------
+# --- scenarios -----------------------------------------------------------------------------------------
 
 
 def _scenarios(world: World, rng: Random) -> Iterator[Scenario]:
@@ -228,10 +227,10 @@ def _scenarios(world: World, rng: Random) -> Iterator[Scenario]:
 def _learns_as_late_as_can_be(key: KeyVersion, verifier: Verifier, world: World) -> Scenario:
     """All terms of the publish lead at once.
 
-    A replica refreshed just before the key was made, and an HTTP cache asked it just before it
-    refreshed again. When the cache's copy was about to end, the verifier asked for it; the answer
-    took all the time that it may take, and then the verifier could not fetch until its grace ended.
-    Meanwhile, a replica whose clock is ahead signs with the key at the first moment it may.
+    A replica refreshed just before the key was created, and an HTTP cache fetched from it just before it
+    refreshed again. Just before the cached copy expired, the verifier requested it; the response took as
+    long as the timeout allows, and then the verifier could not fetch until its grace ended. Meanwhile, a
+    replica whose clock is ahead signs with the key as early as it may.
     """
     setup, made = world.setup, key.created_at or 0.0
     policy = setup.policy
@@ -248,7 +247,7 @@ def _learns_as_late_as_can_be(key: KeyVersion, verifier: Verifier, world: World)
 def _worst_instance(
     verifier: Verifier, source: Source, asks: float, world: World, *, blocked: bool
 ) -> VerifierInstance:
-    """Return a verifier that asks once and, if blocked, not again before its grace ends."""
+    """Return a verifier that fetches once and, if blocked, not again before its grace ends."""
     fetch_time = verifier.fetch_timeout if world.setup.slow_fetches else 0
     patience = math.inf if verifier.stale_grace is None else (verifier.cache_ttl or 0) + verifier.stale_grace
     arrives = asks + fetch_time
@@ -265,9 +264,9 @@ def _worst_instance(
 def _forgets_as_soon_as_can_be(successor: KeyVersion, verifier: Verifier, world: World) -> Scenario:
     """All terms of the retire lag at once.
 
-    A replica refreshed just before the successor was due, so it signed with the old key for a whole
-    refresh interval more, at last a token of the longest life. A replica whose clock is ahead drops
-    the old key at the first moment it may, and a verifier whose clock is behind fetches right then.
+    A replica refreshed just before the successor was due, so it signed with the old key for another
+    refresh interval; its last token has the longest lifetime. A replica whose clock is ahead drops the
+    old key as early as it may, and a verifier whose clock is behind fetches at that time.
     """
     setup, due = world.setup, world.starts(successor)
     signer = world.replica("replica B", phase=due - _INSTANT, ahead=0)
@@ -315,7 +314,7 @@ def _random_scenario(verifier: Verifier, source: Source, world: World, rng: Rand
 
 
 def _random_token(instance: VerifierInstance, world: World, rng: Random) -> Iterator[Check]:
-    """Yield the checks of one token: when it is new, some time later, and at its last moment."""
+    """Yield the checks of one token: when it is new, later, and just before it expires."""
     setup = world.setup
     signer = world.replicas[rng.randrange(len(world.replicas))]
     longest = setup.policy.max_ttl
@@ -328,7 +327,7 @@ def _random_token(instance: VerifierInstance, world: World, rng: Random) -> Iter
 
 
 def _random_moment(world: World, rng: Random) -> float:
-    """Return when a token is minted: at any time, or near a rotation, where it matters."""
+    """Return a random mint time, often near a rotation, where it matters."""
     if not world.new_keys or rng.random() < 1 / 2:
         return rng.random() * world.end
     starts = world.starts(world.new_keys[rng.randrange(len(world.new_keys))])
@@ -337,7 +336,7 @@ def _random_moment(world: World, rng: Random) -> float:
 
 
 def _forged_token(kid: str, revoked: float, verifier: Verifier, world: World, rng: Random) -> Iterator[Check]:
-    """Yield checks of a token that a thief of the key made, as long as it may be accepted, and longer."""
+    """Yield checks of a token forged with a stolen key, during and after the time it may be accepted."""
     policy = world.setup.policy
     bound = policy.blocked_revocation_bound(verifier) or policy.revocation_bound(verifier)
     window = 1.5 * (bound.seconds if bound else _LONGEST_OUTAGE)
@@ -350,11 +349,11 @@ def _mint(signer: Replica, now: float, ttl: float) -> Token:
 
 
 def _dies(token: Token, instance: VerifierInstance) -> float:
-    """Return the moment from which ``instance`` rejects ``token`` as expired (RFC 7519, section 4.1.4)."""
+    """Return when ``instance`` starts to reject ``token`` as expired (RFC 7519, section 4.1.4)."""
     return token.expires + instance.profile.leeway - instance.ahead
 
 
-# --- what comes of it ----------------------------------------------------------------------------------
+# --- results -------------------------------------------------------------------------------------------
 
 
 def _play(scenario: Scenario, world: World, report: Report) -> None:
@@ -395,7 +394,7 @@ def _note_late(report: Report, verifier: str, after: float, *, stale: bool) -> N
 
 
 def _trace(check: Check, instance: VerifierInstance, cache: Cache, world: World) -> list[tuple[float, str]]:
-    """Return the events that led to the rejection, in the order of time."""
+    """Return the events that led to the rejection, in order of time."""
     kid, token, name = check.token.kid, check.token, f"the verifier ({instance.profile.name})"
     events = [*_plan(kid, world), *_publication(kid, cache.publisher), *_fetch(name, cache)]
     for span in instance.outages:
@@ -412,7 +411,7 @@ def _trace(check: Check, instance: VerifierInstance, cache: Cache, world: World)
 
 
 def _plan(kid: str, world: World) -> Iterator[tuple[float, str]]:
-    """Yield when the backend makes ``kid``, and when the next key is due to replace it."""
+    """Yield when the backend creates ``kid``, and when the next key is due to replace it."""
     versions = world.backend.versions
     index = [version.kid for version in versions].index(kid)
     yield versions[index].created_at or 0.0, f"the backend makes {kid}"
@@ -421,7 +420,7 @@ def _plan(kid: str, world: World) -> Iterator[tuple[float, str]]:
 
 
 def _publication(kid: str, publisher: Replica) -> Iterator[tuple[float, str]]:
-    """Yield when ``publisher`` begins and ends to publish ``kid``."""
+    """Yield when ``publisher`` starts and stops publishing ``kid``."""
     published = False
     for change in publisher.history:
         if (kid in change.kids) != published:
@@ -431,7 +430,7 @@ def _publication(kid: str, publisher: Replica) -> Iterator[tuple[float, str]]:
 
 
 def _fetch(name: str, cache: Cache) -> Iterator[tuple[float, str]]:
-    """Yield how the JWK Set came to the verifier."""
+    """Yield how the verifier got the JWK Set."""
     source, held = cache.publisher.name, ", ".join(sorted(cache.kids))
     if cache.as_of < cache.requested:
         yield cache.as_of, f"an HTTP cache fetches the JWKS from {source}: {held}"

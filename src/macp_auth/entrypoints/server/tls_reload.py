@@ -24,7 +24,7 @@ from macp_auth.entrypoints.settings import TLSFiles
 POLL_INTERVAL_SECONDS = 2.0
 _DAY = 24 * 3600
 _FIRST_CHECK_SECONDS = 3.0  # more than a file may take; a worker begins without a certificate then
-_UNUSABLE = "TLS files can't be used; the last good ones stay"
+_UNUSABLE = "cannot use TLS files; keeping the last good ones"
 _log = structlog.get_logger()
 
 

@@ -132,7 +132,7 @@ class Connection:
         if self._current is None:
             raise SignerMisconfigured(text, reason="tls")
         if text != self._failure:
-            _log.error("the TLS files for Vault can't be used; the last good ones stay", detail=text)
+            _log.error("cannot use the TLS files for Vault; keeping the last good ones", detail=text)
         self._failure = text
 
     def _changed_tls(self) -> tuple[object, ssl.SSLContext] | None:
