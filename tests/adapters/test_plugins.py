@@ -112,7 +112,7 @@ def test_broken_plugin_is_named(install: Install, source: str, message: str) -> 
     ("prepare", "message"),
     [
         ("lambda _: 1 / 0", "'outside' raised ZeroDivisionError in prepare .outside_.*py:10."),
-        ("lambda _: (lambda: 1)", "'outside' prepares can't be handed to a worker process"),
+        ("lambda _: (lambda: 1)", "cannot pass the state of the signer plugin 'outside' to a worker process"),
     ],
     ids=["raises", "can't-travel"],
 )

@@ -452,7 +452,7 @@ def test_a_backend_that_answers_does_not_open_the_circuit(error: SignerError) ->
 
 
 def test_a_full_bulkhead_has_a_reason_of_its_own() -> None:
-    with pytest.raises(SignerBusy, match="'full' has 0 signatures under way") as caught:
+    with pytest.raises(SignerBusy, match="'full' is busy: 0 concurrent signatures") as caught:
         asyncio.run(BulkheadSigner(Scripted(), "full", 0).sign("k1", b"x"))
     assert caught.value.reason == "busy"
 

@@ -142,7 +142,7 @@ def test_a_stop_before_a_slow_collector_writes_the_tokens_first(
     service = start_service({**ES256, "MACP_AUTH_AUDIT_LOG": str(tmp_path / "pipe")})
     refuse(service, 1000)
     tokens = [service.mint(sender="a" * 900)["token"] for _ in range(200)]
-    wait_until(lambda: "wait in memory" in service.log, within=SOON, what="the pipe is full")
+    wait_until(lambda: "keeping lines in memory" in service.log, within=SOON, what="the pipe is full")
     collector.read(16 * 4096)  # room, for part of it
     service.__exit__()
     assert service.process.returncode == 0
@@ -176,7 +176,7 @@ def test_tokens_whose_lines_are_dropped_make_it_not_ready_until_the_log_says_so(
             minted += 100
     grown = psutil.Process(service.process.pid).memory_info().rss - before
     assert grown < 24 * 2**20
-    wait_until(lambda: "audit lines are dropped" in service.log, within=SOON, what="it is logged")
+    wait_until(lambda: "audit lines dropped" in service.log, within=SOON, what="it is logged")
     assert scrape(service).value("macp_auth_audit_lines_dropped_total") > 0
     collector.wait_for(lambda: bool(collector.events("dropped")), "the gap is recorded")
     wait_until(lambda: readiness_of(service) == {"ready": True}, within=SOON, what="it is ready again")

@@ -94,7 +94,7 @@ def test_what_is_missing_is_said() -> None:
     ]
     answer = asked(lines, since=NOON, until=NOON + 1)
     assert answer.dropped == 4
-    assert answer.faults == [Fault("audit.log", "lines that can't be read: 4; the first is line 5")]
+    assert answer.faults == [Fault("audit.log", "unreadable lines: 4; the first is line 5")]
 
 
 def test_a_truncated_sender_is_marked_and_found() -> None:
@@ -133,7 +133,7 @@ def test_the_command_fails_on_an_incomplete_log() -> None:
     assert "a  1 token\n" in done.stdout
     assert done.stderr.splitlines() == [
         "INCOMPLETE: lines that the service could not write: 7",
-        "INCOMPLETE: -: lines that can't be read: 1; the first is line 3",
+        "INCOMPLETE: -: unreadable lines: 1; the first is line 3",
     ]
 
 
@@ -189,7 +189,7 @@ def test_a_damaged_file_is_named_and_read_as_far_as_it_goes(tmp_path: Path, cont
     done = run(str(tmp_path / "audit.log.1.gz"), "-", stdin=line(NOON, "other"))
     assert done.exit_code == 1
     assert "other  1 token\n" in done.stdout
-    assert f"INCOMPLETE: {tmp_path}/audit.log.1.gz: it can't be read beyond line " in done.stderr
+    assert f"INCOMPLETE: {tmp_path}/audit.log.1.gz: cannot read past line " in done.stderr
     assert isinstance(done.exception, SystemExit)
 
 

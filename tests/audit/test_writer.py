@@ -75,9 +75,9 @@ def test_lines_beyond_the_bound_are_dropped_counted_and_recorded(
     gap = json.loads(received[-1])
     assert (gap["event"], gap["lines"]) == ("dropped", sum(dropped))
     assert [(log["event"], log["log_level"]) for log in logs] == [
-        ("audit log can't be written; lines wait in memory", "error"),
-        ("audit lines are dropped", "error"),
-        ("audit log can be written again", "info"),
+        ("cannot write audit log; keeping lines in memory", "error"),
+        ("audit lines dropped", "error"),
+        ("audit log written again", "info"),
     ]
 
 

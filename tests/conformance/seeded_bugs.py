@@ -717,7 +717,7 @@ BUGS: dict[str, Bug] = {
         prepare=prepare_unpicklable,
         check="state-travels",
         says="can't be pickled",
-        host_logs="'seeded-unpicklable' prepares can't be handed to a worker process",
+        host_logs="cannot pass the state of the signer plugin 'seeded-unpicklable' to a worker process",
     ),
 }
 

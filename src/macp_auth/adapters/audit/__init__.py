@@ -1,1 +1,1 @@
-"""The audit log: a line for each token that was minted or refused, and what it answers."""
+"""The audit log: one line for each minted or refused token, and reports from it."""

@@ -1,4 +1,4 @@
-"""Where audit lines go: standard output, or a file that others may move away."""
+"""The destination of audit lines: standard output, or a file that may be rotated."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from macp_auth.domain.errors import ConfigurationError
 STDOUT, OFF = "stdout", "off"
 _STDOUT_NAMES = {STDOUT, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 CHECK_INTERVAL_SECONDS = 1.0
-"""How often it is looked whether a file was moved away, as logrotate does."""
-_ROOM_MS = 250  # how long room in a pipe is waited for
+"""How often to check whether the file was moved, as logrotate does."""
+_ROOM_MS = 250  # how long to wait for room in a pipe
 _FILE_BYTES = 65536
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 
 class Destination:
-    """Takes whole lines, from several processes at once. Opened when it is first used.
+    """Appends whole lines, from several processes at once. Opened on first use.
 
-    What is appended in one call stays together: a file opened with O_APPEND takes it at its end, and
-    a pipe takes up to PIPE_BUF whole (write(2), pipe(7)).
+    The lines of one call stay together: O_APPEND writes at the end of a file, and a pipe takes up to
+    PIPE_BUF bytes atomically (write(2), pipe(7)).
     """
 
     def __init__(self, setting: str, output: StandardOutput) -> None:
@@ -42,7 +42,7 @@ class Destination:
         self._checked = 0.0
 
     def open(self) -> None:
-        """Open it, or open it anew where the path leads to another file by now.
+        """Open it, or reopen it if the path now names another file.
 
         Raises:
             OSError: it can't be opened.
@@ -53,21 +53,21 @@ class Destination:
             if not leads_to(self._path, self._fd):
                 self.close()
         if self._fd is None:
-            # Standard output is not ours alone, so it stays blocking if it is.
+            # Standard output is shared with others, so its blocking mode must not change.
             self._fd = os.dup(self._output.fd) if self._path is None else os.open(self._path, _FLAGS, 0o600)
             self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
             self._checked = now
 
     def append(self, lines: Sequence[bytes]) -> int:
-        """Append as many of ``lines`` as one call takes, from the first on, and return how many that were.
+        """Append as many of ``lines`` as one call takes, in order, and return their number.
 
         Raises:
-            OSError: none; try again later.
+            OSError: none was written; try again later.
         """
         assert self._fd is not None, "opened before"  # noqa: S101 - for mypy
         if not self._is_file:
             self._wait_for_room(self._fd)
-        # Half a line may stand at the end of a disk that was full: ours, or another process's.
+        # A full disk may have left half a line at the end, from this or another process.
         start = b"\n" if self._torn and self._is_file else b""
         data = start + _first_of(lines, _FILE_BYTES if self._is_file else select.PIPE_BUF)
         self._torn = True
@@ -83,13 +83,13 @@ class Destination:
             raise BlockingIOError(errno.EAGAIN, "full")
 
     def weaknesses(self) -> list[Weakness]:
-        """Return how others can change what is written: the lines of a file, and no more of a pipe."""
+        """Return how others can change the lines of a file; a pipe has no weaknesses."""
         if self._fd is None or self._path is None or not self._is_file:
             return []
         return _weaknesses(os.fstat(self._fd))
 
     def close(self) -> None:
-        """Close it; it may be opened again."""
+        """Close it; it may be reopened."""
         if self._fd is not None:
             with suppress(OSError):
                 os.close(self._fd)
@@ -97,7 +97,7 @@ class Destination:
 
 
 def _first_of(lines: Sequence[bytes], limit: int) -> bytes:
-    """Return the first lines, of no more than ``limit`` bytes; but one at least."""
+    """Return the first lines, at most ``limit`` bytes, but at least one line."""
     size = count = 0
     for line in lines:
         size += len(line)
@@ -108,19 +108,19 @@ def _first_of(lines: Sequence[bytes], limit: int) -> bytes:
 
 
 def check_destination(setting: str, output: StandardOutput) -> list[Weakness]:
-    """Try it out, before anything listens; return how others can change what is written there.
+    """Test the destination before anything listens; return how others can change its lines.
 
     Raises:
-        ConfigurationError: lines could not be appended there.
+        ConfigurationError: lines can't be appended.
     """
     return [] if setting == OFF else _in_time(partial(_try, setting, output))
 
 
 def check_place(setting: str) -> list[Weakness]:
-    """Say what :func:`check_destination` would, and make no file: it would belong to who asks.
+    """Like :func:`check_destination`, but create no file: the wrong user would own it.
 
     Raises:
-        ConfigurationError: lines could not be appended there.
+        ConfigurationError: lines can't be appended.
     """
     return [] if setting in {*_STDOUT_NAMES, OFF} else _in_time(partial(_weaknesses_of, Path(setting)))
 

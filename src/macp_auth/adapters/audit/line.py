@@ -1,4 +1,4 @@
-"""A mint event to one line of JSON. docs/audit.md says what each field means."""
+"""Encodes a mint event as one line of JSON. docs/audit.md explains the fields."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from macp_auth.domain.visible import escaped
 
 MINTED, REFUSED, REFUSED_SUMMARY, DROPPED = "minted", "refused", "refused-summary", "dropped"
 MAX_LINE_BYTES = 4096
-"""Linux's PIPE_BUF (pipe(7)): so much goes into a pipe whole, whoever else writes to it."""
+"""Linux's PIPE_BUF (pipe(7)): the largest atomic write to a pipe."""
 MAX_SENDER_CHARS = 256
-"""Of a refused request; a token's is always whole."""
+"""For a refused request; the sender of a token is never truncated."""
 SHORT_SENDER_CHARS = 64
-"""In a line of a refused request that would still be too long."""
+"""For a refused request whose line would still be too long."""
 SENDER, SCOPES, UNKNOWN_SCOPES = "sender", "scopes", "unknown_scopes"
-"""What ``truncated`` may name; the last means all scopes that the runtime does not read."""
-_EXACT = 2**53  # beyond it, readers of JSON differ (RFC 8259, section 6)
+"""The values of ``truncated``; the last stands for all scopes that the runtime does not read."""
+_EXACT = 2**53  # above it, JSON readers differ (RFC 8259, section 6)
 _NOTHING = TokenRequest(scopes=None)
-_SHA256 = hashlib.sha256()  # making one takes OpenSSL 2.7 us longer than copying one, between two signatures
+_SHA256 = hashlib.sha256()  # creating one between two signatures takes OpenSSL 2.7 us longer than copying one
 
 
 class LineTooLong(InvalidRequest):
-    """The audit log could not say in one line what the token would grant, and to whom."""
+    """The token's sender and scopes do not fit into one audit line."""
 
     reason = "audit-line-too-large"
 
 
-class AuditLine(Struct, frozen=True, kw_only=True, gc=False):  # it is gone before a collector could find it
-    """What is recorded of one event. A field without a value is null, and never left out."""
+class AuditLine(Struct, frozen=True, kw_only=True, gc=False):  # freed before the garbage collector would run
+    """The record of one event. A field without a value is null, never absent."""
 
     time: str
     event: str
@@ -56,7 +56,7 @@ class AuditLine(Struct, frozen=True, kw_only=True, gc=False):  # it is gone befo
 
 
 class DroppedLines(Struct, frozen=True, kw_only=True):
-    """What is recorded, when lines can be written again, of the tokens whose lines could not be kept."""
+    """The record of dropped lines of tokens, written when the log recovers."""
 
     time: str
     event: str = DROPPED
@@ -65,7 +65,7 @@ class DroppedLines(Struct, frozen=True, kw_only=True):
 
 
 class RefusedSummary(Struct, frozen=True, kw_only=True):
-    """What is recorded of the refused requests that have no line of their own."""
+    """The record of refused requests without a line of their own."""
 
     time: str
     event: str = REFUSED_SUMMARY
@@ -74,10 +74,10 @@ class RefusedSummary(Struct, frozen=True, kw_only=True):
 
 
 def audit_line(event: MintEvent) -> bytes:
-    """Return the line of ``event``, of no more than :data:`MAX_LINE_BYTES`.
+    """Return the line of ``event``, at most :data:`MAX_LINE_BYTES`.
 
-    That of a token has its sender and the scopes that the runtime reads whole, if :func:`check_line` let
-    it pass.
+    If :func:`check_line` accepted a token, its line has the sender and the scopes that the runtime reads
+    in full.
     """
     line = _record(event)
     encoded = _fitting(line) or _fitting(_without_unknown_scopes(line)) or _encoded(_shortened(line))
@@ -85,10 +85,10 @@ def audit_line(event: MintEvent) -> bytes:
 
 
 def check_line(claims: Claims, kid: str) -> None:
-    """Check that a line can hold what matters of a token with ``claims``, signed by ``kid``.
+    """Check that the sender and scopes of a token fit into one line.
 
     Raises:
-        LineTooLong: it can't.
+        LineTooLong: they do not fit.
     """
     modes = claims.macp_scopes.get("allowed_modes") or ()
     characters = len(claims.sub) + len(kid) + sum(map(len, modes)) + len(modes)
@@ -98,7 +98,7 @@ def check_line(claims: Claims, kid: str) -> None:
     try:
         size = len(_encoded(msgspec.structs.replace(_LONGEST, sender=claims.sub, scopes=scopes, kid=kid)))
     except UnicodeEncodeError:
-        return  # half a character: no token can hold it either, and the error for that says so
+        return  # a lone surrogate: minting rejects it with a clearer error
     if size >= MAX_LINE_BYTES:
         raise LineTooLong(
             f"sender and scopes would make an audit line of {size + 1} bytes; the limit is {MAX_LINE_BYTES}"
@@ -106,24 +106,24 @@ def check_line(claims: Claims, kid: str) -> None:
 
 
 def dropped_line(lines: int, since: float, at: float) -> bytes:
-    """Return the line which says that so many are missing, of tokens that were minted since then."""
+    """Return the line that reports how many lines of tokens were dropped since ``since``."""
     return _encoded(DroppedLines(time=timestamp(at), since=timestamp(since), lines=lines)) + b"\n"
 
 
 def summary_line(reasons: Mapping[str, int], since: float, at: float) -> bytes:
-    """Return the line which says how many refused requests have no line, by reason."""
+    """Return the line that reports how many refused requests have no line, by reason."""
     return _encoded(RefusedSummary(time=timestamp(at), since=timestamp(since), reasons=reasons)) + b"\n"
 
 
 def fingerprint(token: str) -> str:
-    """Return the SHA-256 of a token in compact serialization, in hexadecimal."""
+    """Return the hexadecimal SHA-256 of a token in compact serialization."""
     digest = _SHA256.copy()
     digest.update(token.encode())
     return digest.hexdigest()
 
 
 def timestamp(at: float) -> str:
-    """Return a time in ISO 8601, in UTC, to the millisecond: text in this form sorts as time does."""
+    """Return a time in ISO 8601, UTC, to the millisecond; these texts sort by time."""
     return _written(round(at * 1000))
 
 
@@ -207,15 +207,15 @@ def _shortened(line: AuditLine) -> AuditLine:
 def _fitting(line: AuditLine) -> bytes | None:
     try:
         encoded = _encoded(line)
-    except (ValueError, OverflowError, RecursionError):  # a refused request may hold what JSON can't
+    except (ValueError, OverflowError, RecursionError):  # a refused request may hold anything
         return None
     return encoded if len(encoded) < MAX_LINE_BYTES else None
 
 
 def _encoded(line: Struct) -> bytes:
-    """Return ``line`` as JSON that moves no terminal, whatever texts callers sent."""
+    """Return ``line`` as JSON without terminal control characters."""
     encoded = _encode(line)
-    if encoded.isascii() and b"\x7f" not in encoded:  # msgspec escapes what comes before the space
+    if encoded.isascii() and b"\x7f" not in encoded:  # msgspec escapes characters below the space
         return encoded
     return escaped(encoded.decode()).encode()
 
@@ -227,7 +227,7 @@ _LONGEST = AuditLine(
     status=200,
     reason=None,
     request_id="r" * 128,
-    caller="c" * 64,  # an IPv6 address with the name of its interface has 62 (netinet/in.h, net/if.h)
+    caller="c" * 64,  # an IPv6 address with an interface name has 62 (netinet/in.h, net/if.h)
     sender="",
     scopes=dict.fromkeys(KNOWN_SCOPES),
     ttl=_EXACT,
@@ -236,6 +236,6 @@ _LONGEST = AuditLine(
     token_sha256="0" * 64,
     truncated=(UNKNOWN_SCOPES,),
 )
-"""The longest line of a token, but for what differs without bound: its sender, its allowed modes, its kid."""
-_MAX_BYTES_PER_CHARACTER = 12  # two escapes; and a mode's quotes and comma are counted as one character
-_ROOM = MAX_LINE_BYTES - 32 - len(_encoded(_LONGEST))  # 32: a number of 20 digits in the place of null
+"""The longest line of a token, without the parts of unbounded length: sender, allowed modes, kid."""
+_MAX_BYTES_PER_CHARACTER = 12  # two escapes; a mode's quotes and comma count as one character
+_ROOM = MAX_LINE_BYTES - 32 - len(_encoded(_LONGEST))  # 32: numbers of 20 digits in place of null

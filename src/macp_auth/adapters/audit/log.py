@@ -1,4 +1,4 @@
-"""The audit log as the service uses it: an observer of every mint event, for as long as it runs."""
+"""The audit log, an observer of mint events."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from macp_auth.adapters.audit.writer import SUMMARY_SECONDS, LineWriter
 from macp_auth.domain.minting import MintEvent
 
 WHOLE_REFUSALS = 100
-"""So many have a line of their own in :data:`SUMMARY_SECONDS`; the rest is summed up."""
+"""Refused requests with their own line per :data:`SUMMARY_SECONDS`; the rest is summarised."""
 
 
 class AuditLog:
     """Records mint events.
 
     Args:
-        destination: where it goes.
-        on_dropped: called with the number of lines of tokens that could not be kept.
+        destination: where to write.
+        on_dropped: called with the number of dropped lines of tokens.
     """
 
     def __init__(self, destination: Destination, on_dropped: Callable[[int], object]) -> None:
@@ -29,7 +29,7 @@ class AuditLog:
         self._whole_refusals = Allowance(WHOLE_REFUSALS, SUMMARY_SECONDS)
 
     def record(self, event: MintEvent) -> None:
-        """Record ``event``: an observer."""
+        """Record ``event``."""
         if event.minted is not None:
             self._writer.put_minted(audit_line(event))
         elif self._whole_refusals.take(time.monotonic()):
@@ -38,12 +38,12 @@ class AuditLog:
             self._writer.sum_up(event.reason or "")
 
     def is_dropping(self) -> bool:
-        """Return whether tokens are minted that the log can't tell of."""
+        """Return whether the log is losing lines of tokens."""
         return self._writer.dropping
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Write in the background, and at the end what is left."""
+        """Write in the background, and write the rest at the end."""
         self._writer.start()
         try:
             yield

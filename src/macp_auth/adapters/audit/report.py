@@ -1,4 +1,4 @@
-"""Who got tokens, from audit lines: the question after a key was compromised."""
+"""Reports from audit lines who got tokens, for example after a key was compromised."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from macp_auth.adapters.audit.line import SENDER, timestamp
 
 
 class Question(Struct, frozen=True, kw_only=True):
-    """Which tokens are asked for; what is None does not narrow it."""
+    """The filter; None matches everything."""
 
     kid: str | None = None
     sender: str | None = None
     since: float | None = None
-    """Seconds since the epoch; what was minted in that very millisecond counts."""
+    """Seconds since the epoch, inclusive to the millisecond."""
     until: float | None = None
     """The same."""
 
 
 class Identity(Struct, kw_only=True):
-    """The tokens of one sender. One that was truncated ends in an ellipsis, and may be several."""
+    """The tokens of one sender. A truncated sender ends in an ellipsis and may stand for several."""
 
     sender: str
     tokens: int
     first: str
-    """When the first was minted: ISO 8601, UTC, to the millisecond."""
+    """Mint time of the first: ISO 8601, UTC, to the millisecond."""
     last: str
     exp: int
-    """When the last of them to expire does, in seconds since the epoch."""
+    """The latest expiry, in seconds since the epoch."""
 
 
 class Log(Struct, frozen=True):
@@ -39,28 +39,28 @@ class Log(Struct, frozen=True):
 
     name: str
     lines: Iterable[bytes]
-    """May raise what reading a compressed file does: OSError, EOFError, zlib.error."""
+    """May raise the errors of a compressed file: OSError, EOFError, zlib.error."""
 
 
 class Fault(Struct, frozen=True):
-    """Why the tokens of a file may not all be in the answer."""
+    """A reason why tokens of a file may be missing from the report."""
 
     file: str
     text: str
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """The answer, and what it may lack."""
+    """The report and its possible gaps."""
 
     identities: list[Identity]
-    """The one whose tokens live longest is first."""
+    """Sorted by latest expiry, last to expire first."""
     dropped: int
-    """Lines of tokens that the service could not write, if it may have been in the time asked for."""
+    """Number of dropped lines of tokens that may be in the requested period."""
     faults: list[Fault]
 
 
 class _Line(Struct):
-    """What is read of a line. Those of the service's other log may stand between; their events differ."""
+    """The fields read from a line. Lines of the service log may be mixed in; their events differ."""
 
     event: object = None
     time: object = None
@@ -73,7 +73,7 @@ class _Line(Struct):
 
 
 def report(logs: Iterable[Log], question: Question) -> Report:
-    """Read the lines of ``logs``, in any order, as far as they can be read, and answer."""
+    """Return the report of ``logs``, in any order, as far as they can be read."""
     tally = _Tally(question)
     faults = [Fault(log.name, text) for log in logs for text in _read(log.lines, tally)]
     identities = sorted(tally.found.values(), key=lambda identity: (-identity.exp, identity.sender))
@@ -81,7 +81,7 @@ def report(logs: Iterable[Log], question: Question) -> Report:
 
 
 def _read(lines: Iterable[bytes], tally: _Tally) -> Iterator[str]:
-    """Take in one file, and say what is wrong with it."""
+    """Count the lines of one file and yield its faults."""
     number = unreadable = first = audit_lines = 0
     try:
         for number, text in enumerate(lines, 1):
@@ -95,25 +95,25 @@ def _read(lines: Iterable[bytes], tally: _Tally) -> Iterator[str]:
             else:
                 audit_lines += tally.takes(line)
     except (OSError, EOFError, zlib.error) as error:
-        yield f"it can't be read beyond line {number}: {error}"
+        yield f"cannot read past line {number}: {error}"
     if unreadable:
-        yield f"lines that can't be read: {unreadable}; the first is line {first}"
+        yield f"unreadable lines: {unreadable}; the first is line {first}"
     if not audit_lines:
-        yield "there is no audit line in it; is it an audit log?"
+        yield "no audit lines; is it an audit log?"
 
 
 class _Tally:
-    """The answer, while lines come in."""
+    """Collects the report line by line."""
 
     def __init__(self, question: Question) -> None:
         self._question = question
         self._since = "" if question.since is None else timestamp(question.since)
-        self._until = "~" if question.until is None else timestamp(question.until)  # after every digit
+        self._until = "~" if question.until is None else timestamp(question.until)  # sorts after every digit
         self.found: dict[str, Identity] = {}
         self.dropped = 0
 
     def takes(self, line: _Line) -> bool:
-        """Count what ``line`` tells, and say whether it is one of an audit log."""
+        """Count ``line``; return whether it is an audit line."""
         match line:
             case _Line(event="minted", time=str(at), sender=str(sender), exp=int(exp)):
                 whole = not (isinstance(line.truncated, list) and SENDER in line.truncated)

@@ -1,4 +1,4 @@
-"""Standard output, which the audit log has for itself."""
+"""Reserves standard output for the audit log."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ _CLOSED = -1
 
 
 class StandardOutput:
-    """What was standard output when the service began. Picklable for the worker processes that it starts."""
+    """The original standard output. Can be pickled for a worker process."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        """Its descriptor; -1 if it was closed."""
+        """The descriptor; -1 if it was closed."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Have the descriptor itself passed on."""
+        """Pass the descriptor itself to the worker."""
         return (StandardOutput, (_CLOSED,)) if self.fd == _CLOSED else (_received, (DupFd(self.fd),))
 
 
 def reserve() -> StandardOutput:
-    """Take standard output, and give descriptor 1 to standard error.
+    """Take standard output and redirect descriptor 1 to standard error.
 
-    What a plugin, its libraries or a child of theirs prints is then no line of the audit log.
+    So output of a plugin, its libraries or its child processes can't get into the audit log.
     """
     try:
         reserved = StandardOutput(os.dup(_STDOUT_FD))

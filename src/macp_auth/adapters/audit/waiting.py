@@ -1,6 +1,6 @@
-"""What waits in memory to be written. One thread puts in, another takes out, and neither waits for a lock.
+"""Lock-free queues for lines that wait to be written: one thread adds, another takes.
 
-That works because each number here is changed by one of the two only.
+No lock is needed because only one of the two threads changes each number.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 LINE_OVERHEAD = 64
-"""Bytes that Python needs for a line beside its content: 33 of the object, 8 of the queue, and rounding."""
+"""Overhead of a line in bytes: 33 for the object, 8 for the queue, and rounding."""
 MAX_NAMES = 30
-"""A plugin's signer may bring reasons of its own, of 99 characters; so many fit into a line."""
+"""A plugin may have its own reasons, of up to 99 characters; this many fit into a line."""
 OTHER = "other"
 
 
 class LineQueue:
-    """Lines that wait, up to so many bytes of memory."""
+    """Waiting lines, up to ``max_bytes`` of memory."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._lines: deque[bytes] = deque()
-        self._put = 0  # bytes, ever
+        self._put = 0  # bytes, total
         self._taken = 0
 
     def __len__(self) -> int:
         return len(self._lines)
 
     def put(self, line: bytes) -> bool:
-        """Add ``line``; return False if there is no room for it."""
+        """Add ``line``; return False if there is no room."""
         put = self._put + len(line) + LINE_OVERHEAD
         if put - self._taken > self._max_bytes:
             return False
@@ -39,13 +39,13 @@ class LineQueue:
         return True
 
     def take(self, count: int) -> list[bytes]:
-        """Take out the first lines, of no more than this number."""
+        """Remove and return up to ``count`` lines."""
         taken = [self._lines.popleft() for _ in range(min(len(self._lines), count))]
         self._taken += _memory(taken)
         return taken
 
     def put_back(self, lines: Sequence[bytes]) -> None:
-        """Put ``lines`` before all others, whether there is room or not. For the thread that takes."""
+        """Put ``lines`` back in front, even without room. For the thread that takes."""
         self._lines.extendleft(reversed(lines))
         self._taken -= _memory(lines)
 
@@ -55,19 +55,19 @@ def _memory(lines: Sequence[bytes]) -> int:
 
 
 class Sum(Struct, frozen=True):
-    """What was counted for some time."""
+    """The counts of one period."""
 
     since: float
-    """When the first of it was counted, in seconds since the epoch."""
+    """Time of the first, in seconds since the epoch."""
     counts: Mapping[str, int]
 
 
 class Tally:
-    """Counts by name, that are reported from time to time."""
+    """Counts by name, reported periodically."""
 
     def __init__(self) -> None:
         self.total = 0
-        """How many were counted, ever."""
+        """The total count."""
         self._counts: dict[str, int] = {}
         self._since = 0.0
         self._reported = 0
@@ -75,19 +75,19 @@ class Tally:
 
     @property
     def unreported(self) -> int:
-        """How many were counted and not reported yet."""
+        """The count since the last report."""
         return self.total - self._reported
 
     def count(self, name: str, at: float) -> None:
-        """Count one, at this time, in seconds since the epoch."""
+        """Count one at ``at``, in seconds since the epoch."""
         self._since = self._since or at
         if name not in self._counts and len(self._counts) >= MAX_NAMES:
             name = OTHER
         self._counts[name] = self._counts.get(name, 0) + 1
-        self.total += 1  # last: what is reported has all that this says, or more
+        self.total += 1  # last: a report includes at least this many
 
     def report(self, at: float) -> Sum:
-        """Return what was counted since the last report; at this time."""
+        """Return the counts since the last report."""
         since, self._since = self._since or at, 0.0
         total, counts = self.total, self._counts.copy()
         before = self._reported_counts

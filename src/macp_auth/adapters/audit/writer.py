@@ -1,11 +1,11 @@
-"""Writes lines in a thread of its own, so that no disk and no pipe ever holds up a mint.
+"""Writes audit lines in a separate thread, so that a slow disk or pipe never delays a mint.
 
-Lines wait in memory for as long as they can't be written. Those of tokens have room of their own and
-are written first; beyond it they are dropped, and counted. Refusals, which anybody can cause, can't
-take that room, and those that have no line are summed up.
+Lines wait in memory while they can't be written. Lines of tokens have their own buffer and are written
+first; when it is full, they are dropped and counted. Refusals, which any caller can cause, can't use
+that buffer; those without a line are summarised.
 
-Trouble is logged by this thread too, for what blocks standard output may block standard error as
-well: the event loop must not be the one to wait.
+This thread also logs its own trouble: what blocks standard output may block standard error too, and the
+event loop must not wait.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from macp_auth.adapters.audit.line import dropped_line, summary_line
 from macp_auth.adapters.audit.waiting import LineQueue, Tally
 
 GATHER_SECONDS = 0.02
-"""How long a line waits for others to be written with: what a killed process may lose."""
+"""How long a line waits to be written together with others; a killed process may lose this much."""
 RETRY_SECONDS = 1.0
 CLOSE_SECONDS = 1.0
-"""How long the last lines are tried to be written."""
+"""How long to try to write the last lines."""
 MINTED_BYTES = 8 * 2**20
-"""Some 17,000 lines of usual length, or 2,000 of the longest."""
+"""About 17,000 typical lines, or 2,000 of the longest."""
 REFUSED_BYTES = 2**20
 SUMMARY_SECONDS = 10.0
-"""How long refusals are added up, before a line says how many there were."""
+"""The period of a summary of refusals."""
 _BATCH = 256  # lines
 _FINAL_RETRY_SECONDS = 0.05
-_FINAL_WAIT_SECONDS = 0.5  # a pipe without room is waited for half as long
+_FINAL_WAIT_SECONDS = 0.5  # waits for a full pipe half as long
 _LINES = "lines"
-TROUBLE = "audit log can't be written; lines wait in memory"
-DROPPED = "audit lines are dropped"
-RECOVERED = "audit log can be written again"
+TROUBLE = "cannot write audit log; keeping lines in memory"
+DROPPED = "audit lines dropped"
+RECOVERED = "audit log written again"
 _log = structlog.get_logger()
 
 
@@ -45,8 +45,8 @@ class LineWriter:
     """Appends lines to a destination.
 
     Args:
-        destination: where to.
-        on_dropped: called with the number of lines of tokens that are dropped; must return at once.
+        destination: where to write.
+        on_dropped: called with the number of dropped lines of tokens; must return at once.
     """
 
     def __init__(self, destination: Destination, on_dropped: Callable[[int], object]) -> None:
@@ -65,7 +65,7 @@ class LineWriter:
 
     @property
     def dropping(self) -> bool:
-        """Whether lines of tokens were dropped, and the log does not say so yet."""
+        """Whether lines of tokens were dropped that the log does not report yet."""
         return self._dropped.unreported > 0
 
     def start(self) -> None:
@@ -73,25 +73,25 @@ class LineWriter:
         self._thread.start()
 
     def put_minted(self, line: bytes) -> None:
-        """Have the line of a token written, soon. Returns at once, in whatever state the destination is."""
+        """Queue the line of a token. Returns at once, whatever the state of the destination."""
         if not self._minted.put(line):
             self._dropped.count(_LINES, time.time())
             self._on_dropped(1)
         self._wake_up()
 
     def put_refused(self, line: bytes, reason: str) -> None:
-        """Have the line of a refusal written, after those of tokens; or, without room for it, sum it up."""
+        """Queue the line of a refusal, after those of tokens; summarise it if there is no room."""
         if not self._refused.put(line):
             self._summed.count(reason, time.time())
         self._wake_up()
 
     def sum_up(self, reason: str) -> None:
-        """Count a refusal that gets no line of its own."""
+        """Count a refusal without a line."""
         self._summed.count(reason, time.time())
         self._wake_up()
 
     def close(self) -> None:
-        """Write what waits, the lines of tokens first, as far as it can be done soon, and end."""
+        """Try for a short time to write the waiting lines, those of tokens first, and end."""
         self._closing.set()
         self._wake.set()
         self._thread.join(CLOSE_SECONDS + _FINAL_WAIT_SECONDS)
@@ -122,7 +122,7 @@ class LineWriter:
             time.sleep(_FINAL_RETRY_SECONDS)
 
     def _until_summary(self) -> float | None:
-        """Return how many seconds there are to the next summary; None if there is nothing to sum up."""
+        """Return the seconds until the next summary; None if there is nothing to summarise."""
         now = time.monotonic()
         if not self._summed.unreported:
             self._summary_due = None
@@ -131,7 +131,7 @@ class LineWriter:
         return None if self._summary_due is None else max(0, self._summary_due - now)
 
     def _write_all(self) -> bool:
-        """Write all that waits; return whether that could be done."""
+        """Write all waiting lines; return whether that succeeded."""
         try:
             while (queue := self._next()) is not None:
                 self._write_some(queue)
@@ -144,7 +144,7 @@ class LineWriter:
         return True
 
     def _next(self) -> LineQueue | None:
-        """Return where the most important lines wait; None if there is nothing to write."""
+        """Return the first non-empty queue by priority, or None."""
         if self._minted:
             return self._minted
         if self._dropped.unreported:

@@ -1,11 +1,10 @@
-"""Metrics for Prometheus, on a port of their own; nothing here runs while they are off.
+"""Prometheus metrics on a separate port; nothing here runs while they are off.
 
-Each worker counts in a file that is mapped into its memory (``cells.py``), which takes a fraction of a
-microsecond and loses nothing when the worker is killed. How it is, rather than what it has done, it
-writes once a second (:mod:`macp_auth.domain.worker_state`). ``meter.py`` is what a worker does of both.
+Each worker counts in a memory-mapped file (``cells.py``, ``meter.py``), which takes a fraction of a
+microsecond and survives when the worker is killed. Once a second it writes its current state.
 
-The first process reads the files of all workers (``workers.py``), and answers ``GET /metrics``
-with what ``exposition.py`` makes of them. Only that one imports prometheus-client. The
-library's own multiprocess mode was measured and left: 3.7 us a token where this takes 0.7, and a gauge of
-a key that is gone would stay for ever.
+The first process reads the files of all workers (``workers.py``) and answers ``GET /metrics`` with the
+metrics of ``exposition.py``, the only module that imports prometheus-client. The library's own
+multiprocess mode was measured and rejected: 3.7 us a token instead of 0.7, and it would never remove the
+gauge of a key that is gone.
 """

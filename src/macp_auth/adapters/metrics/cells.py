@@ -1,4 +1,4 @@
-"""Numbers in a file that is mapped into memory: they outlive the process that counts."""
+"""Counters in a memory-mapped file, which outlive their process."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import msgspec
 
 Name = tuple[str, ...]
 
-_CELL = Struct("d248s")  # the number, and its name as a JSON array, filled up with zeros
+_CELL = Struct("d248s")  # the number, and its name as a JSON array, padded with zeros
 _CELLS = 256
 _DOUBLES = _CELL.size // 8
 _names = msgspec.json.Decoder(Name)
 
 
 class Cells:
-    """The numbers of one process.
+    """The counters of one process.
 
     Args:
-        path: the file. One that is there, of a process that had the same id, is counted on in.
+        path: the file. If it exists, from a process with the same id, counting continues in it.
     """
 
     def __init__(self, path: Path) -> None:
         with path.open("a+b") as file:
-            # All of it now: where memory runs out, a write into a hole would kill the process.
+            # Allocate it all now: without memory, a write into a hole would kill the process.
             file.write(bytes(_CELL.size * _CELLS - file.tell()))
             file.flush()
             self._map = mmap.mmap(file.fileno(), 0)
@@ -35,10 +35,10 @@ class Cells:
         self._cells = {name: place * _DOUBLES for place, name in enumerate(read_cells(path))}
 
     def cell(self, *name: str) -> int:
-        """Return the cell called ``name``, and begin it at 0 if it is new.
+        """Return the cell called ``name``; a new one starts at 0.
 
         Raises:
-            OverflowError: there is no room for another, or for so long a name.
+            OverflowError: there is no room for another cell, or the name is too long.
         """
         if (cell := self._cells.get(name)) is None:
             cell = len(self._cells) * _DOUBLES
@@ -51,7 +51,7 @@ class Cells:
 
 
 def read_cells(path: Path) -> Mapping[Name, float]:
-    """Return the numbers in ``path`` by their names, in the order in which they were begun."""
+    """Return the numbers in ``path`` by name, in order of creation."""
     numbers: dict[Name, float] = {}
     for number, encoded in _CELL.iter_unpack(path.read_bytes()):
         if not (name := encoded.rstrip(b"\0")):

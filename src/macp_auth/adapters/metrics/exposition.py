@@ -1,4 +1,4 @@
-"""What was read of the workers, as metric families; docs/metrics.md says what each means."""
+"""Converts the readings of the workers to metric families, described in docs/metrics.md."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from macp_auth.domain.statistics import Distribution
 from macp_auth.domain.worker_state import PublishedKey, WorkerState
 
 SILENT_SECONDS = 10.0
-"""A worker that writes nothing for so long hangs, whatever it wrote last."""
+"""A worker that writes nothing for this long hangs, regardless of its last state."""
 SILENT = "silent"
 
 Row = tuple[list[str], float | None]
 
 
 class Subject(Struct, frozen=True, kw_only=True):
-    """What the first process knows of the service by itself."""
+    """The facts that the first process knows itself."""
 
     signer: str
     workers: int
@@ -46,11 +46,11 @@ class Subject(Struct, frozen=True, kw_only=True):
     started_at: float
     """In seconds since the epoch."""
     restarts: Callable[[], int]
-    """How often a worker that died was replaced."""
+    """Number of workers that died and were replaced."""
 
 
 class ServiceCollector(Collector):
-    """Reads the workers anew for each scrape."""
+    """Reads the workers at each scrape."""
 
     def __init__(
         self, subject: Subject, workers: Workers, clock: Callable[[], float] = time.monotonic
@@ -159,7 +159,7 @@ def _server(states: list[tuple[str, WorkerState]]) -> Iterator[Metric]:
 
 
 def _signer(counts: Counts, states: list[tuple[str, WorkerState]], signer: str) -> Iterator[Metric]:
-    text = "Told by the signer."
+    text = "Reported by the signer."
     for name, count in counts.signer.items():
         if isinstance(count, Distribution):
             yield _histogram(f"signer_{name}", text, signer, count)

@@ -1,4 +1,4 @@
-"""What a worker counts: tokens, answered requests for the keys, and how long signatures took."""
+"""The counters of a worker: tokens, JWKS requests, and signature durations."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ MINTS, JWKS, SIGN, SIGN_SECONDS, AUDIT_DROPPED = "mints", "jwks", "sign", "sign-
 SHED = "shed"
 """The first word of a cell's name."""
 SIGN_BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-"""Seconds: from a local ES256 signature (0.05 ms) to more than a signer's own deadline (2 s)."""
+"""Seconds: from a local ES256 signature (0.05 ms) to above a signer's deadline (2 s)."""
 MAX_REASONS = 64
-"""Ours are some thirty; the words of another package's signer are its own, and each is a time series."""
+"""There are about thirty of our own; a plugin adds its own, and each is a time series."""
 
 _INTERNAL_ERROR = 500
 
 
 class Meter:
-    """Counts for one process, in one file."""
+    """Counts in the file of one process."""
 
     def __init__(self, path: Path) -> None:
         self._cells = Cells(path)
@@ -32,7 +32,7 @@ class Meter:
         self._reasons: set[tuple[str, str]] = set()
 
     def count_mint(self, event: MintEvent) -> None:
-        """Count a minted token, or a request that got none; an observer of mint events."""
+        """Count a minted token or a refused request."""
         if event.minted is not None:
             self._numbers[self._minted] += 1
             return
@@ -40,19 +40,19 @@ class Meter:
         self._count(MINTS, result, self._bounded(result, event.reason or ""))
 
     def count_jwks(self, status: int) -> None:
-        """Count an answer to a request for the keys."""
+        """Count a response to a request for the keys."""
         self._count(JWKS, str(status))
 
     def count_dropped_lines(self, lines: int) -> None:
-        """Count lines of minted tokens that the audit log could not keep."""
+        """Count dropped audit lines of minted tokens."""
         self._numbers[self._cells.cell(AUDIT_DROPPED)] += lines
 
     def count_shed_connection(self) -> None:
-        """Count a connection that was closed to make room for another."""
+        """Count a connection closed to make room for another."""
         self._count(SHED)
 
     def timed(self, signer: Signer) -> Signer:
-        """Return ``signer``, with the time measured that each of its signatures takes."""
+        """Return ``signer`` with its signatures timed."""
         return _TimedSigner(signer, self._cells)
 
     def _bounded(self, result: str, reason: str) -> str:
@@ -67,7 +67,7 @@ class Meter:
 
 
 class _TimedSigner(SignerWrapper):
-    """Measures all of a signature, also one that fails: what a caller waits for."""
+    """Measures the duration of each signature, including failures, as a caller sees it."""
 
     def __init__(self, signer: Signer, cells: Cells) -> None:
         super().__init__(signer)

@@ -1,4 +1,4 @@
-"""Reads what the workers of a service wrote, and keeps what those that are gone had counted."""
+"""Reads the files of all workers, and keeps the counts of those that have ended."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from macp_auth.domain.statistics import Distribution
 from macp_auth.domain.worker_state import WorkerState
 
 CELLS, STATE = ".cells", ".state"
-"""What a worker's files are called, behind its process id."""
+"""The suffixes of a worker's files, after its process id."""
 
 
 def files_of(directory: Path, pid: int) -> tuple[Path, Path]:
-    """Return where the worker ``pid`` counts, and where it writes how it is."""
+    """Return the paths of the counters and the state of worker ``pid``."""
     return directory / f"{pid}{CELLS}", directory / f"{pid}{STATE}"
 
 
 def write_state(path: Path, state: WorkerState) -> None:
-    """Put ``state`` into ``path``, so that a reader finds the old one or the new one, and never half.
+    """Replace ``path`` with ``state`` atomically.
 
-    Without room for it, the last one stays; the reader sees its age.
+    If there is no room, the last state stays; the reader sees its age.
     """
     new = path.with_suffix(".new")
     with suppress(OSError):
@@ -35,7 +35,7 @@ def write_state(path: Path, state: WorkerState) -> None:
 
 
 def read_state(path: Path) -> WorkerState | None:
-    """Return what ``path`` holds; None if its worker has not written yet."""
+    """Return the state in ``path``; None if it was not written yet."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=WorkerState)
     except FileNotFoundError:
@@ -43,13 +43,13 @@ def read_state(path: Path) -> WorkerState | None:
 
 
 class Counts(Struct):
-    """What only ever grows, added up."""
+    """The sum of all counters."""
 
     cells: dict[Name, float]
     signer: dict[str, float | Distribution]
 
     def add(self, cells: Mapping[Name, float], signer: Mapping[str, float | Distribution]) -> None:
-        """Add what one worker counted."""
+        """Add the counts of one worker."""
         for name, number in cells.items():
             self.cells[name] = self.cells.get(name, 0) + number
         for statistic, count in signer.items():
@@ -57,21 +57,20 @@ class Counts(Struct):
 
 
 class Reading(Struct, frozen=True):
-    """All workers, at one time."""
+    """A reading of all workers."""
 
     counts: Counts
-    """Of all workers that there are and were."""
+    """Of all current and former workers."""
     states: Mapping[int, WorkerState]
-    """By the worker's place, from 0 on; one that has not written yet is missing."""
+    """By worker index from 0; absent for one that has not written yet."""
 
 
 class Workers:
-    """The workers of one service, by their files.
+    """Reads the files of the workers of one service.
 
     Args:
-        directory: where the files are.
-        pids: says which processes the workers are now. A worker that takes the place of another has its
-            place in the sequence, too.
+        directory: the folder of the files.
+        pids: returns the current process ids. A replacement has the index of its predecessor.
     """
 
     def __init__(self, directory: Path, pids: Callable[[], Sequence[int]]) -> None:
@@ -80,13 +79,13 @@ class Workers:
         self._gone = Counts({}, {})
 
     def read(self) -> Reading:
-        """Return what they wrote. The files of those that are gone are removed."""
+        """Return what the workers wrote. Removes the files of those that have ended."""
         places = {pid: place for place, pid in enumerate(self._pids())}
         living = Counts({}, {})
         states = {}
         for path in self._directory.glob(f"*{CELLS}"):
             pid = int(path.stem)
-            gone = pid not in places and not _exists(pid)  # one that is being started may be in no place yet
+            gone = pid not in places and not _exists(pid)  # a starting worker may not be in pids yet
             state_path = path.with_suffix(STATE)
             state = read_state(state_path)
             (self._gone if gone else living).add(read_cells(path), _growing(state))
@@ -100,7 +99,7 @@ class Workers:
 
 
 def _growing(state: WorkerState | None) -> dict[str, float | Distribution]:
-    """Return those of a signer's numbers that may be added up."""
+    """Return the signer's numbers that may be summed."""
     return {
         name: number
         for name, number in (state.signer if state else {}).items()
@@ -115,7 +114,7 @@ def _sum(first: float | Distribution | None, second: float | Distribution) -> fl
             return Distribution(first.bounds, counts, first.total + second.total)
         case int() | float(), int() | float():
             return first + second
-    return second  # the first one, or a plugin's that has changed its mind
+    return second  # the first one, or a plugin's that changed its type
 
 
 def _exists(pid: int) -> bool:
@@ -123,6 +122,6 @@ def _exists(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is another user's
+    except PermissionError:  # it belongs to another user
         return True
     return True

@@ -1,8 +1,8 @@
-"""How the service keeps a signer that is not its own code: one wrapper a rule.
+"""Isolates the service from a signer plugin: one wrapper for each rule.
 
-From the plugin outwards: its exceptions become errors of the domain and name it; it works on an event
-loop of its own; only so many calls are under way; each ends in time; a backend that keeps failing is
-left alone for a while; and what it publishes and signs is checked before it is believed.
+From the inside out: exceptions become domain errors that name the plugin; the plugin runs on its own
+event loop; the number of concurrent calls is limited; each call has a deadline; a circuit breaker stops
+calls to a failing backend; and keys and signatures are verified.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from macp_auth.domain.errors import SignerError, SignerMisconfigured
 from macp_auth.domain.signer import Signer
 
 SIGN_SECONDS = 2.0
-"""The most that a signature may take; whoever waits for a token has usually given up after a few seconds."""
+"""The deadline of a signature; callers usually give up after a few seconds."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What a hosted signer may take."""
+    """The limits for a plugin."""
 
     sign_seconds: float = SIGN_SECONDS
     read_seconds: float = 10.0
-    """For reading the keys: no request waits for that, and a backend may have many versions to tell."""
+    """For reading the keys: no request waits for that, and a backend may have many versions."""
     close_seconds: float = 2.0
-    """Less than the service's own stop may take."""
+    """Less than the time that the service has to stop."""
     concurrent_signs: int = 128
-    """At 2 s each that is 64 signatures a second from a backend that almost hangs; others give more."""
+    """At 2 s each, a backend that almost hangs gives 64 signatures a second; others give more."""
     failures: int = 5
-    """In a row; one or two happen when a backend's leader changes."""
+    """Consecutive failures; one or two happen when a backend's leader changes."""
     open_seconds: float = 2.0
-    """So that, with the deadline, a backend that is back signs within 5 s."""
+    """With the deadline, a recovered backend signs within 5 s."""
 
 
 def sandboxed(opening: Callable[[], Signer], name: str, limits: Limits | None = None) -> Signer:
-    """Return the signer that ``opening`` makes, behind every rule of hosting.
+    """Return the signer that ``opening`` creates, inside all wrappers.
 
     Args:
-        opening: makes the signer, at the first call.
-        name: what messages and log lines call it.
-        limits: what it may take.
+        opening: creates the signer, at the first call.
+        name: its name in messages and logs.
+        limits: its limits.
     """
     limits = limits or Limits()
     signer: Signer = TranslatingSigner(opening, name)
@@ -67,17 +67,17 @@ def sandboxed(opening: Callable[[], Signer], name: str, limits: Limits | None = 
 
 
 def prepare_state(plugin: SignerPlugin, settings: Struct) -> Any:
-    """Return what ``plugin`` prepares from ``settings``, which worker processes are handed.
+    """Return the state that ``plugin`` prepares from ``settings`` for the worker processes.
 
     Raises:
-        SignerMisconfigured: it can't, or what it prepares can't travel; the text names the plugin.
+        SignerMisconfigured: it failed, or its state can't be pickled; the text names the plugin.
     """
     try:
         state = plugin.prepare(settings)
-    except (SignerMisconfigured, KeyboardInterrupt):  # this is the main thread, so Ctrl-C is the operator's
+    except (SignerMisconfigured, KeyboardInterrupt):  # Ctrl-C: this is the main thread
         raise
     except SignerError as error:
-        raise SignerMisconfigured(f"the signer plugin {plugin.name!r} can't prepare: {error}") from error
+        raise SignerMisconfigured(f"the signer plugin {plugin.name!r} failed to prepare: {error}") from error
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything; its message may hold a secret
         raise SignerMisconfigured(
             f"the signer plugin {plugin.name!r} raised {type(error).__name__} in prepare{place_of(error)}; "
@@ -89,7 +89,7 @@ def prepare_state(plugin: SignerPlugin, settings: Struct) -> Any:
         raise
     except BaseException as error:  # noqa: BLE001 - pickle raises whatever an object's methods raise
         raise SignerMisconfigured(
-            f"what the signer plugin {plugin.name!r} prepares can't be handed to a worker process "
-            f"({type(error).__name__}); its package must return what can be pickled"
+            f"cannot pass the state of the signer plugin {plugin.name!r} to a worker process "
+            f"({type(error).__name__}); prepare() must return an object that can be pickled"
         ) from None
     return state

@@ -1,4 +1,4 @@
-"""A signer that hangs must not gather calls without bound."""
+"""Limits concurrent signatures, so that a hanging signer does not collect calls without bound."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from macp_auth.domain.statistics import Statistics
 
 
 class SignerBusy(SignerUnavailable):
-    """As many calls as may be are under way. It says nothing about the backend."""
+    """The limit of concurrent calls is reached. This says nothing about the backend."""
 
     default_reason = "busy"
 
 
 class BulkheadSigner(SignerWrapper):
-    """Lets ``limit`` signatures be under way, and refuses the next at once.
+    """Allows ``limit`` concurrent signatures and rejects the next at once.
 
-    At once, and not after a wait: a queue in front of a slow backend only makes its callers late.
-    Reading the keys is not counted: it is one call at a time, and must work when signing does not.
+    It does not queue: a queue in front of a slow backend only delays its callers. Reading the keys is not
+    counted: it is one call at a time, and must work when signing does not.
     """
 
     def __init__(self, signer: Signer, name: str, limit: int) -> None:
@@ -34,7 +34,7 @@ class BulkheadSigner(SignerWrapper):
             SignerBusy: the limit is reached.
         """
         if self._under_way >= self._limit:
-            raise SignerBusy(f"the signer {self._name!r} has {self._limit} signatures under way, the limit")
+            raise SignerBusy(f"the signer {self._name!r} is busy: {self._limit} concurrent signatures")
         self._under_way += 1
         try:
             return await super().sign(kid, signing_input)
@@ -42,5 +42,5 @@ class BulkheadSigner(SignerWrapper):
             self._under_way -= 1
 
     def statistics(self) -> Statistics:
-        """Return the wrapped signer's numbers, and how many signatures are under way."""
+        """Return the wrapped signer's numbers and the number of concurrent signatures."""
         return {**super().statistics(), "signatures_in_flight": self._under_way}

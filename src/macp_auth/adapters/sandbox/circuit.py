@@ -1,7 +1,7 @@
-"""A backend that fails again and again is left alone for a while, and its callers answered at once.
+"""A circuit breaker: after repeated failures, calls fail at once without asking the backend.
 
-Own code, after reading circuitbreaker 2.1.3, purgatory 3.0.1 and aiobreaker 1.2.0: when a backend may be
-back, each lets every call through until the first of them has ended. Here, exactly one tries.
+circuitbreaker 2.1.3, purgatory 3.0.1 and aiobreaker 1.2.0 were considered: when half-open, each lets all
+calls through until the first has ended. Here, exactly one call tries.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ _log = structlog.get_logger()
 
 
 class CircuitOpen(SignerUnavailable):
-    """The backend failed too often in a row, and is not asked for the moment."""
+    """The circuit is open after too many consecutive failures."""
 
     default_reason = "circuit-open"
 
 
 class CircuitBreaker(SignerWrapper):
-    """Stops signing after failures in a row; then lets one call through every so often, to see.
+    """Opens after consecutive failures to sign; then lets one call through at intervals to test.
 
-    A failure is a backend that can't be reached or is late, or a plugin that breaks. A backend that
-    refuses, or does not know a kid, has answered. Reading the keys goes through always.
+    An unreachable or late backend and a plugin fault are failures. A refusal or an unknown kid is an answer.
+    Reading the keys always passes.
 
     Args:
         signer: the signer to wrap.
-        name: what messages call it.
-        failures: how many in a row open the circuit.
-        open_seconds: how long it is open before one call may try.
+        name: its name in messages.
+        failures: consecutive failures that open the circuit.
+        open_seconds: time until one call may try again.
         clock: monotonic seconds.
     """
 
@@ -60,7 +60,7 @@ class CircuitBreaker(SignerWrapper):
 
     @property
     def is_open(self) -> bool:
-        """Whether calls are answered without asking the backend."""
+        """Whether calls fail without asking the backend."""
         return self._failures >= self._limit
 
     async def sign(self, kid: str, signing_input: bytes) -> bytes:
@@ -71,7 +71,9 @@ class CircuitBreaker(SignerWrapper):
         """
         if self.is_open:
             if self._clock() < self._try_at:
-                raise CircuitOpen(f"the signer {self._name!r} failed {self._limit} times in a row, and rests")
+                raise CircuitOpen(
+                    f"signer {self._name!r}: circuit open after {self._limit} consecutive failures"
+                )
             self._try_at = self._clock() + self._open_seconds  # only this call tries
         try:
             signature = await super().sign(kid, signing_input)
@@ -87,7 +89,7 @@ class CircuitBreaker(SignerWrapper):
         return signature
 
     def statistics(self) -> Statistics:
-        """Return the wrapped signer's numbers, and whether the circuit is open: 1, or 0."""
+        """Return the wrapped signer's numbers and whether the circuit is open: 1 or 0."""
         return {**super().statistics(), "circuit_open": int(self.is_open)}
 
     def _failed(self, error: SignerError) -> None:

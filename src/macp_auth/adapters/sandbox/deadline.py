@@ -1,4 +1,4 @@
-"""Every call of a signer ends in time, whatever the signer does."""
+"""Gives every call of a signer a deadline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = structlog.get_logger()
 
 
 class DeadlineSigner(SignerWrapper):
-    """Gives each call its time, in seconds; then cancels it, and does not wait for it to obey."""
+    """Cancels a call at its deadline, in seconds, and does not wait for the call to end."""
 
     def __init__(
         self, signer: Signer, name: str, *, sign_seconds: float, read_seconds: float, close_seconds: float
@@ -28,7 +28,7 @@ class DeadlineSigner(SignerWrapper):
         self._sign_seconds = sign_seconds
         self._read_seconds = read_seconds
         self._close_seconds = close_seconds
-        self._abandoned: set[asyncio.Task[Any]] = set()  # a task that nobody holds may be collected
+        self._abandoned: set[asyncio.Task[Any]] = set()  # asyncio keeps only weak references to tasks
 
     async def key_versions(self) -> Sequence[KeyVersion]:
         """Return the wrapped signer's versions.
@@ -47,7 +47,7 @@ class DeadlineSigner(SignerWrapper):
         return await self._in_time(super().sign(kid, signing_input), self._sign_seconds, "sign")
 
     async def aclose(self) -> None:
-        """Close the wrapped signer; one that can't be closed is left, so that the service can end."""
+        """Close the wrapped signer; abandon it if that fails, so that the service can end."""
         try:
             await self._in_time(super().aclose(), self._close_seconds, "aclose")
         except SignerError as error:
@@ -60,7 +60,7 @@ class DeadlineSigner(SignerWrapper):
         try:
             await asyncio.wait([task], timeout=seconds)
         finally:
-            task.cancel()  # of no effect on one that has ended
+            task.cancel()  # no effect if it has ended
         if not task.done():
             raise SignerUnavailable(
                 f"the signer {self._name!r} did not end {operation} within {seconds:g} s", reason="deadline"
@@ -72,4 +72,4 @@ class DeadlineSigner(SignerWrapper):
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._abandoned.discard(task)
         if not task.cancelled():
-            task.exception()  # looked at, or asyncio logs that nobody did
+            task.exception()  # retrieved, or asyncio logs an error

@@ -1,7 +1,7 @@
-"""A plugin works on an event loop of its own, so that blocking it blocks nobody else.
+"""Runs a plugin on its own event loop, so that it can't block the service.
 
-The most usual fault of a plugin is a blocking call in a coroutine. On the service's loop it would stop
-every request, the published keys and the liveness probe with it, and no deadline could pass.
+The most common fault of a plugin is a blocking call in a coroutine. On the service's loop it would stop
+every request, including the JWKS and the liveness probe, and no deadline could fire.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from macp_auth.domain.statistics import Statistics
 T = TypeVar("T")
 
 _END_SECONDS = 0.5
-"""For what the plugin's loop still runs at the close to end, once it was cancelled."""
+"""Time for cancelled tasks to end when the plugin's loop is closed."""
 
 
 class IsolatedSigner(SignerWrapper):
-    """Runs the wrapped signer in a thread with an event loop; the thread begins with the first call.
+    """Runs the wrapped signer in a thread with an event loop; the thread starts with the first call.
 
-    A call ends when the wrapped signer's call has really ended, also after it was cancelled: whoever
-    counts the calls under way counts right. Only the close ends calls before that.
+    A call ends when the wrapped signer's call has ended, even after a cancellation, so that concurrent calls
+    are counted correctly. Only closing ends calls earlier.
     """
 
     def __init__(self, signer: Signer, name: str) -> None:
@@ -52,8 +52,8 @@ class IsolatedSigner(SignerWrapper):
         return await self._on_its_loop(lambda: signing(kid, signing_input))
 
     async def aclose(self) -> None:
-        """Close the wrapped signer, and end the calls under way and the thread."""
-        async with self._closing:  # a close that comes meanwhile ends with this one
+        """Close the wrapped signer, and end its calls and the thread."""
+        async with self._closing:  # a concurrent close waits for this one
             if self._closed:
                 return
             try:
@@ -69,10 +69,10 @@ class IsolatedSigner(SignerWrapper):
                 _fail(ended, self._refusal())
         if self._thread is not None:
             self._thread.stop()
-            await asyncio.to_thread(self._thread.join, _END_SECONDS)  # no longer: it may be blocked
+            await asyncio.to_thread(self._thread.join, _END_SECONDS)  # bounded: it may be blocked
 
     def statistics(self) -> Statistics:
-        """Return the numbers that the wrapped signer gave, in its own thread, when last asked."""
+        """Return the wrapped signer's numbers from its last reading, which runs in its thread."""
         if self._thread is not None and not self._closed and not self._reading_statistics:
             self._reading_statistics = True
             self._thread.loop.call_soon_threadsafe(self._read_statistics)
@@ -117,10 +117,10 @@ class IsolatedSigner(SignerWrapper):
 
 
 class _LoopThread(threading.Thread):
-    """Turns an event loop until it is stopped, and ends the loop's tasks then."""
+    """Runs an event loop until it is stopped, then ends its tasks."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(name=name, daemon=True)  # what a plugin blocks must not keep the process from ending
+        super().__init__(name=name, daemon=True)  # a blocked plugin must not keep the process alive
         self.loop = asyncio.new_event_loop()
         self._stopped = False
 
@@ -132,7 +132,7 @@ class _LoopThread(threading.Thread):
         self.loop.close()
 
     def stop(self) -> None:
-        """Have the thread end soon. For another thread to call."""
+        """End the thread soon. Called from another thread."""
         self._stopped = True
         self.loop.call_soon_threadsafe(self.loop.stop)
 
@@ -146,25 +146,25 @@ async def _end_tasks() -> None:
 
 
 def _tell(here: asyncio.AbstractEventLoop, ended: asyncio.Future[T], task: asyncio.Task[T]) -> None:
-    """Bring the outcome of ``task`` to the loop that waits for it."""
+    """Pass the outcome of ``task`` to the loop that waits for it."""
 
     def settle() -> None:
-        error = None if task.cancelled() else task.exception()  # looked at, or asyncio logs that nobody did
+        error = None if task.cancelled() else task.exception()  # retrieved, or asyncio logs an error
         if ended.done():
             return
         if task.cancelled():
             ended.cancel()
-        elif isinstance(error, GeneratorExit):  # raised by the plugin: nobody closes a task's coroutine
+        elif isinstance(error, GeneratorExit):  # raised by the plugin
             _fail(ended, PluginFault("a signer plugin raised GeneratorExit"))
         elif error is not None:
             _fail(ended, error)
         else:
             ended.set_result(task.result())
 
-    with suppress(RuntimeError):  # the service's loop is closed: nobody waits
+    with suppress(RuntimeError):  # the service's loop is closed
         here.call_soon_threadsafe(settle)
 
 
 def _fail(ended: asyncio.Future[Any], error: BaseException) -> None:
     ended.set_exception(error)
-    ended.exception()  # nobody may be waiting any more, and that is no fault
+    ended.exception()  # the caller may be gone, which is not an error

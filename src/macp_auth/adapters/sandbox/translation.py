@@ -1,4 +1,4 @@
-"""A plugin may raise anything; only errors of the domain leave it."""
+"""Translates the exceptions of a plugin to domain errors."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ T = TypeVar("T")
 
 
 class PluginFault(SignerError):
-    """The plugin raised what no signer may raise. Names it, and never has the exception's message."""
+    """The plugin raised an exception that is not a SignerError. The text never has its message."""
 
     default_reason = "plugin-fault"
 
 
 class TranslatingSigner(Signer):
-    """Opens a plugin's signer at the first call, and names the plugin in what it raises.
+    """Opens a plugin's signer at the first call, and names the plugin in its errors.
 
-    Opening waits for that call so that a backend which can't be reached yet is asked again, by the next
-    reading of the keys, instead of stopping the worker.
+    The signer is opened late so that an unreachable backend does not stop the worker: the next reading of the
+    keys tries again.
 
     Args:
-        opening: makes the plugin's signer.
-        name: what messages call the plugin.
+        opening: creates the plugin's signer.
+        name: the plugin's name in messages.
     """
 
     def __init__(self, opening: Callable[[], Signer], name: str) -> None:
@@ -53,7 +53,7 @@ class TranslatingSigner(Signer):
             await self._translated("aclose", lambda signer: signer.aclose())
 
     def statistics(self) -> Statistics:
-        """Return the plugin's numbers, as far as they are any."""
+        """Return the plugin's valid numbers."""
         if self._opened is None:
             return {}
         try:
@@ -70,18 +70,18 @@ class TranslatingSigner(Signer):
             raise
         except SignerError as error:
             raise _plain(error) from None
-        # All else: the panic of a Rust extension is no Exception. SystemExit and KeyboardInterrupt are the
-        # plugin's own, since signals reach the main thread only, and would end the loop of its thread.
+        # BaseException: the panic of a Rust extension is not an Exception. SystemExit and KeyboardInterrupt
+        # # come from the plugin, since signals reach only the main thread, and would end its thread's loop.
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
             raised = f"{type(error).__name__} in {operation}{place_of(error)}"
             raise PluginFault(
                 f"the signer plugin {self._name!r} raised {raised}; "
                 "only macp_auth's SignerErrors may leave a signer"
-            ) from None  # its message may hold a secret, and a chained exception is logged with it
+            ) from None  # its message may contain a secret, and a chained exception would be logged
 
 
 def _plain(error: SignerError) -> SignerError:
-    """Return ``error`` as one of the domain's own classes: a plugin's may have a text that knows no bound."""
+    """Return ``error`` as a domain class: a plugin's subclass may have an unbounded text."""
     try:
         text, reason = str(error), reason_of(error)
     except Exception:  # noqa: BLE001 - a class of the plugin's may define both
@@ -96,6 +96,6 @@ def _plain(error: SignerError) -> SignerError:
 
 
 def place_of(error: BaseException) -> str:
-    """Say where ``error`` was raised, by the file's name and the line."""
+    """Return the file name and line where ``error`` was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
