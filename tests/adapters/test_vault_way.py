@@ -58,7 +58,7 @@ def test_authorities_that_change_are_taken_up(tmp_path: Path) -> None:
                     await asyncio.sleep(0.05)
             await asyncio.sleep(1)  # for another look
             assert await ask(connection) == 7
-        assert ["the TLS files for Vault can't be used" in line["event"] for line in logs] == [True]
+        assert ["cannot use the TLS files for Vault" in line["event"] for line in logs] == [True]
         await connection.aclose()
 
     with FakeServer(lambda _: ANSWER, Certificates(new.path, pair.certificate, pair.key)) as vault:

@@ -217,7 +217,7 @@ def test_a_file_that_is_no_authority(tmp_path: Path, content: str | None) -> Non
     else:
         file.write_text(content)
     said = without_keys("--jwks", "https://127.0.0.1:1/", "--cacert", str(file))
-    assert ("it is no regular file" if content is None else "must be a PEM file") in said
+    assert ("it is not a regular file" if content is None else "must be a PEM file") in said
 
 
 def test_command_on_a_token_of_another_service(

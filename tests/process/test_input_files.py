@@ -187,7 +187,7 @@ def test_a_file_of_tls_that_becomes_a_named_pipe(files: Files, tmp_path: Path, v
         wait_until(lambda: lines(service, TLS_BROKEN), within=HANG, what="the log says so")
         assert service.get("/healthz")[0] == 200
         [line] = lines(service, TLS_BROKEN)
-        assert f"{variable}: the file can't be read: it is no regular file" in line["detail"]
+        assert f"{variable}: the file can't be read: it is not a regular file" in line["detail"]
         stop(service)
 
 
@@ -347,7 +347,7 @@ def test_a_key_of_another_user_does_not_replace_a_good_one(
 
 @pytest.mark.parametrize(
     ("mode", "said"),
-    [(0o666, "group or others can write it (mode 0666)"), (0o620, "mode 0620"), (0o644, None)],
+    [(0o666, "it is writable by group or others (mode 0666)"), (0o620, "mode 0620"), (0o644, None)],
 )
 def test_a_credential_that_others_can_write_is_not_used(
     files: Files, start_service: Callable[..., Service], mode: int, said: str | None

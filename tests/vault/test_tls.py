@@ -256,7 +256,7 @@ def test_log_in_by_certificate_without_a_role(site: VerifierInstance) -> None:
         ({"VAULT_ADDR": "http://127.0.0.1:1"}, "must begin with https://"),
         ({"VAULT_CLIENT_CERT": "{clients.pem}"}, "must be PEM files of a certificate and its private key"),
         ({"VAULT_CLIENT_CERT": "/nowhere.pem"}, "VAULT_CLIENT_CERT) can't be read: No such file"),
-        ({"VAULT_CLIENT_KEY": "{open.key}"}, "VAULT_CLIENT_KEY) holds private keys, and others have access"),
+        ({"VAULT_CLIENT_KEY": "{open.key}"}, "VAULT_CLIENT_KEY) holds private keys, and it is accessible to"),
         ({"VAULT_CACERT": None, "VAULT_CACERT_BYTES": "secret@"}, "must be certificates in PEM"),
         ({"VAULT_CACERT": None, "VAULT_CAPATH": "/nowhere"}, "VAULT_CAPATH) can't be read: No such file"),
         ({"VAULT_CACERT": None, "VAULT_CAPATH": "{empty}"}, "must be the path of a folder with PEM files"),

@@ -1,10 +1,10 @@
-"""So many in each interval, and no more: for what a peer can cause as often as it likes."""
+"""A rate limit for events that a peer can cause at will."""
 
 from __future__ import annotations
 
 
 class Allowance:
-    """A number that may be taken in each interval; an interval begins with the first that is taken.
+    """Allows a number of events per interval; an interval begins with its first event.
 
     Args:
         number: how many.
@@ -20,7 +20,7 @@ class Allowance:
         self._end = float("-inf")
 
     def take(self, now: float) -> bool:
-        """Take one, at a time of the monotonic clock; return whether there was one left."""
+        """Return whether an event at ``now`` (monotonic seconds) is allowed, and count it."""
         if now >= self._end:
             self._end = now + self._seconds
             self._left = self._number

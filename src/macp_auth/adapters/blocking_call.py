@@ -1,4 +1,4 @@
-"""Calls that block and may never return, such as a read from a network file system whose server is gone."""
+"""Deadlines for blocking calls, such as a read from a network file system whose server is gone."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ T = TypeVar("T")
 
 
 class BlockingCall(Generic[T]):
-    """Makes one call in a daemon thread, so that its caller waits no longer than it wants to.
+    """Runs a blocking call in a daemon thread, so that the caller can give up.
 
-    The end of the process does not wait for the thread, as it would for one of ``asyncio.to_thread``.
-    A call that hangs is joined and not repeated: it holds one thread, however often it is asked for. An
-    outcome that came too late is kept for the next caller, or a slow call would never have one.
+    The process exits without waiting for the thread, unlike with ``asyncio.to_thread``. While a call hangs,
+    further callers join it, so that it uses only one thread. A late result is kept for the next caller;
+    otherwise a slow call would never succeed.
 
     Args:
-        function: what to call.
-        name: the thread's.
+        function: the function to call.
+        name: the name of the thread.
     """
 
     def __init__(self, function: Callable[[], T], name: str) -> None:
@@ -41,7 +41,7 @@ class BlockingCall(Generic[T]):
             self._collected(running)
 
     async def result_async(self, seconds: float) -> T:
-        """As :meth:`result`, for an event loop."""
+        """Like :meth:`result`, for an event loop."""
         running = self._begun()
         try:
             async with asyncio.timeout(seconds):
@@ -52,12 +52,12 @@ class BlockingCall(Generic[T]):
     def _begun(self) -> Future[T]:
         if self._running is None:
             self._running = Future()
-            self._running.set_running_or_notify_cancel()  # from here on, nobody who waits can cancel it
+            self._running.set_running_or_notify_cancel()  # from here on, no waiting caller can cancel it
             threading.Thread(target=self._run, args=(self._running,), name=self._name, daemon=True).start()
         return self._running
 
     def _collected(self, running: Future[T]) -> None:
-        """Let the next call be a new one, if somebody has the outcome of this one."""
+        """Let the next caller start a new call, because this result was delivered."""
         if running.done() and running is self._running:
             self._running = None
 

@@ -1,10 +1,10 @@
-"""Reads the files that the service is given: private keys, credentials, certificates.
+"""Reads input files: private keys, credentials, certificates.
 
-As OpenSSH's StrictModes does, it looks at who can change the file or replace it: its mode, its owner, and
-each folder above it. Symbolic links are followed, for Kubernetes mounts a Secret behind them; what is
-checked is the file that was opened and the folders on its real path.
+Like OpenSSH's StrictModes, it checks who can change or replace the file: its mode, its owner, and each
+folder above it. Symbolic links are followed, because Kubernetes mounts a Secret behind them; the check
+covers the opened file and the folders on its real path.
 
-Only regular files are read, and nobody waits longer than :data:`READ_SECONDS` for one.
+Only regular files are read, and no caller waits longer than :data:`READ_SECONDS` for one.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from macp_auth.adapters.blocking_call import BlockingCall
 from macp_auth.domain.errors import SignerMisconfigured, SignerUnavailable
 
 READ_SECONDS = 2.0
-"""The longest that a file is waited for; a start must say within 5 s what is wrong with it."""
+"""Timeout for reading a file; a failing start must report its error within 5 s."""
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO opens at once
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _ACL = "system.posix_acl_access"
 _ROOT = 0
 _CHMOD = "chmod 600 it (in a Kubernetes volume: defaultMode: 0440)"
-_ATTEMPTS = 3  # Kubernetes may swap the folder between the look at the path and the opening
+_ATTEMPTS = 3  # Kubernetes may swap the folder between resolving the path and opening it
 
 
 class Risk(Enum):
@@ -40,22 +40,22 @@ class Risk(Enum):
     WRITE = auto()
     READ = auto()
     OWNER = auto()
-    """It belongs to another user, who can do all that."""
+    """It belongs to another user, who can do all of that."""
     FOLDER = auto()
-    """They can put another file in its place."""
+    """They can replace the file."""
 
 
 class Weakness(Struct, frozen=True):
-    """One way in which others can get at a file."""
+    """One way in which others can access a file."""
 
     risk: Risk
     text: str
-    """What is wrong; its subject is the file."""
+    """The fault, as a clause about the file."""
     remedy: str
 
 
 class Custody(Enum):
-    """What a file holds, as messages say it, and which risks are refused and which deserve a warning."""
+    """The content of a file, and which risks are errors and which are warnings."""
 
     def __init__(self, holds: str, refused: AbstractSet[Risk], warned: AbstractSet[Risk]) -> None:
         self.holds = holds
@@ -64,17 +64,17 @@ class Custody(Enum):
 
     KEYS = ("private keys", frozenset(Risk), frozenset[Risk]())
     KEYS_OF_ANY_OWNER = ("private keys", frozenset(Risk) - {Risk.OWNER}, frozenset[Risk]())
-    """For a command that works on the file of a service, which may run as another user."""
+    """For a command that edits the file of a service, which may run as another user."""
     SECRET = ("a secret", frozenset(Risk), frozenset[Risk]())
     CREDENTIAL = ("a credential", frozenset({Risk.WRITE}), frozenset(Risk) - {Risk.WRITE})
-    """Another program may write it, as Vault Agent does, under a user of its own."""
+    """Another program may write it as its own user, as Vault Agent does."""
     JWT = ("a credential", frozenset({Risk.WRITE}), frozenset({Risk.OWNER, Risk.FOLDER}))
     """Kubernetes lets others read the token of a service account, unless the pod has an ``fsGroup``."""
     PUBLIC = ("certificates", frozenset[Risk](), frozenset[Risk]())
 
 
 class FileUnusable(Exception):
-    """A file can't be used; the text goes after what a message calls the file, and never shows a content."""
+    """A file can't be used; the text follows the file's name in a message, and never shows content."""
 
 
 class FileUnreadable(FileUnusable):
@@ -82,31 +82,31 @@ class FileUnreadable(FileUnusable):
 
 
 class FileTooLong(FileUnusable):
-    """It is not what it should be."""
+    """It is too long."""
 
 
 class FileExposed(FileUnusable):
-    """Others can get at it."""
+    """Others can access it."""
 
 
 class Content(Struct, frozen=True):
-    """What was read."""
+    """The content of a file."""
 
     data: bytes
     weaknesses: list[Weakness]
-    """Those that deserve a warning."""
+    """The weaknesses to warn about."""
 
     def __repr__(self) -> str:
         return "Content(...)"
 
 
 class InputFile:
-    """A file that may be read again and again.
+    """A file that may be read repeatedly.
 
     Args:
-        path: where it is.
-        custody: what it holds.
-        max_bytes: a mistyped path must not be read into memory whole.
+        path: its path.
+        custody: the kind of content.
+        max_bytes: maximum size, so that a mistyped path does not fill the memory.
     """
 
     def __init__(self, path: Path, custody: Custody, max_bytes: int) -> None:
@@ -116,12 +116,12 @@ class InputFile:
         self._call = BlockingCall(self._read, "file")
 
     def read(self) -> Content:
-        """Return what the file holds now.
+        """Return the current content.
 
         Raises:
-            FileUnreadable: it can't be read, is no regular file, or took too long.
+            FileUnreadable: it can't be read, is not a regular file, or took too long.
             FileTooLong: it is over ``max_bytes``.
-            FileExposed: others can get at it.
+            FileExposed: others can access it.
         """
         try:
             return self._call.result(READ_SECONDS)
@@ -129,7 +129,7 @@ class InputFile:
             raise _too_slow() from None
 
     async def read_async(self) -> Content:
-        """As :meth:`read`, for an event loop."""
+        """Like :meth:`read`, for an event loop."""
         try:
             return await self._call.result_async(READ_SECONDS)
         except TimeoutError:
@@ -168,24 +168,24 @@ class InputFile:
 
 @cache
 def input_file(path: Path, custody: Custody, max_bytes: int) -> InputFile:
-    """Return the one reader of ``path``: where its file system hangs, one thread waits and no more."""
+    """Return the shared reader of ``path``, so that only one thread waits if its file system hangs."""
     return InputFile(path, custody, max_bytes)
 
 
 def read_private_file(path: str, source: str, *, max_bytes: int) -> bytes:
-    """Return the content of a file that nobody else may read or change.
+    """Return the content of a file that no other user may read or change.
 
     It must be a regular file that belongs to root or to the user of this process, without access for
-    others (its group may read it), in folders in which nobody else can replace it.
+    others (its group may read it), in folders in which no other user can replace it.
 
     Args:
-        path: where it is; it may lie behind symbolic links.
-        source: what messages call it: its variable.
-        max_bytes: the most that it may hold.
+        path: its path; symbolic links are followed.
+        source: its name in messages: the variable.
+        max_bytes: the maximum size.
 
     Raises:
         SignerUnavailable: it can't be read, or not within 2 s.
-        SignerMisconfigured: others can get at it, or it is too long.
+        SignerMisconfigured: others can access it, or it is too long.
     """
     with signer_errors(source):
         return input_file(Path(path), Custody.SECRET, max_bytes).read().data
@@ -193,11 +193,11 @@ def read_private_file(path: str, source: str, *, max_bytes: int) -> bytes:
 
 @contextmanager
 def signer_errors(source: str) -> Iterator[None]:
-    """Raise what is wrong with a file as a signer's error, with what messages call the file.
+    """Translate the errors of a file to signer errors that begin with ``source``.
 
     Raises:
         SignerUnavailable: it can't be read.
-        SignerMisconfigured: others can get at it, or it is too long.
+        SignerMisconfigured: others can access it, or it is too long.
     """
     try:
         yield
@@ -235,15 +235,15 @@ def leads_to(path: Path, descriptor: int) -> bool:
 def weaknesses_of(
     status: os.stat_result, trusted: AbstractSet[int], remedy: str = "chmod 600 it"
 ) -> Iterator[Weakness]:
-    """Yield what the mode and the owner of a file let others do, who are all but the ``trusted`` users.
+    """Yield what the mode and the owner of a file allow users other than the ``trusted`` ones.
 
-    ``remedy`` is that of the mode.
+    ``remedy`` is the remedy for the mode.
     """
     mode = stat.S_IMODE(status.st_mode)
     if mode & _OTHERS_WRITE:
-        yield Weakness(Risk.WRITE, f"group or others can write it (mode {mode:04o})", remedy)
+        yield Weakness(Risk.WRITE, f"it is writable by group or others (mode {mode:04o})", remedy)
     elif mode & stat.S_IRWXO:
-        yield Weakness(Risk.READ, f"others have access to it (mode {mode:04o})", remedy)
+        yield Weakness(Risk.READ, f"it is accessible to group or others (mode {mode:04o})", remedy)
     if status.st_uid not in trusted:
         yield Weakness(
             Risk.OWNER,
@@ -254,7 +254,7 @@ def weaknesses_of(
 
 
 def _remedy_of_owner(owner: int) -> str:
-    # Root most often looks at what is another user's, and a chown would take it from that user's service.
+    # Root usually checks the file of another user's service, and a chown would take it from that service.
     return f"run this as uid {owner}" if os.geteuid() == _ROOT else "run as that user, or chown it"
 
 
@@ -272,29 +272,29 @@ def _weaknesses_of_folder(folder: Path, trusted: AbstractSet[int]) -> Iterator[W
     elif mode & _OTHERS_WRITE and not mode & stat.S_ISVTX and _others_can_write(folder, status):
         yield Weakness(
             Risk.FOLDER,
-            f"others can replace it, for they can write the folder {folder} (mode {mode:04o})",
+            f"others can replace it: the folder {folder} is writable (mode {mode:04o})",
             "chmod go-w the folder, or move the file to another",
         )
 
 
 def _others_can_write(folder: Path, status: os.stat_result) -> bool:
-    """Whether more than the owner's own group can: a user's private group has the user's number."""
+    """Whether more than the owner's private group can write; that group's id equals the user's id."""
     if status.st_mode & stat.S_IWOTH or status.st_gid not in {_ROOT, status.st_uid}:
         return True
-    return _has_acl(folder)  # the mode has what the ACL grants at most
+    return _has_acl(folder)  # the group mode is the ACL's mask
 
 
 def _has_acl(folder: Path) -> bool:
     try:
         return hasattr(os, "listxattr") and _ACL in os.listxattr(folder)
     except OSError as error:
-        if error.errno == errno.ENOTSUP:  # by this file system, such as one of FUSE
+        if error.errno == errno.ENOTSUP:  # such as a FUSE file system
             return False
         raise
 
 
 def _open(path: Path) -> tuple[int, Path]:
-    """Return a descriptor, and the real path that it was opened by."""
+    """Return a descriptor and the real path that was opened."""
     for _ in range(_ATTEMPTS - 1):
         real = Path(os.path.realpath(path, strict=True))
         try:
@@ -310,11 +310,11 @@ def _check_is_regular(status: os.stat_result) -> None:
         raise IsADirectoryError(None, "Is a directory")
     if not stat.S_ISREG(status.st_mode):
         kind = "a named pipe" if stat.S_ISFIFO(status.st_mode) else "a device or a socket"
-        raise OSError(None, f"it is no regular file but {kind}")
+        raise OSError(None, f"it is not a regular file but {kind}")
 
 
 def _words(error: OSError | ValueError) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or "it is no path"
+    return (error.strerror if isinstance(error, OSError) else None) or "invalid path"
 
 
 def _too_slow() -> FileUnreadable:

@@ -1,7 +1,7 @@
-"""JSON Web Keys to keys and back (RFC 7517, RFC 7518 section 6). All key maths is cryptography's.
+"""Converts JSON Web Keys to keys and back (RFC 7517, RFC 7518 section 6), using ``cryptography``.
 
-Everything that could not mint a token that verifies is refused here, with a message that names the
-fault and never shows a member's content.
+A key that could not sign a verifiable token is rejected, with a message that names the fault and never
+shows a member's content.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 MIN_RSA_BITS = 2048
 """RFC 7518, section 3.3; NIST SP 800-57 part 1, table 2 (112 bits of strength)."""
 MAX_RSA_BITS = 8192
-"""A longer one takes seconds to check at start-up, and milliseconds a token."""
+"""A longer key takes seconds to check at start-up, and milliseconds per token."""
 _MIN_EXPONENT, _MAX_EXPONENT = 65537, 2**33 - 1
-"""FIPS 186-5, appendix A.1.1; and what ring takes, with which the MACP runtime verifies."""
-_FERMAT_STEPS = 32  # each finds primes that are further apart; all take less than a millisecond
+"""FIPS 186-5, appendix A.1.1; the MACP runtime's library, ring, has the same limits."""
+_FERMAT_STEPS = 32  # each finds primes further apart; all take less than a millisecond
 _SMALL_PRIMES = math.prod(n for n in range(3, 752) if all(n % m for m in range(2, n)))  # SP 800-89, 5.3.3
 _RSA_PRIMES = ("p", "q", "dp", "dq", "qi")
 _P256_BYTES = 32
@@ -46,7 +46,7 @@ _ES256 = ec.ECDSA(_SHA256)
 
 
 class InvalidJWK(ValueError):
-    """The JWK can't be used here; the text says why and holds none of its values."""
+    """The JWK can't be used; the text says why and contains none of its values."""
 
 
 def generate(algorithm: Algorithm) -> PrivateKey:
@@ -57,12 +57,12 @@ def generate(algorithm: Algorithm) -> PrivateKey:
 
 
 def algorithm_of(key: PrivateKey | PublicKey) -> Algorithm:
-    """Return the one algorithm that this service uses a key of this type for."""
+    """Return the algorithm for this type of key."""
     return Algorithm.RS256 if isinstance(key, rsa.RSAPrivateKey | rsa.RSAPublicKey) else Algorithm.ES256
 
 
 def to_der(key: PrivateKey) -> bytes:
-    """Return ``key`` as PKCS #8 DER, to be handed to another process of ours."""
+    """Return ``key`` as PKCS #8 DER."""
     return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
 
@@ -133,8 +133,8 @@ def load(jwk: Mapping[str, Any]) -> PrivateKey | PublicKey:
     """Return the key of ``jwk``: private if it has a private member, else public.
 
     Raises:
-        InvalidJWK: the type, curve, size, members or declared use would not give a token that
-            verifies, or the private half does not belong to the public one.
+        InvalidJWK: the type, curve, size, members or declared use does not allow a verifiable token, or
+            the private key does not match the public key.
     """
     key: PrivateKey | PublicKey
     match jwk.get("kty"):
@@ -195,11 +195,11 @@ def _load_rsa(jwk: Mapping[str, Any]) -> rsa.RSAPrivateKey | rsa.RSAPublicKey:
 
 
 def _check_public_numbers(n: int, e: int) -> None:
-    """Refuse what can be seen to be weak without the private half."""
+    """Reject weaknesses that are visible in the public key."""
     if not _MIN_EXPONENT <= e <= _MAX_EXPONENT or e % 2 == 0:
         raise InvalidJWK(
             f"the RSA exponent (e) is not an odd number from {_MIN_EXPONENT} to {_MAX_EXPONENT}, "
-            "as FIPS 186-5 and the MACP runtime call for; make a key with 65537"
+            "as FIPS 186-5 and the MACP runtime require; make a key with 65537"
         )
     if n % 2 == 0 or math.gcd(n, _SMALL_PRIMES) > 1:
         raise InvalidJWK("the RSA modulus (n) has a small factor; make a new key")
@@ -212,7 +212,7 @@ def _check_public_numbers(n: int, e: int) -> None:
 
 
 def _check_private_numbers(bits: int, p: int, q: int, d: int) -> None:
-    """Refuse a key that can be factored, or was not made with care (FIPS 186-5, appendix A.1.1)."""
+    """Reject a key that can be factored or violates FIPS 186-5, appendix A.1.1."""
     if not p.bit_length() == q.bit_length() == bits / 2:
         raise InvalidJWK("the RSA primes are not each half as long as the modulus; make a new key")
     if min(p, q) ** 2 < 2 ** (bits - 1):
@@ -245,7 +245,7 @@ def _load_ec(jwk: Mapping[str, Any]) -> ec.EllipticCurvePrivateKey | ec.Elliptic
 
 
 def _prove(key: PrivateKey) -> None:
-    """Sign and verify once: what the numbers promise, shown."""
+    """Sign and verify once, to test that the halves match."""
     proof = b"macp-auth key check"
     if not verifies(key.public_key(), proof, sign(key, proof)):
         raise InvalidJWK("the private half does not belong to the public one")
@@ -272,7 +272,7 @@ def _read_octets(jwk: Mapping[str, Any], member: str) -> bytes:
         octets = urlsafe_b64decode(value + "=" * (-len(value) % 4))
     except (binascii.Error, ValueError):
         octets = b""
-    # The decoder skips what it does not know; reading it back shows whether it did.
+    # The decoder skips invalid characters; encoding the result again detects that.
     if not octets or b64encode(octets, b"-_").rstrip(b"=").decode() != value:
         raise InvalidJWK(f"{member} is not base64url without padding (RFC 7515, section 2)")
     return octets
@@ -289,13 +289,13 @@ def sign(key: PrivateKey, signing_input: bytes) -> bytes:
 
 
 def raw_ecdsa_signature(der: bytes) -> bytes:
-    """Return a P-256 signature as JWS has it: R, then S, of 32 bytes each (RFC 7518, section 3.4).
+    """Return a P-256 signature in JWS format: R, then S, of 32 bytes each (RFC 7518, section 3.4).
 
     Args:
-        der: the signature as most backends give it: an Ecdsa-Sig-Value in DER (RFC 3279, section 2.2.3).
+        der: the signature in DER, as most backends return it: an Ecdsa-Sig-Value (RFC 3279, section 2.2.3).
 
     Raises:
-        ValueError: ``der`` is no such signature, or one of a larger curve.
+        ValueError: ``der`` is not such a signature, or is one of a larger curve.
     """
     try:
         r, s = decode_dss_signature(der)

@@ -1,6 +1,6 @@
-"""A regular expression whose cost is linear in the text, whatever the text is.
+"""Regular expressions that match in linear time.
 
-RE2 (https://github.com/google/re2) has no look-around and no backreferences, and so never backtracks:
+RE2 (https://github.com/google/re2) has no look-around and no backreferences, so it never backtracks:
 ``agent://[a-z0-9-]+-[a-z0-9-]+`` takes Python's ``re`` 21 s for a text of 60 KB, and this 0.1 ms for
 one of 1,024 characters.
 """
@@ -12,25 +12,25 @@ from functools import lru_cache
 import re2
 
 MAX_MEMORY_BYTES = 1024 * 1024
-"""What RE2 may use for a pattern and its states. Those that it does not keep, it computes again."""
+"""Memory for a pattern and its states. RE2 recomputes states that it does not keep."""
 MAX_PROGRAM_SIZE = 600
 """Instructions. RE2's worst case is their number times the length of the text: at 600, 7 ms for 1,024
 characters, with a pattern made for it. ``agent://[a-z0-9-]{1,64}/[a-z0-9-]{1,64}`` has 530."""
-_REMEMBERED = 256  # answers; RE2's binding takes 5 us for one, which is a sixth of an ES256 signature
+_REMEMBERED = 256  # results; RE2's binding takes 5 us for one, a sixth of an ES256 signature
 
 
 class InvalidPattern(ValueError):
-    """RE2 can't read the pattern, or it is too large. The text does not show it."""
+    """The pattern is not in RE2's syntax or is too large. The text does not show the pattern."""
 
 
 class LinearPattern:
-    """A pattern that whole texts are matched against. Can be pickled for a worker process.
+    """A pattern that matches whole texts. Can be pickled for a worker process.
 
     Args:
         pattern: in RE2's syntax.
 
     Raises:
-        InvalidPattern: it is no such pattern, or too large.
+        InvalidPattern: the pattern is invalid or too large.
     """
 
     def __init__(self, pattern: str) -> None:

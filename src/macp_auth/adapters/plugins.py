@@ -1,4 +1,4 @@
-"""Finds the one signer plugin that the operator selected, and imports no other."""
+"""Loads the selected signer plugin, and imports no other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUILT_IN = {
     "jwk-file": "macp_auth.adapters.signers.jwk_file",
     "vault-transit": "macp_auth.adapters.signers.vault_transit",
 }
-"""Our own plugins. Registered first, so that no installed package can take their names."""
+"""The built-in plugins. Registered first, so that no installed package can take their names."""
 IN_PROCESS = frozenset({"ephemeral", "env-jwk", "jwk-file"})
 """Those whose signatures our own code makes in this process: they need no host."""
 
@@ -29,7 +29,7 @@ BUILT_IN_FALLBACKS = ("VAULT_TOKEN",)
 
 
 class KnownSigner(Struct, frozen=True):
-    """A signer that can be selected, and the distribution that brings it."""
+    """An available signer and its distribution."""
 
     name: str
     distribution: str
@@ -37,7 +37,7 @@ class KnownSigner(Struct, frozen=True):
 
 
 def known_signers() -> list[KnownSigner]:
-    """Return what can be selected: ours, then the installed ones by name. Imports none of them."""
+    """Return the available signers: built-in, then installed by name. Imports none of them."""
     ours = [KnownSigner(name, "macp-auth", version("macp-auth")) for name in BUILT_IN]
     installed = {
         (entry_point.name, entry_point.dist.name, entry_point.dist.version)
@@ -48,7 +48,7 @@ def known_signers() -> list[KnownSigner]:
 
 
 def available_signers() -> list[str]:
-    """Return the names that can be selected, in that order."""
+    """Return the names of the available signers, in that order."""
     return list(dict.fromkeys(signer.name for signer in known_signers()))
 
 
@@ -56,8 +56,8 @@ def load_signer_plugin(name: str) -> SignerPlugin:
     """Import and return the plugin called ``name``.
 
     Raises:
-        SignerMisconfigured: there is none, two packages bring it, it fails to import, it registers
-            something else, or it was written for another version of the plugin API.
+        SignerMisconfigured: it does not exist, two packages have it, it fails to import, it registers
+            another name, or it was written for another version of the plugin API.
     """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -67,9 +67,9 @@ def load_signer_plugin(name: str) -> SignerPlugin:
         _check_that_one_package_brings(name)
         _load_installed(manager, name)
     else:
-        raise SignerMisconfigured(f"MACP_AUTH_SIGNER names no signer; there are: {', '.join(names)}")
+        raise SignerMisconfigured(f"unknown signer in MACP_AUTH_SIGNER; available: {', '.join(names)}")
     plugin = _registered(manager, name)
-    if name not in BUILT_IN:  # ours came with this version
+    if name not in BUILT_IN:  # built-in plugins match this version
         _check_api_version(plugin)
     return plugin
 
@@ -117,10 +117,10 @@ def _check_that_one_package_brings(name: str) -> None:
 def _load_installed(manager: pluggy.PluginManager, name: str) -> None:
     try:
         manager.load_setuptools_entrypoints(PROJECT, name=name)
-        manager.check_pending()  # a hook whose name is misspelt would be ignored in silence
+        manager.check_pending()  # a misspelt hook name would be ignored silently
     except KeyboardInterrupt:  # the operator's
         raise
-    except BaseException as error:  # sys.exit() included: it would end the command in silence
+    except BaseException as error:  # includes sys.exit(), which would end the command silently
         raise SignerMisconfigured(
             f"the signer plugin {name!r} can't be loaded ({type(error).__name__}: {error}); "
             "fix or uninstall its package, or select another signer"

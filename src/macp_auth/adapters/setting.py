@@ -1,8 +1,8 @@
-"""How a setting is declared: each bound once. Error messages, pages and the chart derive from it.
+"""Declares settings. Error messages, documentation and the chart are generated from the declaration.
 
-Each function returns what follows the type: ``Annotated[int, setting.whole(1, 256, "Worker processes.")]``.
+Each function returns the metadata of a type: ``Annotated[int, setting.whole(1, 256, "Worker processes.")]``.
 
-A meaning is whole sentences of Markdown; its links are relative to docs/. ``extra`` is as in
+A meaning is full sentences in Markdown; links are relative to docs/. ``extra`` is as in
 docs/writing-a-signer.md: ``variable``, ``fallback`` or ``multiline``.
 """
 
@@ -15,12 +15,12 @@ _MAX_TEXT = 1024  # characters
 
 
 def value(meaning: str, expects: str, **extra: str | bool) -> Meta:
-    """Declare a value that only its type limits."""
+    """Declare a value without further limits."""
     return Meta(description=meaning, extra={"expects": expects, **extra})
 
 
 def text(meaning: str, expects: str, **extra: str | bool) -> Meta:
-    """Declare a text that is not blank."""
+    """Declare a non-blank text."""
     return Meta(
         min_length=1,
         max_length=_MAX_TEXT,
@@ -31,7 +31,7 @@ def text(meaning: str, expects: str, **extra: str | bool) -> Meta:
 
 
 def name(meaning: str) -> Meta:
-    """Declare a text without a syntax."""
+    """Declare a free text."""
     return text(meaning, f"a name of 1 to {_MAX_TEXT} characters")
 
 
@@ -41,7 +41,7 @@ def port(meaning: str, **extra: str | bool) -> Meta:
 
 
 def whole(minimum: int, maximum: int, meaning: str, *, besides: str = "") -> Meta:
-    """Declare a whole number; ``besides`` is a further condition, checked where it is used."""
+    """Declare a whole number; ``besides`` is a further condition, checked elsewhere."""
     return _between(minimum, maximum, meaning, f"a whole number from {minimum} to {maximum}{besides}")
 
 

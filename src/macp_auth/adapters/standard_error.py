@@ -1,4 +1,4 @@
-"""Standard error, for which nothing ever waits long: a log that nobody reads must not stop the service."""
+"""Writes to standard error without long waits: a log that is not read must not stop the service."""
 
 from __future__ import annotations
 
@@ -11,31 +11,29 @@ import time
 from contextlib import suppress
 
 MAX_WAITING = 256
-"""Texts; of those that ``logs.py`` writes none is over 64 KiB, and hardly one over 1 KiB."""
+"""Number of texts; those of ``logs.py`` are at most 64 KiB and rarely over 1 KiB."""
 PATIENCE_SECONDS = 0.1
-"""How long whoever writes waits until it is written, so that the last line before a crash is there."""
+"""How long a caller waits until the text is written, so that the last line before a crash is not lost."""
 IMPATIENCE_SECONDS = 10.0
-"""How long nobody waits, after one has waited in vain."""
+"""How long no caller waits after one has timed out."""
 
 
 class StandardError:
-    """Writes what is logged in a thread of its own; what does not fit in memory is dropped, and counted.
+    """Writes in a separate thread; texts that do not fit in memory are dropped and counted.
 
-    A disk without room loses a line, too: no log is worth a request, or a task that must go on.
+    A full disk loses lines, too: requests and background tasks are more important than the log.
     """
 
     def __init__(self) -> None:
         self.dropped = 0
-        """How many texts were dropped, ever."""
+        """The total number of dropped texts."""
         self._waiting: queue.Queue[tuple[str, threading.Event]] = queue.Queue(MAX_WAITING)
         self._impatient_until = 0.0
         self._process = 0
 
     def write(self, text: str) -> None:
         """Write ``text``, or leave it to the thread if that takes long."""
-        if (
-            self._process != os.getpid()
-        ):  # the first text, or the first after a fork, which no thread survives
+        if self._process != os.getpid():  # the first text, or the first after a fork, which stops the thread
             self._process = os.getpid()
             self._waiting = queue.Queue(MAX_WAITING)
             threading.Thread(target=_write, args=[self._waiting], daemon=True, name="log").start()
@@ -49,13 +47,13 @@ class StandardError:
             self._impatient_until = time.monotonic() + IMPATIENCE_SECONDS
 
     def flush(self) -> None:
-        """Do nothing: what was written waits for no more."""
+        """Do nothing: ``write`` does not buffer."""
 
 
 def _write(waiting: queue.Queue[tuple[str, threading.Event]]) -> None:
     while True:
         text, written = waiting.get()
-        with suppress(OSError, ValueError):  # a full disk; a stream that was closed
+        with suppress(OSError, ValueError):  # a full disk, or a closed stream
             _write_to_standard_error(text)
         written.set()
 
@@ -63,15 +61,15 @@ def _write(waiting: queue.Queue[tuple[str, threading.Event]]) -> None:
 def _write_to_standard_error(text: str) -> None:
     try:
         fd = sys.stderr.fileno()
-    except OSError:  # one that is no file, as in a test
+    except OSError:  # not a file, as in a test
         sys.stderr.write(text)
         return
-    # Not by the stream: Python ends in a crash if a thread holds that one's lock then.
+    # Not through the stream: Python crashes at exit if a thread holds its lock.
     data = text.encode(errors="backslashreplace")
     while data:
         try:
             data = data[os.write(fd, data) :]
-        except BlockingIOError:  # another process made the pipe so
+        except BlockingIOError:  # another process made the pipe non-blocking
             room = select.poll()
             room.register(fd, select.POLLOUT)
             room.poll()

@@ -1,4 +1,4 @@
-"""A bounded thread pool, for signers whose backend can only be called in a way that blocks."""
+"""A bounded thread pool, for signers with a blocking backend library."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class BoundedThreadPool:
             self._at_thread_end()
 
     def _run_next(self) -> bool:
-        """Run one call, waiting for it as long as need be; return False if the pool is closed."""
+        """Run one call, waiting for it if necessary; return False if the pool is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._closed:

@@ -1,7 +1,7 @@
-"""OpenTelemetry: a span for each request, sent by OTLP. Off by default; needs the extra ``otel``.
+"""OpenTelemetry spans for requests, sent by OTLP. Off by default; needs the extra ``otel``.
 
-Where spans go, under which name and how many of them is read by OpenTelemetry's SDK from its own
-variables (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER).
+OpenTelemetry's SDK reads the endpoint, the service name and the sampler from its own variables
+(OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-_FLUSH_SECONDS = 1.0  # the end waits no longer for a collector
+_FLUSH_SECONDS = 1.0  # how long the shutdown waits for a collector
 
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Tracing:
-    """The spans of one process. Made when tracing is on, and not else."""
+    """The spans of one process."""
 
     def __init__(self) -> None:
         named = Resource.create({"service.name": "macp-auth"}).merge(OTELResourceDetector().detect())
@@ -39,7 +39,7 @@ class Tracing:
 
         Args:
             app: an ASGI application.
-            named: the paths that a span's name may hold; any other is what a caller made up.
+            named: the paths that may be in a span's name; any other comes from the caller.
             excluded: the paths of requests without a span.
         """
         traced: ASGIApp = OpenTelemetryMiddleware(
@@ -54,7 +54,7 @@ class Tracing:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Send at the end what was not sent yet, if the collector takes it soon."""
+        """Send the remaining spans at the end, if the collector accepts them in time."""
         try:
             yield
         finally:
@@ -68,7 +68,7 @@ def _span_name(named: Collection[str], scope: Mapping[str, Any]) -> tuple[str, d
 
 
 def _with_span_as_parent(app: ASGIApp) -> ASGIApp:
-    """Return ``app`` with the current span as the request's ``traceparent``, for what is logged of it."""
+    """Return ``app`` with the current span as the request's ``traceparent``, for its log lines."""
     propagator = TraceContextTextMapPropagator()
 
     async def with_span(scope: Any, receive: Any, send: Any) -> None:

@@ -1,8 +1,8 @@
 """Verifies every key and signature that does not come from this process.
 
-A backend behind a network, or a plugin, may sign with another version than it was asked for, in
-another encoding, or not at all; it may offer a key that is none, or a private one. A verifier would
-find out minutes later and far away; this finds out before anything leaves.
+A remote backend or a plugin may sign with the wrong version, in the wrong encoding, or not at all; it may
+offer an invalid key, or a private one. Verifiers would notice that minutes later; this detects it before
+anything is published.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from macp_auth.domain.signer import Signer
 from macp_auth.domain.statistics import Statistics
 
 MAX_VERSIONS = 5000
-"""Of one key: what half a year of Vault's shortest ``auto_rotate_period``, an hour, makes."""
-_VERSIONS_A_TURN = 50  # a key takes some 50 us to check, and the event loop has other work
+"""Of one key: half a year of Vault's shortest ``auto_rotate_period``, an hour."""
+_VERSIONS_A_TURN = 50  # a key takes about 50 us to check, and the event loop has other work
 _log = structlog.get_logger()
 
 
 class VerifyingSigner(SignerWrapper):
-    """Wraps a signer; passes on only good keys, and only signatures that the keys which it published verify.
+    """Wraps a signer; passes on only valid keys, and only signatures that its published keys verify.
 
     Args:
         signer: the signer to wrap.
-        name: what messages call it.
+        name: its name in messages.
     """
 
     def __init__(self, signer: Signer, name: str) -> None:
@@ -43,17 +43,17 @@ class VerifyingSigner(SignerWrapper):
         self._checked: dict[tuple[PublicJWK, Algorithm], jose.PublicKey] = {}  # in the last reading
         self._jwks: dict[str, PublicJWK] = {}  # of each kid ever published
         self._kids: dict[PublicJWK, str] = {}  # in the last reading
-        self._unusable: dict[str, str] = {}  # why a version was left out of the last reading, by its kid
+        self._unusable: dict[str, str] = {}  # why a version was omitted in the last reading, by kid
 
     async def key_versions(self) -> Sequence[KeyVersion]:
-        """Return the wrapped signer's versions, and keep their public keys to verify with.
+        """Return the wrapped signer's versions, and keep their public keys to verify signatures.
 
-        A version whose key no verifier would take (too short, say) is left out and logged, so that one
-        such key does not stop the others.
+        A version that no verifier would accept (a key that is too short, for example) is omitted and logged,
+        so that it does not stop the others.
 
         Raises:
-            SignerMisconfigured: there are too many versions, or no usable one; or one is no key version,
-                says more than the public, has the kid that another key had before, or the key of another kid.
+            SignerMisconfigured: there are too many versions, or no usable one; or one is malformed, contains
+                more than a public key, or has the kid or the key of another version.
         """
         offered = await super().key_versions()
         if not isinstance(offered, Sequence):
@@ -63,7 +63,7 @@ class VerifyingSigner(SignerWrapper):
         checked: dict[tuple[PublicJWK, Algorithm], jose.PublicKey] = {}
         kids: dict[PublicJWK, str] = {}
         unusable: dict[str, str] = {}
-        # A copy, read once: what is checked here is what is published, whatever the sequence says next.
+        # A copy, so that what is checked is what is published, even if the sequence changes.
         for number, anything in enumerate(islice(iter(offered), MAX_VERSIONS + 1)):
             if number == MAX_VERSIONS:
                 raise self._bad(f"over {MAX_VERSIONS} key versions; withdraw old ones in the backend")
@@ -82,13 +82,13 @@ class VerifyingSigner(SignerWrapper):
         if unusable and not good:
             kid, fault = next(iter(unusable.items()))
             raise self._bad(f"a bad key as {kid!r}: {fault}")
-        # Only now: what a refused reading said must not count against a good one.
+        # Only now: a rejected reading must not affect a valid one.
         self._public, self._checked, self._kids = public, checked, kids
         self._jwks.update((kid, jwk) for jwk, kid in kids.items())
         return good
 
     def statistics(self) -> Statistics:
-        """Return the wrapped signer's numbers, and how many key versions are left out."""
+        """Return the wrapped signer's numbers and the number of omitted key versions."""
         return {**super().statistics(), "unusable_keys": len(self._unusable)}
 
     async def sign(self, kid: str, signing_input: bytes) -> bytes:
@@ -108,13 +108,13 @@ class VerifyingSigner(SignerWrapper):
         return signature
 
     def _well_formed(self, version: object) -> KeyVersion:
-        """Return a copy of ``version``, every part of which may come from anywhere."""
+        """Return a checked copy of ``version``, which is untrusted."""
         if type(version) is not KeyVersion:
             raise self._bad(f"a {type(version).__name__} for a key version")
         if (kind := type(version.public_jwk)) not in (RSAPublicJWK, ECPublicJWK):
             raise self._bad(f"a {kind.__name__} for a public key: it could hold a private one")
         try:
-            # Nothing checks the types of a struct that Python code makes.
+            # msgspec does not check types when Python code creates a struct.
             copy = msgspec.convert(msgspec.to_builtins(version), KeyVersion)
         except (TypeError, ValueError, RecursionError):  # msgspec's own errors are ValueErrors
             raise self._bad("a key version with a part of a wrong type") from None
@@ -133,9 +133,9 @@ class VerifyingSigner(SignerWrapper):
         return key
 
     def _check_names(self, version: KeyVersion, first: str) -> None:
-        """Hold each kid to one key, and each key to one kid: verifiers look a cached key up by its kid.
+        """Check that each kid has one key and each key one kid: verifiers look up a cached key by its kid.
 
-        ``first`` is the kid under which this reading has the key first.
+        ``first`` is the first kid of the key in this reading.
         """
         kid, jwk = version.kid, version.public_jwk
         if self._jwks.get(kid, jwk) != jwk:
@@ -146,7 +146,7 @@ class VerifyingSigner(SignerWrapper):
     def _report(self, unusable: dict[str, str]) -> None:
         for kid, fault in unusable.items():
             if self._unusable.get(kid) != fault:
-                _log.error("unusable key is not published", signer=self._name, kid=kid, detail=fault)
+                _log.error("unusable key not published", signer=self._name, kid=kid, detail=fault)
         self._unusable = unusable
 
     def _bad(self, offer: str) -> SignerMisconfigured:

@@ -1,4 +1,4 @@
-"""A signer around another one: what each rule that the host adds is written on."""
+"""The base class of signers that wrap another signer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from macp_auth.domain.statistics import Statistics
 
 
 class SignerWrapper(Signer):
-    """Passes everything on; a rule overrides what it rules."""
+    """Passes all calls to the wrapped signer; subclasses override some."""
 
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
@@ -28,5 +28,5 @@ class SignerWrapper(Signer):
         await self._signer.aclose()
 
     def statistics(self) -> Statistics:
-        """Return the wrapped signer's numbers; a rule adds its own."""
+        """Return the wrapped signer's numbers; a subclass adds its own."""
         return self._signer.statistics()

@@ -1,14 +1,14 @@
 """``env-jwk``: private keys from one environment variable.
 
 Settings:
-    ``MACP_AUTH_SIGNING_KEY_JSON``  a private JWK, or a JWK Set with at least one. Every key's
-        public half is published; a public-only key in a set is published for verification.
+    ``MACP_AUTH_SIGNING_KEY_JSON``  a private JWK, or a JWK Set with at least one. All public
+        keys are published; a public-only key in a set is published for verification.
     ``MACP_AUTH_SIGNING_KID``  which key of a set signs; unset, the first private one.
     ``MACP_AUTH_SIGNING_ALG``  if set, the signing key must be of this algorithm.
-Privileges: none. The key is readable by whoever can read the process's environment: prefer a
-    backend that keeps it, where there is one.
-Fails: at start-up only, on anything that could not mint a token that verifies. Messages name the
-    key by its position in the set, never a member's content.
+Privileges: none. Anyone who can read the environment of the process can read the key: prefer a
+    backend that keeps it.
+Fails: at start-up only, on a key that could not sign a verifiable token. Messages name the key by its
+    position in the set, and never show its content.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KEY_JSON = "MACP_AUTH_SIGNING_KEY_JSON"
 
 
 class EnvJWKSettings(Struct, frozen=True):
-    """What may be set."""
+    """The settings."""
 
     signing_key_json: Annotated[
         Secret[str],
@@ -52,7 +52,7 @@ class EnvJWKSettings(Struct, frozen=True):
 
 
 def prepare(settings: EnvJWKSettings) -> list[LocalKey]:
-    """Read and prove every key, and settle which one signs."""
+    """Read and check every key, and choose the one that signs."""
     keys = read_jwks(settings.signing_key_json.reveal(), KEY_JSON)
     signing = _choose([key for key in keys if key.can_sign], settings.signing_kid)
     if settings.signing_alg not in (None, jose.algorithm_of(signing.key)):

@@ -1,10 +1,10 @@
-"""``ephemeral``: a key made at start-up and gone at the end. For development.
+"""``ephemeral``: a key that exists only while the service runs. For development.
 
 Settings: ``MACP_AUTH_SIGNING_ALG``, RS256 (default) or ES256.
 Privileges: none.
-Fails: never. Every restart makes a new key, so tokens and cached JWKS from before stop matching;
-and since the kid is the reference service's fixed ``dev-key-1``, a verifier with a cached JWKS does
-not even see that the key changed.
+Fails: never. Every restart creates a new key and invalidates earlier tokens and cached JWKS. The kid is
+always
+``dev-key-1``, as in the reference service, so a verifier with a cached JWKS does not notice the change.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KID = "dev-key-1"
 
 
 class EphemeralSettings(Struct, frozen=True):
-    """What may be set."""
+    """The settings."""
 
     signing_alg: Annotated[
         Algorithm,
@@ -32,7 +32,7 @@ class EphemeralSettings(Struct, frozen=True):
 
 
 def prepare(settings: EphemeralSettings) -> list[LocalKey]:
-    """Make the key, once for all workers."""
+    """Create the key, once for all workers."""
     return [LocalKey.signing(KID, jose.generate(settings.signing_alg))]
 
 

@@ -1,7 +1,6 @@
-"""A private JWK or JWK Set, as an operator writes it, to key versions.
+"""Reads a private JWK or JWK Set.
 
-Used by the signers that are given their keys as JSON. Messages locate a key by its position, and
-never show a member's content.
+Messages name a key by its position and never show a member's content.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from macp_auth.domain.keys import MAX_KID_CHARS, is_kid
 
 DEFAULT_KID = "key-1"
 """The kid that the reference service gives to a JWK without one."""
-_YEAR_5138 = 1e11  # seconds since the epoch; what is beyond is no date but milliseconds
+_YEAR_5138 = 1e11  # seconds since the epoch; a larger value is in milliseconds
 
 
 class JWK(Struct, frozen=True):
@@ -37,12 +36,12 @@ class JWK(Struct, frozen=True):
 
     @property
     def private(self) -> jose.PrivateKey | None:
-        """The key, if it has its private half."""
+        """The private key, if present."""
         return self.key if isinstance(self.key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) else None
 
     @property
     def public(self) -> jose.PublicKey:
-        """The public half."""
+        """The public key."""
         key = self.key
         return key.public_key() if isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) else key
 
@@ -52,10 +51,10 @@ def read_jwks(text: str, source: str) -> list[JWK]:
 
     Args:
         text: a private JWK, or a JWK Set.
-        source: what the messages call the document: its variable, or its path.
+        source: the document's name in messages: its variable or path.
 
     Raises:
-        SignerMisconfigured: a key could not give a token that verifies, or none may sign.
+            SignerMisconfigured: a key could not sign a verifiable token, or none may sign.
     """
     keys = [_jwk(members, where) for where, members in _members(text, source)]
     if len({key.kid for key in keys}) < len(keys):

@@ -1,15 +1,15 @@
 """``jwk-file``: private keys from a file that may change while the service runs.
 
 Settings:
-    ``MACP_AUTH_SIGNING_KEYS_FILE``  the path of a private JWK Set. It may be, or lie behind, a
-        symbolic link: Kubernetes updates a mounted Secret by swapping one.
-The schedule stands in the file, in standard members: ``iat``, when a key was made; ``nbf``, when it
+    ``MACP_AUTH_SIGNING_KEYS_FILE``  the path of a private JWK Set. Symbolic links are
+        followed: Kubernetes updates a mounted Secret by swapping one.
+    The schedule is in the file, in standard members: ``iat``, when a key was created; ``nbf``, when it
     starts signing (absent: a publish lead after ``iat``); ``exp``, when it leaves the JWKS.
     ``macp-auth keys rotate`` and ``revoke`` write them.
 Privileges: to read the file. It must belong to root or to the service's user; nobody else may write or
     replace it, and only its owner and group may read it.
-Fails: at start-up, on a file that could not mint a token that verifies. Later, a missing, half-written
-    or broken file keeps the last good keys in force, and every reading logs why.
+Fails: at start-up, on a key that could not sign a verifiable token. Later, if the file is missing,
+    incomplete or broken, the last good keys stay active, and every reading logs the reason.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from macp_auth.domain.errors import SignerMisconfigured, SignerUnavailable
 from macp_auth.domain.keys import KeyVersion
 
 KEYS_FILE = "MACP_AUTH_SIGNING_KEYS_FILE"
-"""What the service's messages call the file. Its path is not shown: a key may be in the wrong variable."""
+"""The file's name in messages. Its path is not shown: the variable may contain a key by mistake."""
 _MAX_BYTES = 1024 * 1024
 
 
 class JWKFileSettings(Struct, frozen=True):
-    """What may be set."""
+    """The settings."""
 
     signing_keys_file: Annotated[
         str,
@@ -53,7 +53,7 @@ def read_keys_file(path: Path) -> list[JWK]:
 
     Raises:
         SignerUnavailable: it can't be read.
-        SignerMisconfigured: others than its owner can get at it, or it is no usable JWK Set.
+        SignerMisconfigured: users other than its owner can access it, or it is not a valid JWK Set.
     """
     source = str(path)
     with signer_errors(source):
@@ -62,10 +62,10 @@ def read_keys_file(path: Path) -> list[JWK]:
 
 
 def parse_keys(data: bytes, source: str) -> list[JWK]:
-    """Return the keys of a file that holds ``data``, in its order.
+    """Return the keys in ``data``, in order.
 
     Raises:
-        SignerMisconfigured: it is no usable JWK Set.
+        SignerMisconfigured: it is not a valid JWK Set.
     """
     return read_jwks(_text(data, source), source)
 
@@ -82,7 +82,7 @@ def _keys_file(path: str) -> InputFile:
 
 
 def prepare(settings: JWKFileSettings) -> str:
-    """Read the file once, so that a bad one stops the start-up; each worker reads it for itself."""
+    """Read the file once, so that an invalid one stops the start-up; each worker reads it itself."""
     try:
         with signer_errors(KEYS_FILE):
             content = _keys_file(settings.signing_keys_file).read()
@@ -103,7 +103,7 @@ def version_of(jwk: JWK) -> KeyVersion:
 
 
 class JWKFileSigner(InMemorySigner):
-    """Signs with the keys that were in the file when it was last read and good."""
+    """Signs with the keys of the last successful reading of the file."""
 
     def __init__(self, path: str) -> None:
         super().__init__({})
@@ -112,7 +112,7 @@ class JWKFileSigner(InMemorySigner):
         self._versions: list[KeyVersion] = []
 
     async def key_versions(self) -> Sequence[KeyVersion]:
-        """Read the file anew; a version that is no longer in it can't sign from here on."""
+        """Read the file again; a version that is no longer in it can't sign any more."""
         with signer_errors(KEYS_FILE):
             text = _text((await self._file.read_async()).data, KEYS_FILE)
         # To prove an RSA key takes 30 ms in which no other thread runs, so only a changed file is read on.

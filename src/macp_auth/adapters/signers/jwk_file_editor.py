@@ -1,7 +1,7 @@
-"""Changes a private JWK Set file, whole or not at all, and never while somebody else does.
+"""Edits a private JWK Set file atomically, under a lock.
 
-Members that this service does not know are kept as they are. So are the file's owner, group, mode and
-extended attributes, among them its access list: the service may run as another user than the command.
+Unknown members are kept. So are the file's owner, group, mode and extended attributes, including its
+access list: the service may run as a different user from the command.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from macp_auth.domain.keys import KeyVersion
 
 _OWNER_ONLY = 0o600
 _OF_CONTENT = {"security.ima", "security.evm"}
-"""Attributes that are made from a file's content: the system makes them for a new one."""
+"""Attributes derived from a file's content: the system sets them for a new file."""
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class JWKFileEditor:
-    """An open, locked keys file: what it holds now, and the changes that can be made to it."""
+    """An open, locked keys file."""
 
     def __init__(
         self, path: Path, descriptor: int, versions: list[KeyVersion], jwks: list[dict[str, Any]]
@@ -43,10 +43,10 @@ class JWKFileEditor:
         self.versions = versions
 
     def rotate(self, rotation: Rotation, new: jose.PrivateKey, kid: str, now: float) -> None:
-        """Add ``new``, let the retiring key go, and drop those that are gone.
+        """Add ``new``, let the retiring key expire, and remove those that have left the JWKS.
 
         Raises:
-            UnsafeChange: the kid is not printable, or names another key already.
+            UnsafeChange: the kid is not printable, or is already in use.
         """
         _check_printable(kid)
         if any(_kid(jwk) == kid for jwk in self._jwks):
@@ -59,7 +59,7 @@ class JWKFileEditor:
         self._jwks = [*kept, new_jwk(new, kid, issued_at=now, not_before=rotation.signs_from)]
 
     def revoke(self, kid: str, revocation: Revocation) -> None:
-        """Take ``kid`` out, and those that are gone, and let the key that carries on live."""
+        """Remove ``kid`` and those that have left the JWKS, and the expiry of the key that signs on."""
         out = {kid, *(version.kid for version in revocation.gone)}
         self._jwks = [jwk for jwk in self._jwks if _kid(jwk) not in out]
         for jwk in self._jwks:
@@ -67,11 +67,11 @@ class JWKFileEditor:
                 jwk.pop("exp", None)
 
     def save(self) -> None:
-        """Put the changed file in the place of the old one.
+        """Replace the file with the changed one.
 
         Raises:
-            SignerMisconfigured: the folder can't be written, or the new file can't be given what the old one
-                has: its owner, group, mode and access list.
+            SignerMisconfigured: the folder can't be written, or the new file can't get the owner, group, mode
+                and access list of the old one.
         """
         _write(self._path, self._jwks, self._descriptor)
 
@@ -82,10 +82,10 @@ def edit_jwk_file(path: Path) -> Iterator[JWKFileEditor]:
 
     Raises:
         SignerUnavailable: it can't be read.
-        SignerMisconfigured: it is no good keys file, or somebody else is changing it.
+        SignerMisconfigured: it is not a valid keys file, or another command is changing it.
     """
-    path = path.resolve()  # behind a symbolic link, the file itself is replaced
-    read_keys_file(path)  # refuses what must not be opened, or is no good
+    path = path.resolve()  # replace the file itself, not a symbolic link to it
+    read_keys_file(path)  # rejects unsafe and invalid files
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,7 +93,7 @@ def edit_jwk_file(path: Path) -> Iterator[JWKFileEditor]:
             raise SignerMisconfigured(f"{path} is being changed by another command; try again") from None
         if not leads_to(path, file.fileno()):
             raise SignerMisconfigured(f"{path} was changed a moment ago; try again")
-        # Only from here on can no other command change it, so a change is planned on what it holds now.
+        # From here on, no other command can change the file, so read it again.
         data = file.read()
         versions = [version_of(jwk) for jwk in parse_keys(data, str(path))]
         document = json.loads(data)
@@ -101,7 +101,7 @@ def edit_jwk_file(path: Path) -> Iterator[JWKFileEditor]:
 
 
 def create_jwk_file(path: Path, key: jose.PrivateKey, kid: str, now: float) -> None:
-    """Make ``path``, readable by its owner only, with a first key.
+    """Create ``path``, readable by its owner only, with a first key.
 
     Raises:
         UnsafeChange: the kid is not printable.
@@ -126,9 +126,9 @@ def new_jwk(
 
 
 def _write(path: Path, jwks: list[dict[str, Any]], old: int | None = None) -> None:
-    """Write beside ``path``, then replace it: a reader sees the old file or the new one, whole.
+    """Write a new file beside ``path``, then replace it atomically.
 
-    The new one is its owner's alone, or for whom the ``old`` one was, which is open.
+    Only the owner can read the new file, unless an ``old`` one is open: then it gets the same permissions.
     """
     try:
         with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
@@ -148,7 +148,7 @@ def _write(path: Path, jwks: list[dict[str, Any]], old: int | None = None) -> No
                 raise
     except FileNotFoundError:
         raise SignerMisconfigured(
-            f"{path} can't be written: there is no folder {path.parent}; make it first"
+            f"{path} can't be written: there is no folder {path.parent}; create it first"
         ) from None
     except OSError as error:
         text = f"{path} can't be written: {error.strerror}; nothing changed"
@@ -177,7 +177,7 @@ def _give(path: Path, new: int, old: int) -> None:
 
 
 def _copy_attributes(new: int, old: int) -> None:
-    """Give the new file the extended attributes of the old one, and no other: a folder may hand some down."""
+    """Copy the extended attributes of the old file, and remove others inherited from the folder."""
     if not hasattr(os, "listxattr"):
         return
     wanted, found = _attributes(old), _attributes(new)
@@ -192,14 +192,14 @@ def _attributes(descriptor: int) -> dict[str, bytes]:
     try:
         names = os.listxattr(descriptor)
     except OSError as error:
-        if error.errno == errno.ENOTSUP:  # by this file system
+        if error.errno == errno.ENOTSUP:  # not supported here
             return {}
         raise
     return {name: os.getxattr(descriptor, name) for name in names if name not in _OF_CONTENT}
 
 
 def _check_printable(kid: str) -> None:
-    """Refuse a new kid that could break a table; one that is in use already goes on, whatever it is."""
+    """Reject a new kid that could break a table; existing ones are accepted."""
     if not kid.isprintable():
         raise UnsafeChange("a new kid must be printable: it is shown in tables; choose another --kid")
 

@@ -1,4 +1,4 @@
-"""Keys held in this process: what the signers ephemeral, env-jwk and jwk-file have in common."""
+"""In-memory keys for the signers ephemeral, env-jwk and jwk-file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from macp_auth.domain.signer import Signer
 
 
 class LocalKey(Struct, frozen=True):
-    """A key version with its private half, if it has one; can be pickled for a worker process."""
+    """A key version with its private key, if any; can be pickled for a worker process."""
 
     version: KeyVersion
     private_der: Secret[bytes] | None = None
@@ -39,14 +39,14 @@ def key_version(kid: str, key: jose.PublicKey, *, can_sign: bool) -> KeyVersion:
 
 
 class InMemorySigner(Signer):
-    """Signs with the private keys that it holds; where they are from is for a subclass to say."""
+    """Signs with private keys in memory; a subclass loads them."""
 
     def __init__(self, private: Mapping[str, jose.PrivateKey]) -> None:
         self._private: Mapping[str, jose.PrivateKey] | None = private
-        """By their kids; None once it is closed."""
+        """By kid; None once closed."""
 
     async def sign(self, kid: str, signing_input: bytes) -> bytes:
-        """Sign on the event loop: faster than a hand-over to a thread for ES256, and no slower for RS256."""
+        """Sign on the event loop: faster than in a thread for ES256, and no slower for RS256."""
         if self._private is None:
             raise SignerUnavailable("the signer is closed")
         key = self._private.get(kid)
@@ -60,7 +60,7 @@ class InMemorySigner(Signer):
 
 
 class LocalSigner(InMemorySigner):
-    """Signs with keys that never change. Fails only for a kid that it has not, and once it is closed."""
+    """Signs with keys that never change. Fails only for an unknown kid, or when closed."""
 
     def __init__(self, keys: Sequence[LocalKey]) -> None:
         super().__init__(
@@ -73,5 +73,5 @@ class LocalSigner(InMemorySigner):
         self._versions = [key.version for key in keys]
 
     async def key_versions(self) -> Sequence[KeyVersion]:
-        """Return the versions that it was made with, in their order."""
+        """Return its versions, in order."""
         return self._versions
