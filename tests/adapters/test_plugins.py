@@ -79,7 +79,7 @@ def test_unselected_plugin_is_not_imported(install: Install) -> None:
 def test_unknown_name_lists_the_names_there_are(install: Install) -> None:
     install("outside", GOOD)
     with pytest.raises(
-        SignerMisconfigured, match="MACP_AUTH_SIGNER .* ephemeral, env-jwk, jwk-file, .*outside"
+        SignerMisconfigured, match="MACP_AUTH_SIGNER; available: ephemeral, env-jwk, jwk-file, .*outside"
     ):
         load_signer_plugin("vaultt")
 
