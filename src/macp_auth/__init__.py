@@ -1,7 +1,7 @@
 """macp-auth: short-lived JWTs for MACP agents, and the keys to verify them.
 
-What is importable from here is the public API for signer plugins: :mod:`macp_auth.plugin_api`. It is loaded
-when it is first used, so that a module of the domain brings nothing else along.
+This package exports the public API for signer plugins, :mod:`macp_auth.plugin_api`. It is loaded on first
+use, so that importing a domain module loads nothing else.
 """
 
 from importlib import import_module

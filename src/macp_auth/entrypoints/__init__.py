@@ -1,1 +1,1 @@
-"""What drives the domain: HTTP, the command line, the processes, and the settings from the environment."""
+"""The HTTP interface, the command line, the server processes, and the settings."""

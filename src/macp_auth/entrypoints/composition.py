@@ -1,4 +1,4 @@
-"""The composition root: the one place that knows which parts a worker of the service is made of."""
+"""The composition root: assembles a worker of the service."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def _caller_checks(settings: Settings) -> list[tokens.CallerCheck]:
 
 
 def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | None = None) -> ASGIApp:
-    """Return the application, with a signer of its own that it opens and closes.
+    """Return the application, which opens and closes its own signer.
 
     Args:
         plan: what to build.
         output: where the audit log goes if it goes to standard output.
-        metrics: where this process counts; None, it does not.
+        metrics: the metrics of this process; None for none.
     """
     settings = plan.settings
     signer = open_signer(plan)
@@ -102,7 +102,7 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
             certificates=metrics.certificates,
         )
         reporter = Reporter(watched, partial(write_state, state))
-    # Started in this order, and stopped in the reverse: who uses another part stands below it.
+    # Started in this order and stopped in reverse: a part comes after the parts that it uses.
     lifetimes = [
         *([] if tracing is None else [tracing.running]),
         *([] if audit is None else [audit.running]),
@@ -133,15 +133,15 @@ def builders(plan: ServicePlan, output: StandardOutput) -> Builders:
 def build_metrics(
     plan: ServicePlan, directory: Path, pids: Callable[[], Sequence[int]], restarts: Callable[[], int]
 ) -> ASGIApp:
-    """Return what answers with the metrics of all workers.
+    """Return the application that serves the metrics of all workers.
 
     Args:
-        plan: what the workers were built from.
-        directory: where they count.
-        pids: returns the process ids of the workers, each in its place.
-        restarts: returns how many workers died and were replaced.
+        plan: the plan of the workers.
+        directory: the folder of their files.
+        pids: returns the process ids of the workers, by index.
+        restarts: returns the number of workers that died and were replaced.
     """
-    # Here, because it brings prometheus-client: time and memory that only who wants metrics should pay.
+    # Imported here, so that prometheus-client costs no time and memory while metrics are off.
     from macp_auth.adapters.metrics.exposition import ServiceCollector, Subject  # noqa: PLC0415
     from macp_auth.entrypoints.server.metrics_listener import metrics_app  # noqa: PLC0415
 

@@ -1,9 +1,9 @@
-"""The environment: what fills a settings type, and the variables with our prefix that nothing reads.
+"""Reads settings from environment variables, and finds unread variables.
 
-A settings type is a msgspec struct: one field a variable, whose ``Meta`` says what it is for
-(``description``) and what a good value looks like (``extra["expects"]``). The service's own are in
-:mod:`macp_auth.entrypoints.settings`; a signer declares its own the same way. No message shows a
-value: it may be a secret, or be in the wrong variable.
+A settings type is a msgspec struct with one field per variable, whose ``Meta`` has its meaning
+(``description``) and its valid values (``extra["expects"]``). The service's settings are in
+:mod:`macp_auth.entrypoints.settings`; a signer declares its own in the same way. No message shows a
+value: it may be a secret, or a secret in the wrong variable.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ ECOSYSTEM = frozenset(
 _LINK_NAMES = re.compile(
     r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
-_NEAR = 0.8  # MACP_AUTH_METRIC_PORT is near MACP_AUTH_METRICS_PORT; two unlike names of one prefix are not
+_NEAR = 0.8  # MACP_AUTH_METRIC_PORT is near MACP_AUTH_METRICS_PORT; others are not
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 _QUOTES = "\"'`"
-_INVISIBLE = "\u200b\u2060\ufeff"  # zero-width space, word joiner, byte order mark: white space to the eye
+_INVISIBLE = "\u200b\u2060\ufeff"  # zero-width space, word joiner, byte order mark: look like white space
 _UNPRINTABLE = {"Cc", "Zl", "Zp"}  # of Unicode's general categories: controls, and separators of lines
 _CONTROL_NAMES = {"\t": "a tab", "\n": "a line feed", "\r": "a carriage return", " ": "a space"}
 
@@ -60,9 +60,9 @@ class Variable(Struct, frozen=True):
     required: bool
     default: Any
     fallback: str | None
-    """Another variable, read if this one is not set: a name that the backend's own tools use."""
+    """Another variable, read if this one is not set: the name in the backend's own tools."""
     multiline: bool
-    """Whether white space means nothing in it, as in JSON and PEM."""
+    """Whether white space is insignificant, as in JSON and PEM."""
 
 
 def variables(settings: type[Struct], prefix: str) -> list[Variable]:
@@ -106,7 +106,7 @@ def read_settings(settings: type[SettingsT], prefix: str, environ: Mapping[str, 
 
 
 def _name_in(environ: Mapping[str, str], variable: Variable) -> str:
-    """Return the name by which the environment gives the variable, or its own if it does not."""
+    """Return the name that is set in the environment, or the variable's own."""
     if variable.fallback is None or variable.name in environ or variable.fallback not in environ:
         return variable.name
     return variable.fallback
@@ -116,22 +116,22 @@ def _convert(text: str, name: str, variable: Variable) -> Any:
     if not text:
         remedy = "give it a value" if variable.required else "unset it for the default"
         raise ConfigurationError(f"{name} is set but empty; {remedy}. It must be {variable.expects}")
-    # A variable of the backend's own tools may be there for them only; the signer checks it if it uses it.
+    # A variable of the backend's tools may be set only for them; the signer checks it if it uses it.
     if not variable.multiline and name != variable.fallback:
         _check_characters(text, name)
     try:
         text.encode()
         value = msgspec.convert(text, variable.type, strict=False, dec_hook=decode_custom)
         if value is None or (isinstance(value, int) and not text.isdecimal()):
-            raise ValueError("null, 1e3 and 3.0 mean something to msgspec, and nothing here")
+            raise ValueError("null, 1e3 and 3.0 are valid for msgspec, but not here")
     except (ValueError, re.error, RecursionError, OverflowError):
-        # The cause holds the value; it must not be shown.
+        # The cause contains the value, which must not be shown.
         raise ConfigurationError(f"{name} must be {variable.expects}{_origin(text, name)}") from None
     return value
 
 
 def _check_characters(text: str, name: str) -> None:
-    """Refuse what a Secret, an env file or a copied page leaves in a value, and what nobody can see.
+    """Reject invisible characters, and artefacts of a Secret, an env file or a copied page.
 
     Raises:
         ConfigurationError: white space at an end, quotes around it, or a character that is not printable.
@@ -154,7 +154,7 @@ def _named(character: str) -> str:
 
 
 def _origin(text: str, name: str) -> str:
-    """Say where a value is from that was not meant for us."""
+    """Name the origin of a value from Kubernetes."""
     if not is_service_link(text):
         return ""
     service = name.removesuffix("_PORT").replace("_", "-").lower()
@@ -165,12 +165,12 @@ def _origin(text: str, name: str) -> str:
 
 
 def is_service_link(text: str) -> bool:
-    """Whether ``text`` is what Kubernetes puts into the variable ``<SERVICE>_PORT`` of a pod."""
+    """Whether ``text`` is a value that Kubernetes sets for ``<SERVICE>_PORT`` in a pod."""
     return _SERVICE_LINK.match(text) is not None
 
 
 def decode_custom(expected: type, value: Any) -> Any:
-    """Make a ``Secret`` or a pattern of a text: what msgspec asks of the types that it does not know."""
+    """Convert a text to a ``Secret`` or a pattern, for msgspec."""
     origin = get_origin(expected) or expected
     if origin is Secret:
         return Secret(value)
@@ -182,7 +182,7 @@ def decode_custom(expected: type, value: Any) -> Any:
 
 
 def _metas(annotation: Any) -> Iterator[Meta]:
-    """Yield what is said of a type, from outside to inside: ``Annotated[int, Meta(...)] | None``."""
+    """Yield the metadata of a type, outermost first: ``Annotated[int, Meta(...)] | None``."""
     arguments = get_args(annotation)
     yield from (argument for argument in arguments if isinstance(argument, Meta))
     for argument in arguments:
@@ -190,17 +190,17 @@ def _metas(annotation: Any) -> Iterator[Meta]:
 
 
 class UnreadVariable(Struct, frozen=True):
-    """A variable that is set in vain."""
+    """A variable that is set but not read."""
 
     name: str
     remedy: str
 
 
 def unread_variables(environ: Mapping[str, str], known: Collection[str]) -> list[UnreadVariable]:
-    """Return the variables that look like ours, and are neither ``known`` nor of other software.
+    """Return the variables with this service's prefix that are neither ``known`` nor of other software.
 
-    Kubernetes makes some for every Service in the namespace (service links). They are known by their
-    values: for a Service ``macp-auth``, MACP_AUTH_PORT holds a ``tcp://`` URL.
+    Kubernetes sets some for every Service in the namespace (service links). They are recognised by their
+    values: for a Service ``macp-auth``, MACP_AUTH_PORT is a ``tcp://`` URL.
     """
     made_by_kubernetes = set(_made_by_kubernetes(environ))
     return [

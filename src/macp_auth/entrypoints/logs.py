@@ -1,10 +1,9 @@
-"""Logs, on standard error: for a person on a terminal, as JSON lines otherwise.
+"""Logging to standard error: readable on a terminal, JSON lines otherwise.
 
-Never a key and never a token: what is logged is named at each call, and tracebacks are plain
-ones, without local variables.
+Keys and tokens are never logged: each call names its fields, and tracebacks have no local variables.
 
-A peer may cause a line by each of its requests, and its text may be in it. So each event has so many
-lines in an interval, a line is so long at most, and no character of it moves a terminal.
+A peer can cause a log line with each request, and its text may be in the line. So the number of lines per
+event and interval and the length of a line are limited, and terminal control characters are escaped.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from macp_auth.domain.visible import escaped, escaped_lines
 from macp_auth.entrypoints.request_context import add_request
 
 LINES, LINES_SECONDS = 50, 10
-"""So many of one event are logged in so many seconds."""
+"""The limit of lines per event, and its interval in seconds."""
 MAX_TEXT_CHARS = 8192
-"""Of one field; a traceback of usual depth has 2,000 to 6,000."""
+"""Of one field; a typical traceback has 2,000 to 6,000."""
 MAX_LINE_BYTES = 65536
-_MAX_EVENTS = 256  # that are told apart; the service has some fifty, a library may put values into its own
+_MAX_EVENTS = 256  # counted separately; the service has about fifty, but a library may have more
 _MAX_NAME_CHARS = 128
 
 
@@ -62,13 +61,13 @@ def configure_logs(level: int = logging.INFO) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
         )
     )
-    # At WARNING, uvicorn logs a line for each malformed request: whoever sends them could fill the disk.
+    # At WARNING, uvicorn logs each malformed request: a client could fill the disk.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
 class _Limit:
-    """Drops what is logged too often, and says in the next line how many were dropped."""
+    """Drops lines of too frequent events, and adds the number of dropped lines to the next one."""
 
     def __init__(self, output: StandardError) -> None:
         self._output = output
@@ -79,7 +78,7 @@ class _Limit:
     def __call__(
         self, _logger: object, _method: str, event: structlog.typing.EventDict
     ) -> structlog.typing.EventDict:
-        """Let pass what is within the limit (a structlog processor)."""
+        """Drop an event over the limit (a structlog processor)."""
         name = self._name(str(event["event"]))
         if not self._take(name):
             raise structlog.DropEvent
@@ -91,7 +90,7 @@ class _Limit:
         return event
 
     def lets_pass(self, record: logging.LogRecord) -> bool:
-        """Return whether ``record`` is within the limit (a filter of the standard library's)."""
+        """Return whether ``record`` is within the limit (a standard library filter)."""
         return self._take(self._name(f"{record.name} {record.msg}"))
 
     def _name(self, name: str) -> str:
@@ -108,7 +107,7 @@ class _Limit:
 
 
 def _bound(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Leave out the middle of texts that are too long."""
+    """Cut out the middle of long texts."""
     half = MAX_TEXT_CHARS // 2
     for name, value in event.items():
         if isinstance(value, str) and len(value) > MAX_TEXT_CHARS:
@@ -117,7 +116,7 @@ def _bound(_logger: object, _method: str, event: structlog.typing.EventDict) -> 
 
 
 def _escape(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Escape what would move the terminal, but for the line ends of a traceback."""
+    """Escape terminal control characters, except the line ends of a traceback."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = escaped_lines(value) if name == "exception" else escaped(value)
@@ -127,7 +126,7 @@ def _escape(_logger: object, _method: str, event: structlog.typing.EventDict) ->
 def _to_json(event: structlog.typing.EventDict, **_: Any) -> str:
     try:
         encoded = msgspec.json.encode(event, enc_hook=repr)
-    except UnicodeEncodeError:  # half a character, in what a backend or a library says
+    except UnicodeEncodeError:  # a lone surrogate, in a text of a backend or a library
         encoded = msgspec.json.encode({name: ascii(value) for name, value in event.items()})
     if len(encoded) > MAX_LINE_BYTES:
         kept = {name: event[name] for name in ("event", "level", "timestamp") if name in event}

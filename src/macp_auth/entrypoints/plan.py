@@ -1,6 +1,6 @@
-"""What to serve: the whole configuration, read once and before anything listens.
+"""Reads the whole configuration once, before anything listens, and selects the signer.
 
-The one place that chooses a signer. It imports no web framework, because commands use it, too.
+It imports no web framework, because commands use it too.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
 
 
 class ServicePlan(msgspec.Struct, frozen=True):
-    """All that a worker process needs. Picklable: a worker gets it through a pipe."""
+    """The configuration of a worker process, pickled and passed through a pipe."""
 
     settings: Settings
     signer: str
     signer_state: Any
-    """What the signer plugin prepared; may hold key material, and says so by a quiet ``repr``."""
+    """The state that the signer plugin prepared; may contain key material, so ``repr`` hides it."""
     unread_variables: list[UnreadVariable]
-    """Variables that are set in vain: of our prefix, or of the signer's backend."""
+    """Variables that are set but not read: with this service's prefix, or of the signer's backend."""
     secret_variables: list[str]
-    """Those that held a secret, and need hold it no longer: the plan has what was in them."""
+    """Variables with a secret that can be cleared: the plan has their values."""
 
 
 def plan_service(environ: Mapping[str, str]) -> ServicePlan:
     """Read the whole configuration and prepare the signer.
 
     Raises:
-        ConfigurationError: it can't work; the text names the variable.
+        ConfigurationError: it is invalid; the text names the variable.
     """
     settings = read_settings(Settings, PREFIX, environ)
     _ = settings.ttl, settings.rotation, settings.metrics_address  # checked here, before anything listens
@@ -88,7 +88,7 @@ def selected_signer(environ: Mapping[str, str]) -> str:
     """Return the name of the signer that a service with this environment would use.
 
     Raises:
-        ConfigurationError: a setting of the service is wrong.
+        ConfigurationError: a setting of the service is invalid.
     """
     return _selected(read_settings(Settings, PREFIX, environ), environ)
 
@@ -98,17 +98,17 @@ def _selected(settings: Settings, environ: Mapping[str, str]) -> str:
 
 
 def open_signer(plan: ServicePlan) -> Signer:
-    """Return the planned signer, and between it and us what its signatures call for."""
+    """Return the planned signer with the wrappers that it needs."""
     opening = partial(load_signer_plugin(plan.signer).open, plan.signer_state)
     if plan.signer in IN_PROCESS:
         return opening()
-    if plan.signer in BUILT_IN:  # bounds itself, but its signatures come over a network
+    if plan.signer in BUILT_IN:  # has its own limits, but its signatures come over a network
         return VerifyingSigner(opening(), plan.signer)
     return sandboxed(opening, plan.signer)
 
 
 def load_tracing() -> type[Tracing]:
-    """Return what traces.
+    """Return the class for tracing.
 
     Raises:
         ConfigurationError: its packages are not installed.

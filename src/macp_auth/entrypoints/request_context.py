@@ -1,7 +1,7 @@
-"""Which request is being served: for whatever is logged or recorded on its behalf.
+"""The context of the current request, for logs and records.
 
-A context variable, which each request's task has for itself. Nothing is bound to a logger before
-something is logged, for a token that is minted without trouble logs nothing.
+A context variable is local to each request's task. It is read only when something is logged, because a
+successful mint logs nothing.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from msgspec import Struct
 
 
 class RequestContext(Struct, frozen=True, gc=False):
-    """What names a request."""
+    """The identifiers of a request."""
 
     id: str
-    """Also in the answer, as ``x-request-id``. Empty outside of any request."""
+    """Sent in the response as ``x-request-id``. Empty outside a request."""
     traceparent: str | None = None
-    """The caller's W3C trace context, if it sent a good one."""
+    """The caller's W3C trace context, if it sent a valid one."""
 
 
 OUTSIDE = RequestContext("")
@@ -28,7 +28,7 @@ current: ContextVar[RequestContext] = ContextVar("macp_auth_request", default=OU
 def add_request(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Add the request to a log line that is written while one is served (a structlog processor)."""
+    """Add the current request to a log line (a structlog processor)."""
     request = current.get()
     if request is not OUTSIDE:
         event.setdefault("request_id", request.id)

@@ -1,4 +1,4 @@
-"""The settings of the service: each is declared here, and only here."""
+"""Declares the settings of the service."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from macp_auth.domain.ttl import TTLPolicy
 from macp_auth.entrypoints.environment import PREFIX
 
 _YEAR = 365 * 24 * 3600
-_MAX_KEPT = 3 * _YEAR  # seconds; all that the other settings can call for is less
+_MAX_KEPT = 3 * _YEAR  # seconds; more than the other settings can require
 _DEFAULT_TTL = 300
 _HOST = "an IP address or a host name"
 _CERTIFICATES = "the path of a PEM file of certificates"
 
 
 class TLSFiles(Struct, frozen=True):
-    """The PEM files with which the service speaks TLS."""
+    """The PEM files for TLS."""
 
     certificate: Path
-    """The server's certificate, and after it those that lead to its authority."""
+    """The server's certificate, followed by the chain to its authority."""
     key: Path
     client_ca: Path | None
-    """The authorities that may vouch for clients; None if clients need no certificate."""
+    """The authorities of client certificates; None if clients need no certificate."""
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -231,10 +231,10 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:
-        """The host and the port to serve metrics on; None if they are off.
+        """The host and the port of the metrics; None if they are off.
 
         Raises:
-            ConfigurationError: it is the one for tokens.
+            ConfigurationError: it is the port for tokens.
         """
         if self.metrics_port is None:
             return None
@@ -250,7 +250,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         """The lifetimes that may be minted.
 
         Raises:
-            ConfigurationError: the default is no lifetime up to the maximum.
+            ConfigurationError: the default is above the maximum.
         """
         default = (
             min(_DEFAULT_TTL, self.max_ttl_seconds)
@@ -265,10 +265,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         return TTLPolicy(default=default, maximum=self.max_ttl_seconds)
 
     def check_names(self) -> None:
-        """See that issuer and audience leave room for the rest of a token.
+        """Check that issuer and audience leave room for the rest of a token.
 
         Raises:
-            ConfigurationError: they do not.
+            ConfigurationError: they are too long.
         """
         if not fits_any_key(probe_claims(self.issuer, self.audience, 0)):
             raise ConfigurationError(
@@ -278,10 +278,10 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def tls(self) -> TLSFiles | None:
-        """The files with which to speak TLS; None for plain HTTP.
+        """The files for TLS; None for plain HTTP.
 
         Raises:
-            ConfigurationError: only some of what TLS needs is set.
+            ConfigurationError: only some of the required settings for TLS are set.
         """
         if self.tls_cert_file is not None and self.tls_key_file is not None:
             client_ca = None if self.tls_client_ca_file is None else Path(self.tls_client_ca_file)
@@ -295,10 +295,10 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def rotation(self) -> RotationPolicy:
-        """How keys come and go.
+        """The rotation policy.
 
         Raises:
-            ConfigurationError: the lead or the lag is less than the other settings call for.
+            ConfigurationError: the lead or the lag is less than the other settings require.
         """
         policy = RotationPolicy(
             max_ttl=self.max_ttl_seconds,

@@ -1,4 +1,4 @@
-"""The settings of a signer plugin, whose type somebody else wrote."""
+"""Reads the settings of a signer plugin, whose type is untrusted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_signer_settings(plugin: SignerPlugin, environ: Mapping[str, str]) -> St
     """Return the settings of ``plugin``, filled from ``environ``.
 
     Raises:
-        ConfigurationError: a variable is not good, or the plugin's settings type; the text names it.
+        ConfigurationError: a variable or the plugin's settings type is invalid; the text names it.
     """
     for fault in unusable_settings(plugin):
         raise ConfigurationError(
@@ -47,9 +47,9 @@ def read_signer_settings(plugin: SignerPlugin, environ: Mapping[str, str]) -> St
 
 
 def unusable_settings(plugin: SignerPlugin) -> Iterator[str]:
-    """Say of which fields of the settings type no variable can be read, and why.
+    """Yield the faults of the settings type.
 
-    msgspec finds out when it converts: a type that is wrong stays unnoticed until its variable is set.
+    msgspec detects an invalid type only on conversion, that is, when its variable is set.
     """
     if not (isinstance(plugin.settings, type) and issubclass(plugin.settings, Struct)):
         yield "its settings are no subclass of msgspec.Struct"
@@ -66,17 +66,17 @@ def unusable_settings(plugin: SignerPlugin) -> Iterator[str]:
 
 
 def secret_variables(plugin: SignerPlugin) -> list[str]:
-    """Return the variables with a secret that a service with this ``plugin`` need not keep.
+    """Return the secret variables that a service with this ``plugin`` can clear.
 
-    They are what it declares, and what another signer that was selected before may have left behind. Those
-    of its backend's own library, such as ``AWS_SECRET_ACCESS_KEY``, are not among them.
+    They include those of other signers, which may be left from an earlier configuration, but not those of the
+    backend's library, such as ``AWS_SECRET_ACCESS_KEY``.
     """
     fallbacks = BUILT_IN_FALLBACKS if plugin.name in BUILT_IN else ()
     return sorted({*declared_secrets(plugin), *BUILT_IN_SECRETS, *fallbacks})
 
 
 def declared_secrets(plugin: SignerPlugin) -> list[str]:
-    """Return the variables whose content ``plugin`` declares to be a secret."""
+    """Return the variables that ``plugin`` declares as secret."""
     declared = variables(plugin.settings, plugin.settings_prefix)
     secrets = [each for each in declared if _is_secret(each.type)]
     return [name for each in secrets for name in (each.name, each.fallback) if name is not None]
@@ -87,17 +87,17 @@ def _is_secret(annotation: Any) -> bool:
 
 
 def _fault_of(annotation: Any) -> str | None:
-    """Say why no text can be converted to ``annotation``; None if some can."""
+    """Return why no text can be converted to ``annotation``; None if some can."""
     try:
         msgspec.convert("", annotation, strict=False, dec_hook=decode_custom)
     except msgspec.ValidationError:
-        pass  # this text can't, others may
+        pass  # other texts may be valid
     except NotImplementedError:
-        return "its type is none that msgspec knows, nor a Secret or a re.Pattern"
+        return "its type is not supported by msgspec, and is not Secret or re.Pattern"
     except Exception as error:  # noqa: BLE001 - msgspec says what is wrong with a type by a TypeError, and more
         return str(error)
     if all(isinstance(kind, _NEVER_TEXT) for kind in _kinds(inspect.type_info(annotation))):
-        return "no text becomes such a value; take a str, and split it in prepare()"
+        return "no text can be converted to its type; use str, and split it in prepare()"
     return None
 
 

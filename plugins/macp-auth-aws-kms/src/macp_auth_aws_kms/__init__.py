@@ -2,10 +2,10 @@
 
 Settings:
     ``MACP_AUTH_AWS_KMS_KEYS``  one to sixteen key ids, key ARNs, alias names or alias ARNs, with commas
-        between. Each is one key version. An alias is resolved anew at every refresh.
+        between. Each is one key version. An alias is resolved at every refresh.
     ``MACP_AUTH_AWS_KMS_ENDPOINT_URL``  another address of KMS, such as a VPC endpoint's.
     ``MACP_AUTH_AWS_KMS_TIMEOUT_SECONDS``  the most that a signature may take, a second attempt included.
-    ``MACP_AUTH_AWS_KMS_MAX_CALLS``  signatures under way at once in a worker; one more is refused at once.
+    ``MACP_AUTH_AWS_KMS_MAX_CALLS``  concurrent signatures in a worker; one more is rejected at once.
     ``AWS_REGION``  the region; unset, boto3 looks where it always does. So it does for credentials.
 Keys: ``SIGN_VERIFY`` of RSA_2048, RSA_3072 or RSA_4096 (RS256), or ECC_NIST_P256 (ES256). The kid is the
     RFC 7638 thumbprint, ``created_at`` the key's creation in KMS. An enabled key is offered and can sign;
@@ -25,7 +25,7 @@ from macp_auth import SignerPlugin, hookimpl
 from macp_auth_aws_kms.signer import AWSKMSSigner
 
 _NAME = r"\s*[A-Za-z0-9:/_-]+\s*"
-# Over plain HTTP, whoever is on the way could choose the keys that are published.
+# Over plain HTTP, an attacker on the network path could choose the published keys.
 _URL = Annotated[
     str, Meta(pattern=r"^(https://[^/?#@\s]+|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?)/?$")
 ]

@@ -57,7 +57,7 @@ class PKCS11Signer(Signer):
         self._closed = False
 
     async def key_versions(self) -> Sequence[KeyVersion]:
-        """Look at the token anew, and let each key prove its public half with a signature."""
+        """Read the token again, and test each key with a signature."""
         return await self._run(self._backend.device.key_versions)
 
     async def sign(self, kid: str, signing_input: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 Settings:
     ``MACP_AUTH_EXAMPLE_KEY_FILE``  the path of the private key: PKCS #8 in PEM, without a passphrase.
-Privileges: to read that file, once. Nobody but its owner and group may.
+Privileges: to read that file, once. No other user may read it.
 Fails: at start-up, if there is no such key. Never later.
 """
 
@@ -91,7 +91,7 @@ class ExampleSigner(Signer):
         )
 
     async def key_versions(self) -> Sequence[KeyVersion]:
-        """Return the one version. The host asks again and again; a backend with keys to rotate looks anew."""
+        """Return the one version. Called periodically; a backend that rotates reads its keys here."""
         return [self._version]
 
     async def sign(self, kid: str, signing_input: bytes) -> bytes:

@@ -125,10 +125,10 @@ def _exposure(settings: Settings) -> Finding:
     if settings.tls_client_ca_file is not None:
         return ok(Check.EXPOSURE, f"{where}, and a token needs a client certificate")
     if settings.sender_pattern is not None and not _matches_everything(settings):
-        return ok(Check.EXPOSURE, f"{where}, for whoever can reach it, and MACP_AUTH_SENDER_PATTERN is set")
+        return ok(Check.EXPOSURE, f"{where}, for all who can reach it, and MACP_AUTH_SENDER_PATTERN is set")
     return warning(
         Check.EXPOSURE,
-        f"{where}: whoever can reach it can get a token for any sender",
+        f"{where}: anyone who can reach it can get a token for any sender",
         "set MACP_AUTH_SENDER_PATTERN or MACP_AUTH_TLS_CLIENT_CA_FILE (SECURITY.md)",
     )
 
@@ -163,7 +163,7 @@ def _senders(settings: Settings) -> Iterator[Finding]:
     if _matches_everything(settings):
         yield warning(
             Check.SENDERS,
-            "MACP_AUTH_SENDER_PATTERN matches whatever is tried, so it keeps no sender out",
+            "MACP_AUTH_SENDER_PATTERN matches every test sender, so it rejects no sender",
             "set it to your naming scheme, such as (agent://)?[a-z0-9-]{1,64}",
         )
 

@@ -18,7 +18,7 @@ _CANT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End the command on an error of ours, with its text and exit status 2."""
+    """Report a MACPAuthError and exit with status 2."""
     try:
         yield
     except MACPAuthError as error:

@@ -173,7 +173,7 @@ def _verdict(need: dict[str, Any]) -> str:
     default=1,
     show_default=True,
     type=click.IntRange(0, 100),
-    help="How often nobody can fetch, for up to an hour.",
+    help="Number of outages of up to an hour in which no verifier can fetch.",
 )
 @click.option(
     "--outage-rate",

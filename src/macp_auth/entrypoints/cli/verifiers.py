@@ -1,4 +1,4 @@
-"""Options by which a command is told which verifiers there are."""
+"""Command-line options that select verifiers."""
 
 from __future__ import annotations
 

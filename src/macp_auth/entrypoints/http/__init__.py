@@ -1,1 +1,1 @@
-"""The HTTP interface: three exact paths, and JSON whatever the answer."""
+"""The HTTP interface: exact paths, JSON responses."""

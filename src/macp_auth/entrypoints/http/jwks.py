@@ -20,7 +20,7 @@ def jwks_route(keys: KeyRing, max_age: int, answered: Callable[[int], None]) -> 
     Args:
         keys: the keys.
         max_age: how long they may be cached, in seconds.
-        answered: told the status of each answer; must return at once.
+        answered: called with the status of each response; must return at once.
     """
     cache_control = f"public, max-age={max_age}".encode()
 

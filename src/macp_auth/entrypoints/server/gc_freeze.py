@@ -1,6 +1,6 @@
 """What start-up made stays for good, so the garbage collector need not look at it again and again.
 
-A full collection takes 15 ms with it, in which nobody is served, and next to nothing without. With
+A full collection takes 15 ms with it, in which no request is served, and next to nothing without. With
 vault-transit and 64 clients there were several a second: p99 was 41 ms, and is 15.
 """
 
@@ -19,7 +19,7 @@ system with it: after 200 TLS connections that flooded it, a process kept 36 MiB
 
 @asynccontextmanager
 async def frozen_heap() -> AsyncIterator[None]:
-    """Keep what there is now out of collections, for as long as the application serves."""
+    """Exclude all current objects from garbage collection while the application serves."""
     if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:  # glibc's
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
     gc.collect()

@@ -36,7 +36,7 @@ class ReloadingContext(ssl.SSLContext):
     """
 
     def __new__(cls, _files: TLSFiles) -> Self:
-        """Make a context that would serve nobody."""
+        """Make a context without a certificate."""
         return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
 
     def __init__(self, files: TLSFiles) -> None:
@@ -101,7 +101,7 @@ class ReloadingContext(ssl.SSLContext):
 
 
 def _ignore() -> None:
-    """Nobody is to know."""
+    """Do nothing."""
 
 
 class ExpiryLog:

@@ -155,5 +155,5 @@ async def fresh_nonces(subject: SignerSubject) -> None:
                 raise Nonconformity(
                     f"two signatures of {version.kid!r} have the same R: whoever sees both can compute "
                     "the private key. "
-                    "Revoke that key, and draw each nonce anew"
+                    "Revoke that key, and use a new nonce for each signature"
                 )

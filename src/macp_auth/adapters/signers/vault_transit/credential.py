@@ -38,7 +38,7 @@ _MAX_BYTES = 64 * 1024
 _RENEW_AT = 0.6  # of a lease: what is left is time to try again when Vault is away
 _WORTH_KEEPING = 0.5  # of the first lease; one that renews to less comes near its maximum, and is replaced
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds between attempts to renew
-_REFUSED_SECONDS = 1.0  # so long a refused login is not tried again, however many ask for a token meanwhile
+_REFUSED_SECONDS = 1.0  # pause after a refused login
 _log = structlog.get_logger()
 
 

@@ -206,7 +206,7 @@ def _address(settings: VaultSettings) -> Finding:
         return ok(Check.ADDRESS, f"{addr} answers, on loopback")
     return warning(
         Check.ADDRESS,
-        f"{addr} answers without TLS: whoever is on the way can take the token, and sign with it",
+        f"{addr} answers without TLS: anyone on the network path can take the token and sign with it",
         f"MACP_AUTH_VAULT_ADDR=https://{urlsplit(addr).netloc}",
     )
 
@@ -291,7 +291,7 @@ async def _diagnose_token(client: hvac.Client, settings: VaultSettings) -> Async
 def _power(token: _Token) -> Finding | None:
     if "root" not in token.policies:
         return None
-    text = "this is a root token: whoever takes it from the service has all of Vault"
+    text = "this is a root token: anyone who steals it controls all of Vault"
     return warning(Check.TOKEN, text, _NEW_TOKEN)
 
 

@@ -40,7 +40,7 @@ class Limits(Struct, frozen=True):
     batch: int
     """The most requests in a call."""
     calls: int
-    """The most calls under way."""
+    """Maximum number of concurrent calls."""
     requests: int
     """The most requests that have no answer yet; one more is turned away at once."""
 
@@ -177,7 +177,7 @@ class Batcher:
     Args:
         call: answers one batch for one key: an outcome a request, in their order. What it raises is
             the outcome of all.
-        limits: how much may be under way.
+        limits: the limits of concurrent calls.
     """
 
     def __init__(
@@ -212,7 +212,7 @@ class Batcher:
             self._unanswered -= 1
 
     async def aclose(self) -> None:
-        """Turn away all who wait, and cancel the calls under way."""
+        """Reject all waiting callers, and cancel the running calls."""
         requests = [*chain(*self._waiting.values()), *chain(*self._calls.values())]
         self._waiting.clear()
         calls = list(self._calls)
