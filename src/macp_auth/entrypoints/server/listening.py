@@ -89,7 +89,7 @@ def _resolved(host: str, port: int, host_variable: str) -> tuple[int, tuple[str,
     except (OSError, UnicodeError) as error:
         reason = (isinstance(error, socket.gaierror) and error.strerror) or "not a host name"
         raise ConfigurationError(
-            f"{host_variable} leads to no address: {reason}. {_another_address(host_variable)}"
+            f"cannot resolve {host_variable}: {reason}. {_another_address(host_variable)}"
         ) from error
     family, _, _, _, address = found[0]
     return family, (str(address[0]), int(address[1]))
