@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import macp_auth
+import macp_auth.entrypoints.composition
 from macp_auth.application.readiness import (
     CHECK_INTERVAL_SECONDS,
     OWN_REASONS,

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+import macp_auth.entrypoints.composition  # noqa: F401 - brings in every module that defines an error
 from macp_auth.adapters import standard_error
 from macp_auth.adapters.audit import log, waiting, writer
 from macp_auth.adapters.audit.line import (

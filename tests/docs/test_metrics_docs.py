@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+import macp_auth.entrypoints.composition  # noqa: F401 - brings in every module that defines an error
 from macp_auth.domain.errors import InvalidRequest
 from macp_auth.entrypoints.http.errors import BROWSER, REASONS
 from tests.docs.pages import ROOT, blocks, plain, read, rows, section, slug, without_blocks
@@ -87,7 +88,11 @@ def scrapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Scrape]]:
         wait_until(lambda: is_ready(secured), within=10, what="it says that it is ready")
         found.append(scrape(secured))
         bao.client().sys.seal()
-        wait_until(lambda: not is_ready(services[0]), within=HANG_SECONDS, what="it says that it is not")
+        wait_until(
+            lambda: scrape(services[0]).values("macp_auth_not_ready", "reason") == {("sealed",): 1},
+            within=HANG_SECONDS,
+            what="it says that Vault is sealed",
+        )
         yield [*found, scrape(services[0])]
 
 
