@@ -63,6 +63,9 @@ class Authority:
         issuer = vouched_for_by or self
         certificate = (
             _certificate(self._name, self._key.public_key(), issuer._name)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer._key.public_key()), critical=False
+            )
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(_CA_USAGE, critical=True)
             .sign(issuer._key, hashes.SHA256())
