@@ -234,7 +234,7 @@ def test_a_service_repeats_no_credential(
     parrot.failing = {"login", "look-up"}
     service = start_service(environment(vault, credentials))
     wait_until(
-        lambda: bool(parrot.failed) and "can't be read" in service.log,
+        lambda: bool(parrot.failed) and "cannot read keys" in service.log,
         within=HANG_SECONDS,
         what="a refused login",
     )
