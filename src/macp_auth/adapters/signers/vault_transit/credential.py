@@ -285,7 +285,7 @@ def _unreadable(text: str) -> SignerUnavailable:
 
 
 class _RefusedLogin(Struct, frozen=True):
-    """Why the last login was refused, without a traceback, which would grow with each who is told."""
+    """Why the last login was refused. It holds no traceback, which would grow each time it is raised."""
 
     text: str
     reason: str

@@ -219,7 +219,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _clock(server: int, before: float, after: float, clock_skew: int) -> Finding:
-    """Compare the least difference that a time in whole seconds, told between two moments, allows."""
+    """Compare the clocks by the smallest difference that Vault's time, in whole seconds, allows."""
     ahead, behind = before - (server + 1), server - after
     apart = max(ahead, behind, 0.0)
     if apart <= min(_CLOCK_NOTICE_SECONDS, clock_skew):

@@ -1,4 +1,4 @@
-"""Signs with a transit key, by the version that it is told to, and never more than a bound late.
+"""Signs with the requested version of a transit key, within a time limit.
 
 Concurrent requests share calls: what arrives during a call goes with the next one. No timer and no
 fixed batch size: where no call is in flight, a request goes at once, with those of the same turn of the
