@@ -18,7 +18,7 @@ from tests.docs.pages import PAGES, ROOT, plain, read, rows, section
 RUNTIME_VARIABLES = {  # the MACP runtime's own, which a page may name; read in its source
     f"MACP_AUTH_{name}" for name in ("JWKS_JSON", "JWKS_TTL_SECS", "JWKS_URL", "JWT_ALGS")
 }
-EXAMPLES = ("MACP_AUTH_EXAMPLE_", "MACP_AUTH_ACME_")  # of the plugins in docs/writing-a-signer.md
+EXAMPLES = ("MACP_AUTH_EXAMPLE_", "MACP_AUTH_ACME_")  # of the plugins on the pages for authors
 
 
 def _declared() -> dict[str, list[Variable]]:

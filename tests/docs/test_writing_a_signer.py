@@ -1,4 +1,4 @@
-"""docs/writing-a-signer.md: who follows it gets a signer that passes, and what it says is what is there."""
+"""The tutorial for authors leads to a signer that passes, and the reference says what the code does."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from tests.docs.terminal import Terminal, assert_as_shown, lines_of, steps
 from tools.support.programs import require_tools
 from tools.support.service import BOOT_SECONDS, clean_environment, free_port, wait_until
 
-PAGE = "docs/writing-a-signer.md"
+TUTORIAL = read("docs/writing-a-signer.md")
+REFERENCE = read("docs/signer-reference.md")
 TEMPLATE = ROOT / "plugins" / "template"
-STEPS_END = "\n## The three operations\n"
 FOR_THE_WALK = {
     *("iniconfig", "joserfc", "packaging", "pygments", "pytest"),  # macp-auth[testing]
     *("editables", "hatchling", "pathspec", "tomlkit", "trove-classifiers"),  # to build the plugin
@@ -47,10 +47,10 @@ PREFIX = "MACP_AUTH_ACME_"
 
 def walk() -> Iterator[tuple[str | None, Block]]:
     """The blocks of the steps in their order, and of which file each is a part."""
-    text, file = read(PAGE).split(STEPS_END)[0], None
+    file = None
     for found in re.finditer(
         r"^\*\*`(?P<file>[^`]+)`\*\*$|^```(?P<language>\w*)\n(?P<text>.*?)^```$|^(?P<heading>## )",
-        text,
+        TUTORIAL,
         re.DOTALL | re.MULTILINE,
     ):
         if found["heading"] or found["file"]:
@@ -71,7 +71,7 @@ def files_of_the_page() -> dict[str, str]:
 
 
 def test_the_page_shows_the_template_whole() -> None:
-    """Every line of every file, in order: the page and the template can't drift apart."""
+    """Every line of every file, in order: the tutorial and the template can't drift apart."""
     shown = files_of_the_page()
     made_by_commands = {"README.md", "src/macp_auth_example/py.typed"}
     there = {path.relative_to(TEMPLATE) for path in TEMPLATE.rglob("*") if path.is_file()}
@@ -133,7 +133,7 @@ def shell_tools() -> None:
 @pytest.mark.timeout(2 * INSTALL_SECONDS + 120)
 def test_from_an_empty_folder_to_a_signer_that_passes(terminal: Terminal, tmp_path: Path, port: int) -> None:
     """Every command of the steps exits 0, in order, and prints what the page shows in shape."""
-    outputs = dict(steps(read(PAGE).split(STEPS_END)[0]))
+    outputs = dict(steps(TUTORIAL))
     for name, block in walk():
         if name:
             with (tmp_path / name).open("a", encoding="utf-8") as file:
@@ -157,7 +157,7 @@ def test_from_an_empty_folder_to_a_signer_that_passes(terminal: Terminal, tmp_pa
 
 
 def first_column(heading: str) -> list[str]:
-    return [plain(row[0]) for row in rows(section(read(PAGE), heading))]
+    return [plain(row[0]) for row in rows(section(REFERENCE, heading))]
 
 
 def test_every_public_name_and_field_is_documented() -> None:
@@ -174,7 +174,7 @@ def test_every_hook_is_documented() -> None:
     hooks = [name for name in vars(manager.hook) if not name.startswith("_")]
     assert hooks == ["macp_auth_signer"]
     for hook in hooks:
-        assert f"`{hook}`" in section(read(PAGE), "Every public name")
+        assert f"`{hook}`" in section(REFERENCE, "Every public name")
 
 
 def test_every_operation_field_and_capability_is_documented() -> None:
@@ -182,7 +182,7 @@ def test_every_operation_field_and_capability_is_documented() -> None:
     operations = [re.sub(r"\(.*", "", name) for name in first_column("The three operations")]
     assert set(operations) == Signer.__abstractmethods__
     optional = {name for name in vars(Signer) if not name.startswith("_")} - Signer.__abstractmethods__
-    assert all(f"`{name}()`" in section(read(PAGE), "The three operations") for name in optional)
+    assert all(f"`{name}()`" in section(REFERENCE, "The three operations") for name in optional)
     fields = [field.name for field in msgspec.structs.fields(macp_auth.KeyVersion)]
     assert first_column("Key versions and times") == fields
     can = [name.removesuffix("()") for name in first_column("What the subject can do")]
@@ -199,7 +199,7 @@ def test_every_error_is_documented_with_its_reason() -> None:
         and issubclass(getattr(macp_auth, name), errors.SignerError)
     }
     public.pop("SignerError")
-    assert {plain(row[0]): plain(row[2]) for row in rows(section(read(PAGE), "The errors"))} == public
+    assert {plain(row[0]): plain(row[2]) for row in rows(section(REFERENCE, "The errors"))} == public
 
 
 def test_every_check_is_documented_with_its_rule() -> None:
@@ -213,7 +213,7 @@ def test_every_check_is_documented_with_its_rule() -> None:
             if f"subject.{name}(" in source or f"_{name}(subject" in source
         ]
         expected.append([check.name, check.rule, ", ".join(uses)])
-    assert [[plain(cell) for cell in row] for row in rows(section(read(PAGE), "The checks"))] == expected
+    assert [[plain(cell) for cell in row] for row in rows(section(REFERENCE, "The checks"))] == expected
 
 
 # --- every number and message ---------------------------------------------------------------------------
@@ -221,13 +221,13 @@ def test_every_check_is_documented_with_its_rule() -> None:
 
 def test_the_limits_are_the_hosts() -> None:
     """Each, and no other."""
-    documented = rows(section(read(PAGE), "What the host does around a plugin"))
+    documented = rows(section(REFERENCE, "What the host does around a plugin"))
     assert {plain(row[0]): float(row[1]) for row in documented} == msgspec.structs.asdict(Limits())
 
 
 def test_numbers_in_the_text_are_the_codes() -> None:
     """Those that stand outside of tables."""
-    text = " ".join(read(PAGE).split())
+    text = " ".join(REFERENCE.split())
     assert f"`API_VERSION` is {macp_auth.API_VERSION}." in text
     assert f"All signer checks together get {DOCTOR_SECONDS:g} s" in text
     assert f"may take {suite.SignerConformance.check_seconds:g} s" in text
@@ -237,7 +237,7 @@ def test_numbers_in_the_text_are_the_codes() -> None:
 
 def test_messages_about_the_api_version_are_the_hosts() -> None:
     """Word for word, for a plugin that is older, newer, or says nothing."""
-    (shown,) = blocks(section(read(PAGE), "The version of the API"))
+    (shown,) = blocks(section(REFERENCE, "The version of the API"))
     told = []
     for declared in (0, 2, None):
         plugin = SignerPlugin(
@@ -271,11 +271,11 @@ def test_what_a_line_says_when_it_does_not_load_is_said_by_the_code() -> None:
 
 @pytest.fixture(scope="module")
 def acme() -> dict[str, Any]:
-    """What the blocks of Python after the steps define, run in their order."""
+    """What the blocks of Python in the reference define, run in their order."""
     module = sys.modules["acme_of_the_page"] = ModuleType(
         "acme_of_the_page"
     )  # where annotations are resolved
-    for block in blocks(read(PAGE).split(STEPS_END)[1]):
+    for block in blocks(REFERENCE):
         if block.language == "python":
             exec(block.text, vars(module))  # noqa: S102 - our own page
     return vars(module)
@@ -307,7 +307,7 @@ def test_the_example_of_settings_is_usable(acme: dict[str, Any]) -> None:
 def test_messages_about_settings_are_the_hosts(acme: dict[str, Any]) -> None:
     """What the operator reads is what the page says."""
     table = [
-        row for row in rows(section(read(PAGE), "Settings")) if "must be" in row[1] or "must be set" in row[1]
+        row for row in rows(section(REFERENCE, "Settings")) if "must be" in row[1] or "must be set" in row[1]
     ]
     assert len(table) > 5
     for given, message in table[:7]:
@@ -321,7 +321,7 @@ def test_messages_about_settings_are_the_hosts(acme: dict[str, Any]) -> None:
 def test_types_take_and_refuse_what_the_page_says() -> None:
     """Each example in the table of types."""
     known = {"Algorithm": Algorithm, "Secret": Secret, "re": re}
-    table = [row for row in rows(section(read(PAGE), "Settings")) if len(row) == 3]
+    table = [row for row in rows(section(REFERENCE, "Settings")) if len(row) == 3]
     assert len(table) == 7
     for kind, taken, refused in table:
         annotation = eval(plain(kind), known)  # noqa: S307 - our own page
@@ -338,7 +338,7 @@ def test_types_take_and_refuse_what_the_page_says() -> None:
 def test_what_meta_may_say_is_what_the_host_reads() -> None:
     """Each key of ``extra``."""
     table = [
-        row for row in rows(section(read(PAGE), "Settings")) if row[0].startswith(("`description", "`extra"))
+        row for row in rows(section(REFERENCE, "Settings")) if row[0].startswith(("`description", "`extra"))
     ]
     source = inspect.getsource(sys.modules["macp_auth.entrypoints.environment"])
     read_by_host = set(re.findall(r'extra\.get\("(\w+)"', source))
@@ -346,7 +346,7 @@ def test_what_meta_may_say_is_what_the_host_reads() -> None:
 
 
 def test_the_other_examples_are_what_the_host_and_the_kit_take(acme: dict[str, Any]) -> None:
-    """The examination yields findings; the subject overrides what there is to override."""
+    """The diagnosis yields findings; the subject overrides what there is to override."""
     settings = read_signer_settings(acme_plugin(acme["AcmeSettings"]), {**GOOD, f"{PREFIX}API_TOKEN": "t"})
     (finding,) = acme["diagnose"](settings, None)
     assert isinstance(finding, macp_auth.Finding)

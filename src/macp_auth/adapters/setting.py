@@ -3,7 +3,7 @@
 Each function returns the metadata of a type: ``Annotated[int, setting.whole(1, 256, "Worker processes.")]``.
 
 A meaning is full sentences in Markdown; links are relative to docs/. ``extra`` is as in
-docs/writing-a-signer.md: ``variable``, ``fallback`` or ``multiline``.
+docs/signer-reference.md: ``variable``, ``fallback`` or ``multiline``.
 """
 
 from __future__ import annotations
