@@ -46,8 +46,8 @@ def test_a_command_that_can_t_be_understood(args: list[str], told: str, command:
     ("args", "text"),
     [
         (["audit", "report", "-x.log"], "'-x.log' does not exist"),
-        (["plugins", "check", "-x"], "there is no '-x'"),
-        (["keys", "timeline", "-x.json"], "-x.json is not there"),
+        (["plugins", "check", "-x"], "unknown signer '-x'"),
+        (["keys", "timeline", "-x.json"], "-x.json does not exist"),
         (["verify", "-eyJ", "--jwks", "http://127.0.0.1:1/"], "can't fetch the keys"),
         (["keys", "list", "-x", "--kid"], "No such option '--kid'."),
     ],
@@ -75,7 +75,7 @@ def test_an_output_that_is_full(args: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
         failed = run(*args, stdout=full.fileno())
     assert failed.returncode == 1
-    assert failed.stderr == "macp-auth: the output can't be written: No space left on device\n"
+    assert failed.stderr == "macp-auth: cannot write the output: No space left on device\n"
 
 
 def test_a_reader_that_went_away() -> None:

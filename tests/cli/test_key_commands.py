@@ -67,7 +67,7 @@ def states(keys: Command, *args: str, **env: str) -> dict[str, str]:
 
 
 def test_first_key(keys: Command, file: Path) -> None:
-    """A file that is not there is made for its owner alone, with a key that signs at once."""
+    """A missing file is created, accessible to its owner only, with a key that signs at once."""
     assert "signs at once" in good(keys("rotate", "keys.json", "--kid", "a", "--alg", "ES256"))
     assert file.stat().st_mode & 0o777 == 0o600
     assert content(file)["a"]["alg"] == "ES256"
@@ -239,14 +239,14 @@ def test_an_ephemeral_key_is_none_of_a_service(keys: Command, command: str) -> N
     shown = keys(command)
     assert shown.returncode == 0
     assert "dev-key-1" in shown.stdout
-    assert "made for this command alone" in shown.stderr
+    assert "exists only in this command" in shown.stderr
     assert shown.stderr.count("\n") == 1
 
 
 def test_a_file_that_is_not_there(keys: Command) -> None:
     """The message says what makes it."""
     for command in ("list", "timeline"):
-        assert "make it with: macp-auth keys rotate missing.json" in refused(keys(command, "missing.json"))
+        assert "create it with: macp-auth keys rotate missing.json" in refused(keys(command, "missing.json"))
 
 
 def test_a_file_that_can_t_be_there(keys: Command) -> None:
@@ -294,7 +294,7 @@ def test_timeline(keys: Command, file: Path) -> None:
 def test_a_drawing_that_can_t_be_written(keys: Command) -> None:
     """One line that names the file."""
     good(keys("rotate", "keys.json", "--alg", "ES256"))
-    assert "nowhere/keys.svg can't be written" in refused(
+    assert "cannot write nowhere/keys.svg" in refused(
         keys("timeline", "keys.json", "--svg", "nowhere/keys.svg")
     )
 

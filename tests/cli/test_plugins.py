@@ -73,7 +73,7 @@ def test_a_misspelt_selection_is_told(args: list[str]) -> None:
     listed = run({"MACP_AUTH_SIGNER": "vault-transti"}, "list", *args)
     assert listed.returncode == 2
     assert all(name in listed.stdout for name in BUILT_IN)
-    assert listed.stderr == "macp-auth: MACP_AUTH_SIGNER names none of these\n"
+    assert listed.stderr == "macp-auth: unknown signer in MACP_AUTH_SIGNER\n"
 
 
 def test_a_built_in_signer_passes() -> None:
@@ -108,7 +108,7 @@ def test_a_backend_that_can_t_be_reached_is_told_once() -> None:
     assert checked.returncode == 1
     assert len(re.findall(r"^failed ", checked.stdout, re.MULTILINE)) == 1
     assert re.search(r"\d+ passed, 1 failed, \d+ skipped$", checked.stdout.strip())
-    assert checked.stderr == "macp-auth: the backend can't be reached, so no other check was run\n"
+    assert checked.stderr == "macp-auth: cannot reach the backend; no other check was run\n"
 
 
 @pytest.mark.parametrize(

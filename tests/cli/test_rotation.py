@@ -135,7 +135,7 @@ def test_simulation_of_a_second_too_little(option: str, value: str, kid: str) ->
     simulated = run("simulate", *FEW, option, value)
     assert simulated.returncode == 1
     assert "wrongly rejected: 1\n" in simulated.stdout
-    story = simulated.stdout.split("What led to the first failure")[1].splitlines()
+    story = simulated.stdout.split("Events before the first failure")[1].splitlines()
     assert story[-1].endswith(f"the verifier (macp-runtime) rejects the token: it does not have {kid}")
 
 
@@ -144,8 +144,8 @@ def test_simulation_of_a_revocation() -> None:
     simulated = run("simulate", *FEW, "--revoke")
     assert simulated.returncode == 0
     assert "accepted after revocation: " in simulated.stdout
-    assert "macp-runtime: the latest 39" in simulated.stdout
-    assert "macp-runtime, fetches blocked: the latest 399" in simulated.stdout
+    assert "macp-runtime: at the latest 39" in simulated.stdout
+    assert "macp-runtime, fetches blocked: at the latest 399" in simulated.stdout
     assert "x" in simulated.stdout.splitlines()[3].removeprefix("key-2")
 
 

@@ -187,7 +187,7 @@ def test_a_server_that_sends_a_byte_at_a_time() -> None:
         said = without_keys("--jwks", f"http://127.0.0.1:{listener.getsockname()[1]}/")
         done.set()
         thread.join(HANG_SECONDS)
-    assert "no answer within 5 s" in said
+    assert "no response within 5 s" in said
 
 
 @pytest.mark.parametrize("claim", ["iat", "nbf"])
@@ -205,7 +205,7 @@ def test_a_proxy_is_not_asked_for_what_is_on_this_machine(service: Service, host
     run = command(service.mint()["token"], "--jwks", url, http_proxy=proxy, HTTP_PROXY=proxy, no_proxy="")
     assert run.returncode == 0, run.stderr
     elsewhere = command("x.y.z", "--jwks", "http://auth.invalid/jwks", http_proxy=proxy)
-    assert "nothing listens there" in elsewhere.stderr, "the proxy was asked"
+    assert "connection refused" in elsewhere.stderr, "the proxy was asked"
 
 
 @pytest.mark.parametrize("content", [None, "", "no PEM"])
@@ -246,8 +246,8 @@ def without_keys(*args: str) -> str:
 @pytest.mark.parametrize(
     ("url", "remedy"),
     [
-        ("http://127.0.0.1:{port}/jwks", "nothing listens there; start the service"),
-        ("http://nowhere.invalid/jwks", "fix the host"),
+        ("http://127.0.0.1:{port}/jwks", "connection refused; start the service"),
+        ("http://nowhere.invalid/jwks", "cannot resolve the host"),
         ("http://127.0.0.1:x/jwks", "/jwks: "),
         ("file:///etc/hostname", "must begin with http:// or https://"),
         ("nonsense", "must begin with http:// or https://"),
@@ -260,7 +260,7 @@ def test_command_without_a_service(url: str, remedy: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "remedy"),
-    [("/healthz", "no JWK Set"), ("/jwks", "the answer is 404; the path is /.well-known/jwks.json")],
+    [("/healthz", "not a JWK Set"), ("/jwks", "the response status is 404; the path is /.well-known")],
 )
 def test_command_on_something_else_than_jwks(service: Service, path: str, remedy: str) -> None:
     """The service is there, and the path is wrong."""

@@ -75,7 +75,7 @@ def test_a_plugin_that_exits_in_the_doctor_is_no_good_sign(unruly: dict[str, str
     """What the plugin would have found is not known, so nothing is well."""
     done = call(["doctor"], {**unruly, "UNRULY_AT": "diagnose"})
     assert done.returncode == 1
-    assert "the examination of the signer broke: SystemExit" in done.stdout
+    assert "the diagnosis of the signer failed: SystemExit" in done.stdout
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

@@ -1,4 +1,4 @@
-"""``macp-auth audit``: what the audit log answers."""
+"""``macp-auth audit``: queries of the audit log."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
 from macp_auth.entrypoints.cli.output import echo
 from macp_auth.entrypoints.cli.times import moment
 
-if TYPE_CHECKING:  # these take a while to import, and `--help` should not wait
+if TYPE_CHECKING:  # slow to import; `--help` must not wait
     from macp_auth.adapters.audit.report import Question, Report
 
-_GZIP = b"\x1f\x8b"  # how each such file begins: RFC 1952, section 2.3.1
+_GZIP = b"\x1f\x8b"  # RFC 1952, section 2.3.1
 
 
 @click.group()
 def audit() -> None:
-    """Ask the audit log."""
+    """Query the audit log."""
 
 
 @audit.command("report", cls=HyphenatedArguments)
@@ -49,12 +49,11 @@ def report_command(  # noqa: PLR0913 - one parameter an option
     until: str | None,
     as_json: bool,
 ) -> None:
-    """Say which identities got tokens, how many, and until when these are good.
+    """Print which senders got tokens, how many, and until when these are valid.
 
-    FILE is an audit log, also one compressed by gzip; "-" is standard input. One that is named twice is
-    read once. A time is ISO 8601 with a zone, as 2026-12-01T06:00Z, or -2h for two hours ago (s, m, h,
-    d). Exits 1 if lines are missing from the log or can't be read, or if a FILE has none: there may be
-    more tokens than those shown.
+    FILE is an audit log, plain or gzip; "-" is standard input. A repeated FILE is read once. A time is
+    ISO 8601 with a zone (2026-12-01T06:00Z), or a time ago (-2h; s, m, h, d). Exits 1 if the answer may
+    be incomplete: lines are missing or unreadable, or a FILE has no lines.
     """
     from macp_auth.adapters.audit.report import Log, report  # noqa: PLC0415
 
@@ -80,7 +79,7 @@ def _question(kid: str | None, sender: str | None, since: str | None, until: str
 
 def _past(option: str, text: str | None, now: float) -> float | None:
     if text is not None and text.startswith("+"):
-        raise click.BadParameter(f"{text} is in the future; so long ago is -{text[1:]}", param_hint=option)
+        raise click.BadParameter(f"{text} is in the future; use -{text[1:]} for the past", param_hint=option)
     return moment(text, option, now)
 
 
@@ -105,6 +104,6 @@ def _print_table(answer: Report) -> None:
         tokens = "1 token" if identity.tokens == 1 else f"{identity.tokens} tokens"
         echo(f"{escaped(identity.sender)}  {tokens}")
         echo(f"    minted {escaped(identity.first)} to {escaped(identity.last)}")
-        echo(f"    good until {utc(identity.exp)}")
+        echo(f"    valid until {utc(identity.exp)}")
     total = sum(identity.tokens for identity in answer.identities)
     echo(f"Identities: {len(answer.identities)}. Tokens: {total}.")

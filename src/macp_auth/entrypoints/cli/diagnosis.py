@@ -1,6 +1,6 @@
-"""Examines a deployment before it goes live: the settings, the signer, and what verifiers expect.
+"""Diagnoses a deployment before it goes live: the settings, the signer, and what verifiers expect.
 
-The signer is tried as the service uses it. One that can diagnose itself does so first, and says more.
+A signer's own diagnosis comes first; if it has no failure, the signer is used as the service uses it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from macp_auth.entrypoints.server.tls_files import CERTIFICATE, CLIENT_CA, end_o
 from macp_auth.entrypoints.settings import Settings
 
 SECONDS = 10.0
-"""The longest that the signer is waited for, all its checks together."""
-_LONG_DEFAULT_TTL = 3600  # the default of the maximum: who names no lifetime should not get more
-_LONG_MAX_TTL = 24 * 3600  # no token can be revoked, so a stolen one serves for as long
+"""Upper bound on all checks of the signer together."""
+_LONG_DEFAULT_TTL = 3600  # the default maximum: a request without a lifetime should not get more
+_LONG_MAX_TTL = 24 * 3600  # a stolen token works until it expires: tokens cannot be revoked
 _ODD_SENDERS = (
     "a",
     "0",
@@ -50,7 +50,7 @@ _READ = "docs/troubleshooting.md, and the documentation of the signer"
 
 
 class Check(StrEnum):
-    """The checks of any deployment, in their order. A signer's own come before ``keys``."""
+    """The checks of every deployment, in order. A signer's own checks come before ``keys``."""
 
     CONFIGURATION = "configuration"
     AUDIT = "audit"
@@ -70,27 +70,23 @@ class Check(StrEnum):
 
 
 class Expected(Struct, frozen=True, kw_only=True):
-    """What is known of the verifiers."""
+    """The verifiers, and the ``iss`` and ``aud`` that they expect; None if unknown."""
 
     verifiers: Sequence[Verifier]
     issuer: str | None = None
-    """The ``iss`` that they expect; None if that is not known."""
     audience: str | None = None
-    """The ``aud`` that they expect; None if that is not known."""
 
 
 def diagnose(environ: Mapping[str, str], expected: Expected) -> Iterator[Finding]:
-    """Examine the service that this environment configures. Each finding comes when it is known."""
+    """Diagnose the service that this environment configures. Yields each finding as soon as it is known."""
     try:
         plan = plan_service(environ)
         weaknesses = check_place(plan.settings.audit_log)
         check_addresses(plan.settings)
     except ConfigurationError as error:
-        yield failure(
-            Check.CONFIGURATION, str(error), "correct the variable; docs/configuration.md has them all"
-        )
+        yield failure(Check.CONFIGURATION, str(error), "correct the variable (docs/configuration.md)")
         return
-    yield ok(Check.CONFIGURATION, f"the service starts with it; the signer is {plan.signer}")
+    yield ok(Check.CONFIGURATION, f"valid; the signer is {plan.signer}")
     for weakness in weaknesses:
         text = f"others can change the audit log: {weakness.text}"
         yield warning(Check.AUDIT, text, weakness.remedy)
@@ -125,7 +121,7 @@ def _exposure(settings: Settings) -> Finding:
     if settings.tls_client_ca_file is not None:
         return ok(Check.EXPOSURE, f"{where}, and a token needs a client certificate")
     if settings.sender_pattern is not None and not _matches_everything(settings):
-        return ok(Check.EXPOSURE, f"{where}, for all who can reach it, and MACP_AUTH_SENDER_PATTERN is set")
+        return ok(Check.EXPOSURE, f"{where} without authentication, and MACP_AUTH_SENDER_PATTERN is set")
     return warning(
         Check.EXPOSURE,
         f"{where}: anyone who can reach it can get a token for any sender",
@@ -137,15 +133,15 @@ def _addresses(settings: Settings) -> Iterator[Finding]:
     if is_unspecified(settings.host):
         yield warning(
             Check.ADDRESSES,
-            f"the service listens on {settings.host}: on all addresses of this machine",
-            "set MACP_AUTH_HOST to the address that callers use; in a container, limit who reaches it",
+            f"the service listens on all addresses of this machine ({settings.host})",
+            "set MACP_AUTH_HOST to the address that callers use; in a container, limit access to it",
         )
     metrics = settings.metrics_address
     if metrics is not None and is_unspecified(metrics[0]):
         yield warning(
             Check.ADDRESSES,
-            f"the metrics listen on {metrics[0]}: on all addresses of this machine",
-            "set MACP_AUTH_METRICS_HOST to the address that is scraped; in a container, limit who reaches it",
+            f"the metrics listen on all addresses of this machine ({metrics[0]})",
+            "set MACP_AUTH_METRICS_HOST to the address that is scraped; in a container, limit access to it",
         )
 
 
@@ -153,9 +149,9 @@ def _transport(settings: Settings) -> Iterator[Finding]:
     if settings.tls is None and not is_loopback(settings.host):
         yield warning(
             Check.TRANSPORT,
-            "tokens and keys travel as plain HTTP: who can read it has the tokens, who can change it makes "
+            "tokens and keys travel over plain HTTP: who can read it has the tokens, who can change it makes "
             "verifiers accept any",
-            "set MACP_AUTH_TLS_CERT_FILE and MACP_AUTH_TLS_KEY_FILE, or let a proxy or a mesh end TLS here",
+            "set MACP_AUTH_TLS_CERT_FILE and MACP_AUTH_TLS_KEY_FILE, or end TLS in a local proxy or mesh",
         )
 
 
@@ -180,25 +176,23 @@ def _certificates(settings: Settings) -> Iterator[Finding]:
     for use, validity in load_tls(settings.tls).certificates.items():
         variable, remedy = _CERTIFICATES[use]
         if now < validity.begins:
-            yield failure(Check.CERTIFICATE, f"{variable} is not good yet: correct the clock", remedy)
+            yield failure(Check.CERTIFICATE, f"{variable} is not valid yet: correct the clock", remedy)
         elif now >= validity.ends:
             yield failure(Check.CERTIFICATE, f"{variable} has expired, at {end_of(validity)}", remedy)
         elif validity.ends_soon(now):
             yield warning(Check.CERTIFICATE, f"{variable} expires soon, at {end_of(validity)}", remedy)
         else:
-            yield ok(Check.CERTIFICATE, f"{variable} is good until {end_of(validity)}")
+            yield ok(Check.CERTIFICATE, f"{variable} is valid until {end_of(validity)}")
 
 
 def _claim(check: Check, claim: str, value: str, expected: str | None) -> Finding:
-    # The MACP runtime's own variables have the same names as ours.
+    # The MACP runtime's variable has the same name as the service's.
     variable = f"MACP_AUTH_{check.name}"
     if expected is None:
         return ok(check, f"{claim} is {value!r}; the MACP runtime needs {variable}={value}")
     if value == expected:
         return ok(check, f"{claim} is {value!r}, as verifiers expect")
-    return failure(
-        check, f"{claim} is {value!r}, and verifiers expect {expected!r}", f"{variable}={expected}"
-    )
+    return failure(check, f"{claim} is {value!r}; verifiers expect {expected!r}", f"{variable}={expected}")
 
 
 def _lifetime(settings: Settings) -> Finding:
@@ -209,7 +203,7 @@ def _lifetime(settings: Settings) -> Finding:
         ("MACP_AUTH_MAX_TTL_SECONDS", ttl.maximum, _LONG_MAX_TTL),
     ):
         if seconds > limit:
-            return warning(Check.LIFETIME, f"{text}: a stolen one serves for as long", f"{variable}={limit}")
+            return warning(Check.LIFETIME, f"{text}: a stolen one works as long", f"{variable}={limit}")
     return ok(Check.LIFETIME, text)
 
 
@@ -237,7 +231,7 @@ def _diagnose_signer(plan: ServicePlan) -> Iterator[Finding]:
     if plan.signer == "ephemeral":
         yield failure(
             Check.SIGNER,
-            "the ephemeral key is lost when the service stops, and replicas never agree",
+            "the ephemeral key is lost when the service stops, and each replica has another",
             "MACP_AUTH_SIGNER=vault-transit, or another signer that keeps its key (docs/configuration.md)",
         )
     deadline = time.monotonic() + SECONDS
@@ -249,7 +243,7 @@ def _diagnose_signer(plan: ServicePlan) -> Iterator[Finding]:
             failed = failed or finding.status is Status.FAILURE
             yield finding
         if failed:
-            return  # it has said why, and better
+            return  # its findings say more than an attempt to sign
     yield from _until(deadline, partial(_try, plan))
 
 
@@ -259,7 +253,7 @@ def _try(plan: ServicePlan) -> Iterator[Finding]:
         keys = KeyRing(VerifyingSigner(open_signer(plan), plan.signer), plan.settings.rotation.timing)
         try:
             yield from _tried(
-                Check.KEYS, lambda: runner.run(keys.refresh(time.time())), lambda: _in_force(keys)
+                Check.KEYS, lambda: runner.run(keys.refresh(time.time())), lambda: _summary(keys)
             )
             if keys.in_force is not None:
                 claims = probe_claims(plan.settings.issuer, plan.settings.audience, time.time())
@@ -282,15 +276,15 @@ def _tried(check: Check, attempt: Callable[[], None], result: Callable[[], str])
         yield ok(check, result())
 
 
-def _in_force(keys: KeyRing) -> str:
-    in_force = keys.keys.schedule
-    signing = in_force.signing
-    count = f"{len(in_force.keys)} key{'s are' if len(in_force.keys) > 1 else ' is'} published"
+def _summary(keys: KeyRing) -> str:
+    schedule = keys.keys.schedule
+    signing = schedule.signing
+    count = f"{len(schedule.keys)} key{'s are' if len(schedule.keys) > 1 else ' is'} published"
     return f"{count}; {signing.kid} ({signing.algorithm}) signs"
 
 
 def _until(deadline: float, findings: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """Yield what ``findings`` does, from a thread of its own that is left behind when the time is over."""
+    """Yield the findings of a daemon thread, which is abandoned at ``deadline`` (monotonic seconds)."""
     found: queue.SimpleQueue[Finding | None] = queue.SimpleQueue()
 
     def find() -> None:
@@ -300,7 +294,7 @@ def _until(deadline: float, findings: Callable[[], Iterable[Finding]]) -> Iterat
         except SignerError as error:
             found.put(failure(Check.SIGNER, str(error), _READ))
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, with a secret in its text
-            text = f"the examination of the signer broke: {type(error).__name__}"
+            text = f"the diagnosis of the signer failed: {type(error).__name__}"
             found.put(failure(Check.SIGNER, text, "upgrade or fix the signer's package"))
         finally:
             found.put(None)
@@ -311,7 +305,7 @@ def _until(deadline: float, findings: Callable[[], Iterable[Finding]]) -> Iterat
             finding = found.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             text = f"the signer took longer than {SECONDS:g} s"
-            yield failure(Check.SIGNER, text, "see that its backend can be reached; run this again")
+            yield failure(Check.SIGNER, text, "check that its backend can be reached, and run this again")
             return
         if finding is None:
             return

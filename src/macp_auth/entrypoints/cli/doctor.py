@@ -1,4 +1,4 @@
-"""``macp-auth doctor``: is this deployment fit to go live, and if not, what fixes it."""
+"""``macp-auth doctor``: is this deployment ready for production, and if not, how to fix it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import rich_click as click
 from macp_auth.entrypoints.cli.output import echo
 from macp_auth.entrypoints.cli.verifiers import CUSTOMS, NAMES, chosen_verifiers
 
-if TYPE_CHECKING:  # it takes a while to import, and `--help` should not wait
+if TYPE_CHECKING:  # slow to import; `--help` must not wait
     from macp_auth.domain.diagnosis import Finding
 
 MARKS = {"ok": ("ok  ", "green"), "warning": ("WARN", "yellow"), "failure": ("FAIL", "red")}
-"""How each status is shown, and in which colour."""
+"""The text and colour of each status."""
 _INDENT = " " * len("FAIL  ")
 
 
@@ -26,7 +26,7 @@ _INDENT = " " * len("FAIL  ")
 @CUSTOMS
 @click.option("--issuer", help="The iss that the verifiers expect.")
 @click.option("--audience", help="The aud that the verifiers expect.")
-@click.option("--strict", is_flag=True, help="Warnings count as failures.")
+@click.option("--strict", is_flag=True, help="Exit 1 also for warnings.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(  # noqa: PLR0913 - one parameter an option
     *,
@@ -37,23 +37,22 @@ def doctor(  # noqa: PLR0913 - one parameter an option
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Examine the service that the environment configures: its settings, its signer, its key.
+    """Check the service that the environment configures: its settings, its signer, its key.
 
-    Each finding says what is wrong and what fixes it. It has one thing signed, and changes nothing.
-    Exits 1 if there is a failure.
+    Each finding names a fault and its remedy. The signer signs once; nothing is changed. Exits 1 on a
+    failure.
     """
     import msgspec  # noqa: PLC0415
 
     from macp_auth.domain.diagnosis import Status  # noqa: PLC0415
-    from macp_auth.entrypoints.cli import diagnosis as examination  # noqa: PLC0415
+    from macp_auth.entrypoints.cli import diagnosis  # noqa: PLC0415
     from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
 
-    expected = examination.Expected(
-        verifiers=chosen_verifiers(names, customs), issuer=issuer, audience=audience
-    )
-    configure_logs(logging.WARNING)  # on standard error: what a signer logs is no finding
+    verifiers = chosen_verifiers(names, customs)
+    expected = diagnosis.Expected(verifiers=verifiers, issuer=issuer, audience=audience)
+    configure_logs(logging.WARNING)  # to standard error
     findings = []
-    for finding in examination.diagnose(os.environ, expected):
+    for finding in diagnosis.diagnose(os.environ, expected):
         findings.append(finding)
         if not as_json:
             mark, colour = MARKS[finding.status]

@@ -1,4 +1,4 @@
-"""Errors, as a command tells them: one line on standard error, which can be searched for, no traceback."""
+"""Prints a command's error as one line on standard error, without a traceback."""
 
 from __future__ import annotations
 
@@ -18,19 +18,12 @@ _CANT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Report a MACPAuthError and exit with status 2."""
+    """Exit with click's status on its errors, 2 on a MACPAuthError, 1 if a file or the output fails."""
     try:
         yield
     except MACPAuthError as error:
         echo(f"macp-auth: {error}", err=True)
         sys.exit(2)
-
-
-@contextmanager
-def told_in_a_line() -> Iterator[None]:
-    """End the process as click does, but without its boxes, and also when a file or the output fails."""
-    try:
-        yield
     except click.ClickException as error:
         echo(f"macp-auth: {_text(error)}", err=True)
         sys.exit(error.exit_code)
@@ -41,9 +34,9 @@ def told_in_a_line() -> Iterator[None]:
         if error.filename is not None:
             text = f"{error.filename}: {error.strerror}"
         elif error.errno in _CANT_WRITE:
-            # Or what still waits to be written would fail again at the end.
+            # What is still buffered would fail again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            text = f"the output can't be written: {error.strerror}"
+            text = f"cannot write the output: {error.strerror}"
         else:
             raise
         echo(f"macp-auth: {text}", err=True)

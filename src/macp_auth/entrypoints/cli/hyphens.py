@@ -1,4 +1,4 @@
-"""Arguments that begin with a hyphen: one thumbprint in 64 does, and a kid is often a thumbprint."""
+"""Arguments that begin with a hyphen: a kid is often a thumbprint, and one thumbprint in 64 does."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import rich_click as click
 
 
 class HyphenatedArguments(click.RichCommand):
-    """Takes an argument that begins with one hyphen for a value, unless it is an option of this command.
+    """Treats an argument with one leading hyphen as a value, unless it is an option of this command.
 
-    Options of two hyphens stay options, so that a misspelt one is an error. After ``--`` all are values,
-    as everywhere (POSIX.1-2017, Utility Syntax Guideline 10).
+    With two hyphens it is an option, so a misspelt one is an error. After ``--`` all are values
+    (POSIX.1-2017, Utility Syntax Guideline 10).
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse ``args`` with their values moved behind ``--``, in their order."""
+        """Parse ``args`` with the values moved after ``--``, in order."""
         values_of = {
             name: 0 if parameter.is_flag else parameter.nargs
             for parameter in self.get_params(ctx)

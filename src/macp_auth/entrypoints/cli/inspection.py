@@ -1,4 +1,4 @@
-"""The configured signer's keys, read once, for the commands that show or judge them."""
+"""Reads the configured keys once, for the commands that show or change them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from macp_auth.entrypoints.settings import Settings
 
 
 class ConfiguredKeys(msgspec.Struct, frozen=True):
-    """The key versions that a signer offers, and the policy that they are kept by."""
+    """The key versions of a signer, and the rotation policy."""
 
     versions: Sequence[KeyVersion]
     policy: RotationPolicy
@@ -27,8 +27,8 @@ def keys_of_service(environ: Mapping[str, str]) -> ConfiguredKeys:
     """Return the keys that a service with this environment would use.
 
     Raises:
-        ConfigurationError: the configuration can't work.
-        SignerError: the signer can't be asked.
+        ConfigurationError: the configuration is invalid.
+        SignerError: the signer cannot return its keys.
     """
     plan = plan_service(environ)
 
@@ -43,11 +43,11 @@ def keys_of_service(environ: Mapping[str, str]) -> ConfiguredKeys:
 
 
 def keys_of_file(path: Path, environ: Mapping[str, str]) -> ConfiguredKeys:
-    """Return the keys of a keys file, under the policy of this environment.
+    """Return the keys of a keys file, with the policy of this environment.
 
     Raises:
-        ConfigurationError: a variable of the policy is wrong.
-        SignerError: the file can't be read, or is no good keys file.
+        ConfigurationError: a variable of the policy is invalid.
+        SignerError: the file is unreadable or invalid.
     """
     return ConfiguredKeys([version_of(jwk) for jwk in read_keys_file(path)], policy_of(environ))
 
@@ -56,6 +56,6 @@ def policy_of(environ: Mapping[str, str]) -> RotationPolicy:
     """Return the rotation policy that this environment configures.
 
     Raises:
-        ConfigurationError: a variable is wrong, or two contradict each other.
+        ConfigurationError: a variable is invalid, or two contradict each other.
     """
     return read_settings(Settings, PREFIX, environ).rotation

@@ -14,10 +14,10 @@ from macp_auth.entrypoints.cli.output import echo
 from macp_auth.entrypoints.cli.times import moment
 
 _NO_FILE = (
-    "Missing argument 'FILE': the JWK Set of the signer jwk-file. The keys of another signer rotate where "
-    "they are kept: docs/rotation.md, 'Where keys rotate'"
+    "Missing argument 'FILE': the JWK Set of the signer jwk-file. Rotate the keys of another signer in its "
+    "backend: docs/rotation.md, 'Where keys rotate'"
 )
-_DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would happen, and change nothing.")
 
 
 @click.command(cls=HyphenatedArguments)
@@ -29,39 +29,37 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would happen, 
 )
 @_DRY_RUN
 def rotate(file: Path | None, alg: str | None, kid: str | None, at: str | None, dry_run: bool) -> None:  # noqa: FBT001
-    """Add a key to FILE that starts signing after the publish lead; the old one goes after the retire lag.
+    """Add a key to FILE that signs after the publish lead; the old key leaves after the retire lag.
 
-    A service with MACP_AUTH_SIGNING_KEYS_FILE=FILE follows by itself. A request that would make verifiers
-    reject good tokens is refused, and the rule named. A FILE that does not exist is made, with a first key
-    that signs at once.
+    A service with MACP_AUTH_SIGNING_KEYS_FILE=FILE reads the change itself. A change that would make
+    verifiers reject valid tokens is refused, with the rule. If FILE does not exist, it is created with a
+    first key, which signs at once.
     """
     from macp_auth.adapters.signers.jwk_file_editor import create_jwk_file, edit_jwk_file  # noqa: PLC0415
     from macp_auth.domain.key_changes import plan_rotation  # noqa: PLC0415
     from macp_auth.entrypoints.cli import inspection, key_reports  # noqa: PLC0415
-    from macp_auth.entrypoints.cli.errors import one_line_errors  # noqa: PLC0415
 
     if file is None:
         raise click.UsageError(_NO_FILE)
     now = time.time()
     starts = moment(at, "--at", now)
-    with one_line_errors():
-        timing = inspection.policy_of(os.environ).timing
-        if not file.exists():
-            if starts is not None:
-                raise click.BadParameter("a first key signs at once; leave it out", param_hint="--at")
-            key, kid = new_key(alg or "RS256", kid)
-            report = key_reports.first_key(file, kid)
+    timing = inspection.policy_of(os.environ).timing
+    if not file.exists():
+        if starts is not None:
+            raise click.BadParameter("a first key signs at once; leave it out", param_hint="--at")
+        key, kid = new_key(alg or "RS256", kid)
+        report = key_reports.first_key(file, kid)
+        if not dry_run:
+            create_jwk_file(file, key, kid, now)
+    else:
+        with edit_jwk_file(file) as editor:
+            rotation = plan_rotation(editor.versions, timing, now, starts)
+            key, kid = new_key(alg or rotation.retiring.algorithm.value, kid)
+            editor.rotate(rotation, key, kid, now)
+            report = key_reports.rotation(rotation, kid, timing, now)
             if not dry_run:
-                create_jwk_file(file, key, kid, now)
-        else:
-            with edit_jwk_file(file) as editor:
-                rotation = plan_rotation(editor.versions, timing, now, starts)
-                key, kid = new_key(alg or rotation.retiring.algorithm.value, kid)
-                editor.rotate(rotation, key, kid, now)
-                report = key_reports.rotation(rotation, kid, timing, now)
-                if not dry_run:
-                    editor.save()
-    _say(report, dry_run)
+                editor.save()
+    _print(report, dry_run)
 
 
 @click.command(cls=HyphenatedArguments)
@@ -69,27 +67,25 @@ def rotate(file: Path | None, alg: str | None, kid: str | None, at: str | None, 
 @click.argument("kid")
 @_DRY_RUN
 def revoke(file: Path, kid: str, dry_run: bool) -> None:  # noqa: FBT001
-    """Take the key KID out of FILE now: no token of it may be trusted any more.
+    """Remove the key KID from FILE now, because its tokens can no longer be trusted.
 
-    Prints until when which kind of verifier may still accept it.
+    Prints until when each kind of verifier may still accept it.
     """
     from macp_auth.adapters.signers.jwk_file_editor import edit_jwk_file  # noqa: PLC0415
     from macp_auth.domain.key_changes import plan_revocation  # noqa: PLC0415
     from macp_auth.entrypoints.cli import inspection, key_reports  # noqa: PLC0415
-    from macp_auth.entrypoints.cli.errors import one_line_errors  # noqa: PLC0415
 
     now = time.time()
-    with one_line_errors():
-        policy = inspection.policy_of(os.environ)
-        with edit_jwk_file(file) as editor:
-            revocation = plan_revocation(editor.versions, kid, policy.timing, now)
-            editor.revoke(kid, revocation)
-            if not dry_run:
-                editor.save()
-    _say(key_reports.revocation(kid, revocation, policy, now), dry_run)
+    policy = inspection.policy_of(os.environ)
+    with edit_jwk_file(file) as editor:
+        revocation = plan_revocation(editor.versions, kid, policy.timing, now)
+        editor.revoke(kid, revocation)
+        if not dry_run:
+            editor.save()
+    _print(key_reports.revocation(kid, revocation, policy, now), dry_run)
 
 
-def _say(report: str, dry_run: bool) -> None:  # noqa: FBT001
+def _print(report: str, dry_run: bool) -> None:  # noqa: FBT001
     echo(report)
     if dry_run:
         echo("dry run: nothing was written")

@@ -1,4 +1,4 @@
-"""Keys in words: which are published, and what a change to them will do."""
+"""Texts about keys: the published ones, and the effect of a change."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from macp_auth.entrypoints.cli.times import from_now, utc
 _HEADINGS = ("KID", "ALG", "STATE", "SINCE", "NEXT CHANGE", "WHY")
 
 
-def as_table(in_force: Schedule, now: float) -> str:
-    """Return a line a key, in columns."""
-    rows = [_HEADINGS, *(_row(key, now) for key in in_force.keys)]
+def as_table(schedule: Schedule, now: float) -> str:
+    """Return a table with one row per key."""
+    rows = [_HEADINGS, *(_row(key, now) for key in schedule.keys)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
 
 
-def as_json(in_force: Schedule) -> str:
-    """Return a JSON array, an object a key; times in seconds since the epoch."""
+def as_json(schedule: Schedule) -> str:
+    """Return a JSON array with one object per key; times in seconds since the epoch."""
     keys = [
         {
             "kid": key.version.kid,
             "alg": key.version.algorithm.value,
             "state": key.state.value,
-            "signing": key.version is in_force.signing,
+            "signing": key.version is schedule.signing,
             "since": key.since,
             "next_change": key.next_change,
             "why": key.why,
         }
-        for key in in_force.keys
+        for key in schedule.keys
     ]
     return msgspec.json.format(msgspec.json.encode(keys)).decode()
 
@@ -54,12 +54,12 @@ def _row(key: KeyStatus, now: float) -> tuple[str, ...]:
 
 
 def first_key(file: Path, kid: str) -> str:
-    """Say that ``file`` is made."""
+    """Report a new file."""
     return f"new      {kid}: the first key of {file}; signs at once"
 
 
 def rotation(planned: Rotation, kid: str, timing: Timing, now: float) -> str:
-    """Say when which key signs and leaves."""
+    """Report when the new key signs, and when the old one leaves."""
     starts, leaves = from_now(planned.signs_from, now), from_now(planned.retiring_leaves, now)
     old = f"{planned.retiring.kid}: signs until then; leaves the JWKS {leaves}"
     lines = [
@@ -71,9 +71,9 @@ def rotation(planned: Rotation, kid: str, timing: Timing, now: float) -> str:
 
 
 def revocation(kid: str, planned: Revocation, policy: RotationPolicy, now: float) -> str:
-    """Say which key signs now, and until when who may still accept the revoked one."""
+    """Report which key signs now, and until when each verifier may still accept the revoked one."""
     rows = [
-        f"  {verifier.name:<14}{_until(policy.revocation_bound(verifier), now, 'it meets a new kid'):<38}"
+        f"  {verifier.name:<14}{_until(policy.revocation_bound(verifier), now, 'it sees a new kid'):<38}"
         f"{_until(policy.blocked_revocation_bound(verifier), now, 'it can fetch again')}"
         for verifier in (policy.verifier, *VERIFIERS.values())
     ]
@@ -85,14 +85,14 @@ def revocation(kid: str, planned: Revocation, policy: RotationPolicy, now: float
             *_removed(planned.gone),
             "",
             "A verifier may still accept the revoked key:",
-            f"  {'verifier':<14}{'until':<38}until, if somebody keeps it from fetching",
+            f"  {'verifier':<14}{'until':<38}until, if its fetches are blocked",
             *rows,
         ]
     )
 
 
 def _removed(gone: Iterable[KeyVersion]) -> list[str]:
-    return [f"removed  {version.kid}: left the JWKS before" for version in gone]
+    return [f"removed  {version.kid}: left the JWKS earlier" for version in gone]
 
 
 def _until(bound: Sum | None, now: float, otherwise: str) -> str:

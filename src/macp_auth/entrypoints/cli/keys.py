@@ -1,4 +1,4 @@
-"""``macp-auth keys``: make keys and look at them."""
+"""``macp-auth keys``: generate and show keys."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ import rich_click as click
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
 from macp_auth.entrypoints.cli.output import echo
 
-if TYPE_CHECKING:  # these take a while to import, and `--help` should not wait
+if TYPE_CHECKING:  # slow to import; `--help` must not wait
     from macp_auth.adapters.jose import PrivateKey
     from macp_auth.entrypoints.cli.inspection import ConfiguredKeys
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 _EPHEMERAL = (
-    "the signer is ephemeral: this key was made for this command alone, and a service has another; name a "
-    "keys file, or set the service's variables"
+    "the signer is ephemeral: this key exists only in this command, and a service has another; name a keys "
+    "file, or set the service's variables"
 )
 ALGORITHM = click.Choice(["RS256", "ES256"])
 
 
 @click.group()
 def keys() -> None:
-    """Make signing keys, look at them, and change them."""
+    """Generate, show, rotate and revoke signing keys."""
 
 
 @keys.command()
-@click.option("--alg", type=ALGORITHM, default="RS256", show_default=True, help="What the key signs with.")
+@click.option("--alg", type=ALGORITHM, default="RS256", show_default=True, help="The key's algorithm.")
 @click.option("--kid", help="The key id.  [default: the key's RFC 7638 thumbprint]")
 def generate(alg: str, kid: str | None) -> None:
     """Print a new private key as a JWK, for MACP_AUTH_SIGNING_KEY_JSON.
 
-    The output is a secret: send it to a secret store, not to a terminal that is recorded.
+    The output is a secret: send it to a secret store, not to a recorded terminal.
     """
-    from macp_auth.adapters.signers.jwk_file_editor import new_jwk  # noqa: PLC0415 - cryptography takes a while
+    from macp_auth.adapters.signers.jwk_file_editor import new_jwk  # noqa: PLC0415
 
     echo(json.dumps(new_jwk(*new_key(alg, kid))))
 
@@ -48,44 +48,40 @@ def generate(alg: str, kid: str | None) -> None:
 @click.argument("file", type=FILE, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_keys(file: Path | None, as_json: bool) -> None:  # noqa: FBT001 - a command line flag
-    """Show the published keys, what each is for, and when that changes.
+    """Show the published keys, the state of each, and when it changes.
 
     The keys are those of FILE, or of the signer that the environment configures.
     """
     from macp_auth.domain.rotation import schedule  # noqa: PLC0415
     from macp_auth.entrypoints.cli import key_reports  # noqa: PLC0415
-    from macp_auth.entrypoints.cli.errors import one_line_errors  # noqa: PLC0415
 
     now = time.time()
-    with one_line_errors():
-        configured = _configured(file)
-        in_force = schedule(configured.versions, configured.policy.timing, now)
-    echo(key_reports.as_json(in_force) if as_json else key_reports.as_table(in_force, now))
+    configured = _configured(file)
+    shown = schedule(configured.versions, configured.policy.timing, now)
+    echo(key_reports.as_json(shown) if as_json else key_reports.as_table(shown, now))
 
 
 @keys.command(cls=HyphenatedArguments)
 @click.argument("file", type=FILE, required=False)
 @click.option("--svg", type=FILE, help="Write the drawing to this file, as SVG.")
 def timeline(file: Path | None, svg: Path | None) -> None:
-    """Draw the keys over time: a bar a key, with its signing span marked.
+    """Draw the keys over time: one bar per key, with its signing period marked.
 
     The keys are those of FILE, or of the signer that the environment configures.
     """
     from macp_auth.domain.rotation import lifetimes  # noqa: PLC0415
     from macp_auth.entrypoints.cli import timeline as drawing  # noqa: PLC0415
-    from macp_auth.entrypoints.cli.errors import one_line_errors  # noqa: PLC0415
 
     now = time.time()
-    with one_line_errors():
-        configured = _configured(file)
-        spans = lifetimes(configured.versions, configured.policy.timing, now)
+    configured = _configured(file)
+    spans = lifetimes(configured.versions, configured.policy.timing, now)
     if svg is None:
         echo(drawing.as_text(spans, now))
         return
     try:
         svg.write_text(drawing.as_svg(spans, now))
     except OSError as error:
-        raise click.BadParameter(f"{svg} can't be written: {error.strerror}", param_hint="--svg") from None
+        raise click.BadParameter(f"cannot write {svg}: {error.strerror}", param_hint="--svg") from None
 
 
 def _configured(file: Path | None) -> ConfiguredKeys:
@@ -93,11 +89,11 @@ def _configured(file: Path | None) -> ConfiguredKeys:
     from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
     from macp_auth.entrypoints.plan import selected_signer  # noqa: PLC0415
 
-    configure_logs(logging.WARNING)  # on standard error: the output may be read by a machine
+    configure_logs(logging.WARNING)  # to standard error
     if file is not None:
         if not file.exists():
             raise click.BadParameter(
-                f"{file} is not there; make it with: macp-auth keys rotate {file}", param_hint="FILE"
+                f"{file} does not exist; create it with: macp-auth keys rotate {file}", param_hint="FILE"
             )
         return inspection.keys_of_file(file, os.environ)
     configured = inspection.keys_of_service(os.environ)
@@ -107,7 +103,7 @@ def _configured(file: Path | None) -> ConfiguredKeys:
 
 
 def new_key(alg: str, kid: str | None) -> tuple[PrivateKey, str]:
-    """Return a new private key, and the kid that was asked for or its thumbprint."""
+    """Return a new private key, and ``kid`` or its thumbprint."""
     from macp_auth.adapters import jose  # noqa: PLC0415
     from macp_auth.domain.keys import MAX_KID_CHARS, Algorithm, is_kid, thumbprint  # noqa: PLC0415
 
@@ -116,5 +112,5 @@ def new_key(alg: str, kid: str | None) -> tuple[PrivateKey, str]:
     while True:
         key = jose.generate(Algorithm(alg))
         name = kid or thumbprint(jose.public_jwk(key.public_key()))
-        if kid or not name.startswith("-"):  # one in 64 does; tools take it for an option
+        if kid or not name.startswith("-"):  # tools would read it as an option
             return key, name

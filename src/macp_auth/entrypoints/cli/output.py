@@ -1,4 +1,4 @@
-"""What the commands print: text that may come from a token, a log or a server, before somebody's terminal."""
+"""Prints to a terminal text that may come from a token, a log or a server."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from macp_auth.domain.visible import escaped_lines
 
 
 def echo(text: str, *, mark: str = "", err: bool = False) -> None:
-    """Print ``text``; what would move a terminal or can't be seen is escaped, but for the ends of lines.
+    """Print ``mark``, which may have colour codes, and ``text``, escaped except for line ends.
 
-    Args:
-        text: the text.
-        mark: what stands before it, as it is: it may be coloured.
-        err: whether it goes to standard error.
+    ``err`` selects standard error.
     """
     click.echo(mark + escaped_lines(text), err=err)

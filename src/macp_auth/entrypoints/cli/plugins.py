@@ -1,4 +1,4 @@
-"""``macp-auth plugins``: which signers there are, and whether one does what every signer must."""
+"""``macp-auth plugins``: the available signers, and their conformance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import rich_click as click
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
 from macp_auth.entrypoints.cli.output import echo
 
-if TYPE_CHECKING:  # the kit takes a while to import, and `--help` should not wait
+if TYPE_CHECKING:  # slow to import; `--help` must not wait
     from macp_auth.testing import Result
 
 _COLOURS = {"passed": "green", "failed": "red", "skipped": "yellow"}
@@ -28,16 +28,14 @@ def plugins() -> None:
 @plugins.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_plugins(as_json: bool) -> None:  # noqa: FBT001 - a command line flag
-    """Show the signers that can be selected, and what brings them; a star marks the selected one.
+    """Show the available signers and their packages; a star marks the selected one.
 
-    No plugin is imported for it.
+    No plugin is imported.
     """
     from macp_auth.adapters.plugins import known_signers  # noqa: PLC0415
-    from macp_auth.entrypoints.cli.errors import one_line_errors  # noqa: PLC0415
     from macp_auth.entrypoints.plan import selected_signer  # noqa: PLC0415
 
-    with one_line_errors():
-        selected = selected_signer(os.environ)
+    selected = selected_signer(os.environ)
     rows = [
         {
             "name": signer.name,
@@ -49,7 +47,7 @@ def list_plugins(as_json: bool) -> None:  # noqa: FBT001 - a command line flag
     ]
     echo(json.dumps(rows, indent=2) if as_json else _as_table(rows))
     if not any(row["selected"] for row in rows):
-        echo("macp-auth: MACP_AUTH_SIGNER names none of these", err=True)
+        echo("macp-auth: unknown signer in MACP_AUTH_SIGNER", err=True)
         sys.exit(2)
 
 
@@ -67,26 +65,24 @@ def _as_table(rows: Sequence[Mapping[str, object]]) -> str:
 def check_plugin(name: str, as_json: bool) -> None:  # noqa: FBT001 - a command line flag
     """Run the conformance checks on the signer NAME, with the backend that the environment configures.
 
-    It signs some hundreds of times, and changes nothing: what needs a rotation or an outage is skipped.
-    Exits 1 if a check failed. The first that can't reach the backend is the last.
+    The signer signs some hundreds of times; nothing is changed. Checks that need a rotation or an outage
+    are skipped. Stops if the backend cannot be reached. Exits 1 if a check failed.
     """
     from macp_auth.adapters.plugins import available_signers, load_signer_plugin  # noqa: PLC0415
     from macp_auth.domain.errors import SignerUnavailable  # noqa: PLC0415
-    from macp_auth.entrypoints.cli.errors import one_line_errors  # noqa: PLC0415
     from macp_auth.testing import SignerSubject, run_checks  # noqa: PLC0415
 
     if name not in (names := available_signers()):
-        raise click.BadParameter(f"there is no {name!r}; there are {', '.join(names)}", param_hint="NAME")
-    with one_line_errors():
-        subject = SignerSubject(load_signer_plugin(name), os.environ)
-        subject.settings()
+        raise click.BadParameter(f"unknown signer {name!r}; available: {', '.join(names)}", param_hint="NAME")
+    subject = SignerSubject(load_signer_plugin(name), os.environ)
+    subject.settings()
     results = []
     for result in run_checks(subject):
         results.append(result)
         if not as_json:
             echo(_as_text(result), mark=click.style(f"{result.outcome:<7}", fg=_COLOURS[result.outcome]))
         if isinstance(result.error, SignerUnavailable):
-            echo("macp-auth: the backend can't be reached, so no other check was run", err=True)
+            echo("macp-auth: cannot reach the backend; no other check was run", err=True)
             break
     counts = {kind: sum(result.outcome == kind for result in results) for kind in _COLOURS}
     if as_json:
@@ -97,8 +93,8 @@ def check_plugin(name: str, as_json: bool) -> None:  # noqa: FBT001 - a command 
 
 
 def _as_text(result: Result) -> str:
-    told = f"\n{_INDENT}-> {result.text}" if result.text else ""
-    return f"  {result.check.name:<23}  {result.check.rule}{told}"
+    explanation = f"\n{_INDENT}-> {result.text}" if result.text else ""
+    return f"  {result.check.name:<23}  {result.check.rule}{explanation}"
 
 
 def _as_object(result: Result) -> dict[str, str]:

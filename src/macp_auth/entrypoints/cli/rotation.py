@@ -1,4 +1,4 @@
-"""``macp-auth rotation``: how long is long enough, and what would happen."""
+"""``macp-auth rotation``: the times that verifiers need, and a simulation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import rich_click as click
 from macp_auth.entrypoints.cli.output import echo
 from macp_auth.entrypoints.cli.verifiers import CUSTOMS, NAMES, chosen_verifiers
 
-if TYPE_CHECKING:  # these take a while to import, and `--help` should not wait
+if TYPE_CHECKING:  # slow to import; `--help` must not wait
     from macp_auth.domain.policy import RotationPolicy, Sum, Verifier
     from macp_auth.simulation.rotations import Report, Setup, World
 
@@ -24,7 +24,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.group()
 def rotation() -> None:
-    """Ask before you rotate: what verifiers need, and what would happen."""
+    """Plan and simulate key rotations."""
 
 
 # --- plan ----------------------------------------------------------------------------------------------
@@ -37,7 +37,7 @@ def rotation() -> None:
 def plan(names: Sequence[str], customs: Sequence[str], as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Print the publish lead, retire lag and revocation bound that verifiers need, and why.
 
-    The service's own terms are those of the environment. Exits 1 if what it configures is too short.
+    The service's own times come from the environment. Exits 1 if they are too short.
     """
     chosen = chosen_verifiers(names, customs)
     policy = _configured()
@@ -47,12 +47,9 @@ def plan(names: Sequence[str], customs: Sequence[str], as_json: bool) -> None:  
 
 
 def _configured() -> RotationPolicy:
-    from macp_auth.entrypoints.cli.errors import one_line_errors  # noqa: PLC0415
-    from macp_auth.entrypoints.environment import PREFIX, read_settings  # noqa: PLC0415
-    from macp_auth.entrypoints.settings import Settings  # noqa: PLC0415
+    from macp_auth.entrypoints.cli.inspection import policy_of  # noqa: PLC0415
 
-    with one_line_errors():
-        return read_settings(Settings, PREFIX, os.environ).rotation
+    return policy_of(os.environ)
 
 
 def _plan(policy: RotationPolicy, chosen: Sequence[Verifier]) -> dict[str, Any]:
@@ -91,7 +88,7 @@ def _sum(total: Sum | None) -> dict[str, Any] | None:
 
 
 def _settings(policy: RotationPolicy, chosen: Sequence[Verifier]) -> dict[str, int]:
-    """Return the variables that make the service need exactly what ``chosen`` need."""
+    """Return the variables with which the service requires exactly what ``chosen`` need."""
     slowest = max(chosen, key=lambda verifier: policy.needed_lead(verifier).seconds)
     lead = policy.needed_lead(slowest).seconds
     own = policy.refresh + policy.max_age + policy.clock_skew + policy.verifier.fetch_timeout
@@ -148,7 +145,7 @@ def _verdict(need: dict[str, Any]) -> str:
     default=10_000,
     show_default=True,
     type=click.IntRange(1),
-    help="How many verifiers there are, beside the worst cases.",
+    help="Number of verifiers, in addition to the worst cases.",
 )
 @NAMES
 @click.option(
@@ -156,16 +153,16 @@ def _verdict(need: dict[str, Any]) -> str:
     default=3,
     show_default=True,
     type=click.IntRange(1, 100),
-    help="How many replicas the service has; each reads the keys for itself.",
+    help="Number of replicas; each reads the keys itself.",
 )
 @click.option(
     "--rotations",
     default=3,
     show_default=True,
     type=click.IntRange(1, 100),
-    help="How often the key is rotated.",
+    help="Number of rotations.",
 )
-@click.option("--revoke", is_flag=True, help="Withdraw the last key while it signs.")
+@click.option("--revoke", is_flag=True, help="Revoke the last key while it signs.")
 @click.option("--lead", type=_SECONDS, help="The publish lead in seconds.  [default: as configured]")
 @click.option("--lag", type=_SECONDS, help="The retire lag in seconds.  [default: as configured]")
 @click.option(
@@ -180,9 +177,9 @@ def _verdict(need: dict[str, Any]) -> str:
     default=0.1,
     show_default=True,
     type=click.FloatRange(0, 1),
-    help="The share of verifiers with an outage of their own.",
+    help="Share of verifiers that have an outage alone.",
 )
-@click.option("--skew", type=_SECONDS, help="How far clocks are apart, in seconds.  [default: as configured]")
+@click.option("--skew", type=_SECONDS, help="Clock skew in seconds.  [default: as configured]")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same simulation.")
 @_JSON
 def simulate(  # noqa: PLR0913 - one parameter an option
@@ -200,9 +197,9 @@ def simulate(  # noqa: PLR0913 - one parameter an option
     seed: int,
     as_json: bool,
 ) -> None:
-    """Play rotations against many verifiers, the worst cases among them.
+    """Simulate rotations with many verifiers, including the worst cases.
 
-    The service's own terms are those of the environment. Exits 1 if a token was wrongly rejected.
+    The service's own times come from the environment. Exits 1 if a token was wrongly rejected.
     """
     import random  # noqa: PLC0415
 
@@ -226,7 +223,7 @@ def simulate(  # noqa: PLR0913 - one parameter an option
         outages=outages,
         outage_rate=outage_rate,
     )
-    rng = random.Random(seed)  # noqa: S311 - a simulation's rng, no secret
+    rng = random.Random(seed)  # noqa: S311 - not for a secret
     world = simulation.make_world(setup, rng)
     report = simulation.simulate(world, rng)
     echo(_report_as_json(report) if as_json else _report_as_text(report, world))
@@ -258,18 +255,18 @@ def _report_as_text(report: Report, world: World) -> str:
 
 
 def _timeline(world: World) -> list[str]:
-    """Draw what a replica with the right time has in force: a row a key."""
+    """Draw the key states of a replica with the correct time: one row per key."""
     moments = [(column + 0.5) * world.end / _COLUMNS for column in range(_COLUMNS)]
     columns = [_marks(world, moment) for moment in moments]
     kids = [version.kid for version in world.backend.versions]
     indent = max(map(len, kids)) + 2
-    nobody = "".join("!" if any(s.begin <= t < s.end for s in world.outages) else " " for t in moments)
+    outages = "".join("!" if any(s.begin <= t < s.end for s in world.outages) else " " for t in moments)
     edge = f"0 s{f'{world.end:.0f} s':>{_COLUMNS - 3}}"
     return [
         *(f"{kid:<{indent}}{''.join(marks.get(kid, ' ') for marks in columns)}".rstrip() for kid in kids),
-        *([f"{'':<{indent}}{nobody}".rstrip()] if world.outages else []),
+        *([f"{'':<{indent}}{outages}".rstrip()] if world.outages else []),
         f"{'':<{indent}}{edge}",
-        f"{'':<{indent}}. pre-activation  # signs  - deactivated  x withdrawn  ! nobody can fetch",
+        f"{'':<{indent}}. pre-activation  # signs  - deactivated  x revoked  ! outage of all fetches",
     ]
 
 
@@ -300,7 +297,7 @@ def _after_revocation(report: Report, setup: Setup) -> list[str]:
 
 def _latest(seconds: float, bound: Sum | None, slow: int) -> str:
     known = "no bound" if bound is None else f"bound {bound.seconds} s; a slow fetch adds up to {slow} s"
-    return f"the latest {seconds:.3f} s after it ({known})"
+    return f"at the latest {seconds:.3f} s after it ({known})"
 
 
 def _first_failure(report: Report) -> list[str]:
@@ -308,6 +305,6 @@ def _first_failure(report: Report) -> list[str]:
         return []
     return [
         "",
-        "What led to the first failure, in seconds from the beginning:",
+        "Events before the first failure, in seconds since the start:",
         *(f"{at:>12.3f}  {event}" for at, event in report.first_failure.trace),
     ]

@@ -1,8 +1,8 @@
-"""JSON as the MACP runtime reads it, by serde_json: what it refuses, and what it tells apart.
+"""JSON as the MACP runtime reads it, with serde_json.
 
-Python's parser is more lenient. serde_json takes no byte order mark and no NaN; ``1.0`` and ``-0`` are no
-integers to it; and where it reads a value, rather than skips it, half a surrogate pair, bytes that are no
-UTF-8 and a number out of range are errors.
+Python's parser is more lenient. serde_json refuses a byte order mark and NaN; ``1.0`` and ``-0`` are not
+integers; and in a value that it reads, rather than skips, a lone surrogate, invalid UTF-8 and a number out
+of range are errors.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any, NoReturn
 from macp_auth.domain.encoding import base64url
 
 MAX_DEPTH = 127
-"""serde_json reads no deeper (its ``remaining_depth``); what it skips may be of any depth."""
+"""serde_json's limit (``remaining_depth``); what it skips may be of any depth."""
 _U64_DIGITS = 20
 
 
 class Members(dict[str, Any]):
-    """The members of an object, the last of each name, and the names that stand there twice."""
+    """The members of an object, the last of each name, and the names that are repeated."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -30,10 +30,10 @@ class Members(dict[str, Any]):
 
 
 def parse(data: bytes) -> Any:
-    """Return the document; bytes that are no UTF-8 become lone surrogates.
+    """Return the document; invalid UTF-8 becomes lone surrogates.
 
     Raises:
-        ValueError: serde_json reads no document here, whatever is done with it.
+        ValueError: serde_json refuses the document, also where it only skips values.
     """
     text = data.decode("utf-8", "surrogateescape")
     try:
@@ -43,7 +43,7 @@ def parse(data: bytes) -> Any:
 
 
 def readable(value: object, depth: int = MAX_DEPTH) -> bool:
-    """Whether serde_json can read the whole of ``value``, and not merely skip it."""
+    """Whether serde_json can read all of ``value``, not only skip it."""
     if isinstance(value, str):
         return is_text(value)
     if isinstance(value, float):
@@ -56,7 +56,7 @@ def readable(value: object, depth: int = MAX_DEPTH) -> bool:
 
 
 def is_text(value: object) -> bool:
-    """Whether ``value`` is a string that UTF-8 can carry."""
+    """Whether ``value`` is a string that UTF-8 can encode."""
     return isinstance(value, str) and not any("\ud800" <= char <= "\udfff" for char in value)
 
 
@@ -66,10 +66,10 @@ def is_u64(value: object) -> bool:
 
 
 def decode_base64url(text: str) -> bytes:
-    """Return the octets, as strict as the runtime: no padding, no spare bits, no other character.
+    """Return the octets, as strictly as the runtime: no padding, no spare bits, no other character.
 
     Raises:
-        ValueError: it is no such text.
+        ValueError: the text is not in this form.
     """
     octets = b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     if base64url(octets) != text:
@@ -82,4 +82,4 @@ def _integer(digits: str) -> int | float:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")

@@ -1,7 +1,7 @@
-"""The keys of a JWK Set as the MACP runtime takes them up, and signatures by them.
+"""The keys of a JWK Set as the MACP runtime reads them, and their signatures.
 
-The runtime looks at ``kty``, ``kid`` and the numbers. What else a JWK says of itself (``use``, ``key_ops``,
-``alg``, ``crv``) other verifiers heed; :meth:`PublishedKey.rules_out` says what they find.
+The runtime reads ``kty``, ``kid`` and the numbers. Other verifiers also read ``use``, ``key_ops``, ``alg``
+and ``crv``: see :meth:`PublishedKey.rules_out`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KEY_TYPES: Mapping[str, str] = {"RS256": "RSA", "ES256": "EC"}
 """The algorithms that the runtime accepts by default, and the type of their keys."""
 
 _NUMBERS = {"RSA": ("n", "e"), "EC": ("x", "y")}
-# ring's RSA_PKCS1_2048_8192_SHA256 counts whole octets, and takes exponents of up to 33 bits.
+# ring's RSA_PKCS1_2048_8192_SHA256 counts whole octets, and accepts exponents of up to 33 bits.
 _RSA_OCTETS = range(256, 1025)
 _RSA_EXPONENTS = range(3, 2**33, 2)
 _RSA_BITS = 2048
@@ -28,7 +28,7 @@ _P256_OCTETS = 32
 
 
 class PublishedKey(Struct, frozen=True):
-    """One key that the runtime keeps, whether it can verify with it or not."""
+    """One key that the runtime keeps, even if it cannot verify with it."""
 
     kid: str | None
     kty: str
@@ -36,7 +36,7 @@ class PublishedKey(Struct, frozen=True):
 
     @property
     def usable(self) -> bool:
-        """Whether the runtime's library verifies with it; it finds out with each signature."""
+        """Whether the runtime's library can verify with it."""
         if self.kty not in _NUMBERS:
             return False
         first, second = (decode_base64url(self.jwk[name]) for name in _NUMBERS[self.kty])
@@ -47,7 +47,7 @@ class PublishedKey(Struct, frozen=True):
         return minimal and len(first) in _RSA_OCTETS and first[-1] % 2 == 1 and exponent in _RSA_EXPONENTS
 
     def verifies(self, alg: str, signing_input: bytes, signature: bytes) -> bool:
-        """Whether ``signature`` is by this key, as PyJWT sees it, which had no part in making it."""
+        """Whether PyJWT, an independent library, verifies ``signature`` with this key."""
         if KEY_TYPES.get(alg) != self.kty or not self.usable:
             return False
         numbers = {"kty": self.kty, "crv": "P-256"} | {name: self.jwk[name] for name in _NUMBERS[self.kty]}
@@ -56,13 +56,13 @@ class PublishedKey(Struct, frozen=True):
                 ec = ECAlgorithm(ECAlgorithm.SHA256)
                 return ec.verify(signing_input, ec.from_jwk(numbers), signature)
             rsa = RSAAlgorithm(RSAAlgorithm.SHA256)
-            return rsa.verify(signing_input, rsa.from_jwk(numbers), signature)  # type: ignore[arg-type]  # the same
+            return rsa.verify(signing_input, rsa.from_jwk(numbers), signature)  # type: ignore[arg-type]
         except (PyJWTError, ValueError):
             return False
 
     @property
     def usual(self) -> bool:
-        """Whether others use it, too: jose counts bits, and Go takes no exponent of 2^31 or more."""
+        """Whether other verifiers accept it too: jose counts bits, and Go refuses exponents from 2^31."""
         if self.kty != "RSA":
             return True
         n, e = (int.from_bytes(decode_base64url(self.jwk[name]), "big") for name in _NUMBERS["RSA"])
@@ -70,11 +70,11 @@ class PublishedKey(Struct, frozen=True):
 
     @property
     def private(self) -> bool:
-        """Whether the JWK shows more than the public half."""
+        """Whether the JWK contains a private key."""
         return "d" in self.jwk
 
     def rules_out(self, alg: str) -> list[str]:
-        """Return the members by which the JWK is for something else than verifying ``alg``."""
+        """Return the members that exclude verification of ``alg``."""
         operations = self.jwk.get("key_ops")
         fits = {
             "use": self.jwk.get("use") in (None, "sig"),
@@ -86,14 +86,14 @@ class PublishedKey(Struct, frozen=True):
 
 
 def read_jwks(data: bytes) -> Sequence[PublishedKey]:
-    """Return the keys that the runtime takes from a JWK Set.
+    """Return the keys that the runtime reads from a JWK Set.
 
     Raises:
         ValueError: it refuses the whole set, or finds no key in it.
     """
     document = parse(data)
     if not readable(document):
-        raise ValueError("no JSON that the runtime reads")
+        raise ValueError("not JSON that the runtime reads")
     jwks = document.get("keys") if isinstance(document, dict) else None
     found = [_key(jwk) for jwk in jwks if isinstance(jwk, dict)] if isinstance(jwks, list) else []
     if not (keys := [key for key in found if key is not None]):
@@ -102,7 +102,7 @@ def read_jwks(data: bytes) -> Sequence[PublishedKey]:
 
 
 def candidates(keys: Sequence[PublishedKey], kid: object) -> Sequence[PublishedKey]:
-    """Return the keys that the runtime tries: those of this kid, or all if none has it."""
+    """Return the keys that the runtime tries: those with this kid, or all if none has it."""
     return [key for key in keys if key.kid is not None and key.kid == kid] or keys
 
 

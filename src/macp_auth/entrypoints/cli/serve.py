@@ -29,10 +29,10 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
     """
     for signum in _STOPS:
         signal.signal(signum, _exit_at_once)
-    from macp_auth.entrypoints.server.custody import close_memory, forget_variables  # noqa: PLC0415 - as those below
+    from macp_auth.entrypoints.server.custody import close_memory, forget_variables  # noqa: PLC0415
 
     close_memory()
-    import structlog  # noqa: PLC0415 - the web stack takes a while, and only this command needs it
+    import structlog  # noqa: PLC0415 - like those below, slow and needed only here
 
     from macp_auth.adapters.audit.destination import check_destination  # noqa: PLC0415
     from macp_auth.adapters.audit.standard_output import reserve  # noqa: PLC0415
@@ -64,11 +64,8 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
 
 
 def _log_startup(plan: ServicePlan) -> None:
-    """Log what an operator wants to read first, and what is not fit for production.
-
-    The signing key follows when the signer has been asked (by ``application/key_refresh.py``).
-    """
-    import structlog  # noqa: PLC0415 - as those above
+    """Log addresses and names, and what is unfit for production; ``KeyRefresher`` logs the signing key."""
+    import structlog  # noqa: PLC0415
 
     from macp_auth.entrypoints.http import jwks, tokens  # noqa: PLC0415
     from macp_auth.entrypoints.server.listening import is_loopback  # noqa: PLC0415
@@ -106,12 +103,11 @@ def _log_startup(plan: ServicePlan) -> None:
 def _exit_at_once(_signum: int, _frame: FrameType | None) -> NoReturn:
     """Exit 0 while there is nothing to close.
 
-    An exception would be raised in whatever runs, and a plugin's code or our own would take it for a fault of
-    the plugin's.
+    An exception could be raised inside a plugin, and be handled there or reported as the plugin's fault.
     """
     os._exit(0)
 
 
 def _exit_in_order(_signum: int, _frame: FrameType | None) -> NoReturn:
-    """Exit 0 when uvicorn, its work done, raises the signal again."""
+    """Exit 0 when uvicorn raises the signal again after its shutdown."""
     raise SystemExit(0)

@@ -1,4 +1,4 @@
-"""Keys over time, drawn: a bar a key, from its publication to its end, with the signing span marked."""
+"""Draws keys over time: one bar per key, from publication to removal, with the signing period marked."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from macp_auth.entrypoints.cli.times import duration, utc
 _COLUMNS = 60
 _LABEL_CHARS, _ELLIPSIS = 24, "\N{HORIZONTAL ELLIPSIS}"
 _MARGIN = 0.08  # of the drawn time, before the first event and after the last
-_SHORTEST_WINDOW = 600.0  # seconds; with no event at all, there is still a now
+_SHORTEST_WINDOW = 600.0  # seconds
 _SIGNS, _PUBLISHED, _NOW = "\N{FULL BLOCK}", "\N{LIGHT SHADE}", "|"
 
 
 class _Bar(Struct, frozen=True):
-    """The drawn part of one key's life, in seconds since the epoch."""
+    """The bar of one key; times in seconds since the epoch."""
 
     label: str
     begin: float
@@ -28,13 +28,13 @@ class _Bar(Struct, frozen=True):
 
 
 class _Window(Struct, frozen=True):
-    """The drawn stretch of time."""
+    """The drawn period; times in seconds since the epoch."""
 
     begin: float
     end: float
 
     def position(self, moment: float, width: float) -> float:
-        """Where ``moment`` is on a line of ``width``."""
+        """Return where ``moment`` is on a line of ``width``."""
         return (min(max(moment, self.begin), self.end) - self.begin) / (self.end - self.begin) * width
 
 
@@ -130,7 +130,7 @@ def _window(lifetimes: Sequence[Lifetime], now: float) -> _Window:
 
 
 def _bars(lifetimes: Sequence[Lifetime], window: _Window) -> list[_Bar]:
-    """Return the bars; what is not known reaches to the window's edge."""
+    """Return the bars; an unknown time is at the edge of the window."""
     bars = []
     for life in lifetimes:
         version = life.status.version

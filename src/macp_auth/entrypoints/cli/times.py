@@ -1,4 +1,4 @@
-"""Times as people write and read them on the command line."""
+"""Times on the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import rich_click as click
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DISTANCE = re.compile(r"([+-]\d+)([smhd])")
 _FARTHEST = 100 * 365 * 86400
-"""Seconds. Farther is a slip of the pen, and a calendar ends: what is added to it must be a date, too."""
+"""Seconds. A time farther away is a mistake, and datetime's range ends: sums with it must be dates too."""
 
 
 def parse_time(text: str, now: float) -> float:
@@ -19,14 +19,14 @@ def parse_time(text: str, now: float) -> float:
     ``+90m`` or ``-90m`` (s, m, h or d from now), or ISO 8601 with a time zone: ``2026-12-01T06:00Z``.
 
     Raises:
-        ValueError: it is neither, or over a century away.
+        ValueError: it is neither, or more than a century away.
     """
     try:
         seconds = _parse(text, now)
     except OverflowError:
-        raise ValueError("no date") from None
+        raise ValueError("out of range") from None
     if abs(seconds - now) > _FARTHEST:
-        raise ValueError("over a century away")
+        raise ValueError("more than a century away")
     return seconds
 
 
@@ -40,10 +40,10 @@ def _parse(text: str, now: float) -> float:
 
 
 def moment(text: str | None, option: str, now: float) -> float | None:
-    """Return the time that was given to ``option``, in seconds since the epoch; None if there was none.
+    """Return the value of ``option`` in seconds since the epoch; None if it was not given.
 
     Raises:
-        click.BadParameter: it is no time, or over a century from ``now``.
+        click.BadParameter: it is not a time, or more than a century from ``now``.
     """
     if text is None:
         return None
@@ -51,19 +51,19 @@ def moment(text: str | None, option: str, now: float) -> float | None:
         return parse_time(text, now)
     except ValueError:
         raise click.BadParameter(
-            "must be a time with its zone, like 2026-12-01T06:00Z, or a distance from now, like +90m or -90m "
-            "(s, m, h, d), of at most a century",
+            "must be a time with a zone, like 2026-12-01T06:00Z, or relative to now, like +90m or -90m "
+            "(s, m, h, d), within a century",
             param_hint=option,
         ) from None
 
 
 def utc(seconds: float) -> str:
-    """Return a time in ISO 8601, in UTC, to the second."""
+    """Return a time in ISO 8601, in UTC, with whole seconds."""
     return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in its two largest units: ``1h 15m``."""
+    """Return a duration in its two largest units, such as ``1h 15m``."""
     left = round(abs(seconds))
     parts = []
     for unit, size in reversed(_UNITS.items()):
@@ -74,6 +74,6 @@ def duration(seconds: float) -> str:
 
 
 def from_now(seconds: float, now: float) -> str:
-    """Return a time with how far it is from ``now``: ``2026-12-01T06:00:00Z (in 1h 15m)``."""
+    """Return a time and its distance from ``now``: ``2026-12-01T06:00:00Z (in 1h 15m)``."""
     distance = f"in {duration(seconds - now)}" if seconds >= now else f"{duration(seconds - now)} ago"
     return f"{utc(seconds)} ({distance})"

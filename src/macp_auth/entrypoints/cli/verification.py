@@ -1,8 +1,8 @@
-"""What verifiers would say of a token, check by check, in the words of docs/troubleshooting.md.
+"""Judges a token as verifiers do, check by check, with the texts of docs/troubleshooting.md.
 
-The first of them is the MACP runtime: the findings hold a model of it, recorded from the real one
-(tools/macp_runtime). It is lenient in places, and a token that only it takes is not good: such a finding
-says so. Signatures are checked by PyJWT, a library that has no part in making our tokens.
+The main verifier is the MACP runtime: the checks model it, as recorded from the real one
+(tools/macp_runtime). It is lenient in places; a token that only it accepts is not valid, and the finding
+says so. PyJWT verifies the signatures: the service does not use it to sign.
 """
 
 from __future__ import annotations
@@ -29,46 +29,40 @@ from macp_auth.entrypoints.cli.runtime_json import (
 from macp_auth.entrypoints.cli.runtime_keys import KEY_TYPES, PublishedKey, candidates
 
 STALE_CACHE = (
-    "stale cache: the verifier's JWKS does not have this kid. It cached the keys before this one was "
+    "stale cache: the verifier's JWKS does not contain this kid. It cached the keys before this one was "
     "published, or the key was retired, or the token is from another service"
 )
 WRONG_SIGNATURE = (
-    "stale cache: this kid now names another key (an ephemeral key does that at every restart), or the "
-    "token was altered; mint a new one"
+    "stale cache: this kid now belongs to another key (with the ephemeral signer, after every restart), or "
+    "the token was altered; mint a new one"
 )
-WRONG_ISSUER = "issuer: the verifier's issuer and MACP_AUTH_ISSUER differ; they must be equal to the letter"
-WRONG_AUDIENCE = (
-    "audience: the verifier's audience and MACP_AUTH_AUDIENCE differ; they must be equal to the letter"
-)
+WRONG_ISSUER = "issuer: the verifier's issuer and MACP_AUTH_ISSUER differ; they must be exactly equal"
+WRONG_AUDIENCE = "audience: the verifier's audience and MACP_AUTH_AUDIENCE differ; they must be exactly equal"
 EXPIRED = "expired: mint a new token, sooner before use or with a longer ttl_seconds"
 SKEW = "skew: minted in the future, so one of the two clocks is wrong; synchronise both (NTP)"
-MALFORMED = "malformed: this is no JWT that macp-auth minted; was it cut off or quoted?"
+MALFORMED = "malformed: this is not a JWT that macp-auth minted; was it truncated or quoted?"
 ALGORITHM = "algorithm: only RS256 and ES256 are minted; do not accept this token"
 KEY_SIZE = (
     "key size: verifiers use RSA keys of 2048 to 8192 bits with an odd exponent from 3 to 2^31, and EC keys "
-    "on P-256 (the MACP runtime takes 2041 bits and 2^33, too); sign with such a key"
+    "on P-256 (the MACP runtime also accepts 2041 bits and 2^33); sign with such a key"
 )
-PRIVATE_KEY = (
-    "private key: the JWKS shows the private half of this key, so anybody can mint tokens; revoke the key now"
-)
+PRIVATE_KEY = "private key: the JWKS contains this private key, so anyone can mint tokens; revoke the key now"
 KEY_PURPOSE = (
-    "key purpose: use, key_ops, alg or crv of the JWK rules this signature out; the MACP runtime does not "
-    "look at them, and jose and others do; publish a JWK that says what the key is for"
+    "key purpose: use, key_ops, alg or crv of the JWK excludes this signature; the MACP runtime ignores "
+    "them, jose and others do not; correct the JWK"
 )
-SAME_KID = (
-    "same kid: two published keys have it, and verifiers differ in which one they try; give each its own"
-)
+SAME_KID = "same kid: two published keys have it, and verifiers differ in which they try; give each its own"
 CRITICAL = (
-    "critical: crit and b64 ask for an extension that a verifier must understand or refuse the token; the "
-    "MACP runtime overlooks them, and macp-auth never sets them"
+    "critical: crit and b64 require an extension; a verifier that does not know it must refuse the token; "
+    "the MACP runtime ignores them, and macp-auth never sets them"
 )
 UNREADABLE = (
-    "unreadable: a member that the MACP runtime skips holds half a surrogate pair, bytes that are no UTF-8, "
-    "a number out of range, or is nested too deeply; other verifiers refuse the whole token"
+    "unreadable: a member that the MACP runtime skips contains a lone surrogate, invalid UTF-8 or a number "
+    "out of range, or is nested too deeply; other verifiers refuse the whole token"
 )
 NOT_YET = (
-    "not yet: nbf is ahead of this clock, or no time; the MACP runtime does not look at it, and PyJWT, jose "
-    "and Envoy refuse the token until then; macp-auth never sets it"
+    "not yet: nbf is ahead of this clock, or not a time; the MACP runtime ignores it, PyJWT, jose and Envoy "
+    "refuse the token until then; macp-auth never sets it"
 )
 WHOLE_SECONDS = (
     "whole seconds: exp is a fraction; the MACP runtime rounds it, a verifier that reads an integer refuses "
@@ -76,22 +70,22 @@ WHOLE_SECONDS = (
 )
 LIFETIME = "lifetime: more than a year, which macp-auth never mints; do not accept this token"
 SCOPE_TYPE = (
-    "scope type: the runtime can't read this value: can_start_sessions, can_manage_mode_registry and "
+    "scope type: the runtime cannot read this value: can_start_sessions, can_manage_mode_registry and "
     "is_observer are booleans, allowed_modes is a list of strings, max_open_sessions is an integer from 0 to "
-    "2^64-1; any of them may be null"
+    "2^64-1; each may be null"
 )
 NO_SCOPES = (
-    "no scopes: macp_scopes is missing or no object, and the runtime may take its defaults instead: every "
-    "mode, and sessions without limit; macp-auth always sets it, so another service made this token"
+    "no scopes: macp_scopes is missing or not an object, so the runtime may use its defaults: every mode, "
+    "and sessions without limit; macp-auth always sets it, so another service minted this token"
 )
-SCOPE_NAME = "scope name: the runtime does not know this scope and takes its default; correct the name"
+SCOPE_NAME = "scope name: the runtime does not know this scope and uses its default; correct the name"
 SENDER = (
-    "sender: sub is empty, or holds what nobody can see in a log; macp-auth mints no such token, and the "
-    "MACP runtime takes it"
+    "sender: sub is empty, or has invisible characters; the MACP runtime accepts it, but macp-auth mints no "
+    "such token"
 )
 REPEATED = (
-    "repeated: a member stands there twice; one verifier takes the first, another the last, another neither; "
-    "macp-auth mints no such token"
+    "repeated: verifiers differ in which of two members with the same name they read; macp-auth mints no "
+    "such token"
 )
 TOO_LARGE = "too large: a gRPC peer may drop metadata of more than 8192 bytes; ask for fewer scopes"
 
@@ -125,7 +119,7 @@ _HEADER: Mapping[str, Callable[[object], bool]] = {
     "alg": is_text,
     **dict.fromkeys(["typ", "cty", "jku", "kid", "x5u", "x5t", "x5t#S256"], _optional(is_text)),
     "x5c": _optional(_texts),
-    "jwk": lambda value: value is None,  # the runtime reads one and does not use it; ours never have one
+    "jwk": lambda value: value is None,  # the runtime parses it without use; macp-auth never sets it
 }
 _READ_CLAIMS = {"sub", "macp_scopes", "exp", "nbf", "iss", "aud"}
 
@@ -140,15 +134,15 @@ class Expected(Struct, frozen=True):
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """One check."""
+    """The result of one check."""
 
     check: str
     good: bool
     found: str
     advice: str = ""
-    """What is wrong and what to do; empty if nothing is."""
+    """The fault and its remedy; empty if ``good``."""
     runtime_accepts: bool = False
-    """Of one that is not good: whether the MACP runtime takes the token all the same."""
+    """If not ``good``: whether the MACP runtime still accepts the token."""
 
 
 class _Token(Struct, frozen=True):
@@ -159,7 +153,7 @@ class _Token(Struct, frozen=True):
 
 
 def judge(token: str, keys: Sequence[PublishedKey], expected: Expected, now: float) -> list[Finding]:
-    """Return every finding at ``now``, in seconds since the epoch. Claims are shown of any token."""
+    """Return all findings at ``now``, in seconds since the epoch."""
     try:
         parts = _decode(token)
     except ValueError as error:
@@ -175,7 +169,7 @@ def judge(token: str, keys: Sequence[PublishedKey], expected: Expected, now: flo
 
 
 def runtime_accepts(findings: Sequence[Finding]) -> bool:
-    """Whether the MACP runtime takes the token of these findings."""
+    """Whether the MACP runtime accepts the token of these findings."""
     return all(finding.good or finding.runtime_accepts for finding in findings)
 
 
@@ -189,7 +183,7 @@ def _decode(token: str) -> _Token:
     try:
         header_bytes, payload_bytes, octets = map(decode_base64url, (header, payload, signature))
     except ValueError:
-        raise ValueError("a part is not base64url without padding") from None
+        raise ValueError("a part is not unpadded base64url") from None
     return _Token(
         _object("header", header_bytes), _object("payload", payload_bytes), signing_input.encode(), octets
     )
@@ -199,9 +193,9 @@ def _object(part: str, data: bytes) -> Members:
     try:
         value = parse(data)
     except ValueError:
-        raise ValueError(f"the {part} is no JSON") from None
+        raise ValueError(f"the {part} is not JSON") from None
     if not isinstance(value, Members) or not all(map(is_text, value)):
-        raise ValueError(f"the {part} is no JSON object")
+        raise ValueError(f"the {part} is not a JSON object")
     return value
 
 
@@ -214,12 +208,12 @@ def _bad(check: str, found: str, advice: str) -> Finding:
 
 
 def _lenient(check: str, found: str, advice: str) -> Finding:
-    """What the MACP runtime takes, and another verifier does not or should not."""
+    """Report what the MACP runtime accepts, and other verifiers do not or should not."""
     return Finding(check=check, good=False, found=found, advice=advice, runtime_accepts=True)
 
 
 def _shown(value: object) -> str:
-    """Return ``value`` for a terminal: repr() escapes what is not printable; what is long is cut."""
+    """Return ``value`` for a terminal, truncated; repr() escapes what is not printable."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
 
@@ -266,16 +260,14 @@ def _signature(token: _Token, keys: Sequence[PublishedKey]) -> Iterator[Finding]
     if signer is None:
         unusable = not any(key.usable for key in known)
         why, advice = (
-            ("no key that the runtime can use", KEY_SIZE)
-            if unusable
-            else ("does not verify", WRONG_SIGNATURE)
+            ("the runtime cannot use the key", KEY_SIZE) if unusable else ("does not verify", WRONG_SIGNATURE)
         )
         yield _bad("signature", why, advice)
         return
     if not signer.usual:
         yield _lenient("key", "its size or its exponent", KEY_SIZE)
     if signer.private:
-        yield _lenient("key", "with its private half", PRIVATE_KEY)
+        yield _lenient("key", "contains the private key", PRIVATE_KEY)
     if members := signer.rules_out(alg):
         found = ", ".join(f"{name} is {_shown(signer.jwk.get(name))}" for name in members)
         yield _lenient("key", found, KEY_PURPOSE)
@@ -293,7 +285,7 @@ def _claims(claims: Members, expected: Expected, now: float) -> Iterator[Finding
 
 
 def _name(name: str, claims: Members, expected: str, advice: str) -> Finding:
-    """Judge ``iss`` or ``aud``; the runtime overlooks one that is no string and no list of strings."""
+    """Judge ``iss`` or ``aud``; the runtime ignores a value that is not a string or a list of strings."""
     value = claims.get(name)
     found = f"{_shown(value)}; expected {_shown(expected)}"
     if is_text(value):
@@ -315,13 +307,13 @@ def _depth_fits(value: object, left: int = MAX_DEPTH - 1) -> bool:
 def _expiry(claims: Members, leeway: int, now: float) -> Finding:
     value = claims.get("exp")
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 2**64:
-        return _bad("exp", "missing or no time", MALFORMED)
+        return _bad("exp", "missing or not a time", MALFORMED)
     whole = math.floor(value + 0.5)
     left = value - now
     text = f"{_utc(value)}, {f'in {left:.0f} s' if left > 0 else f'{-left:.0f} s ago'}"
     if whole < math.floor(now) - leeway:
         return _bad("exp", text, EXPIRED)
-    if left + leeway <= 0:  # at the very second the runtime still takes it, and PyJWT and jose do not
+    if left + leeway <= 0:  # in this second, the runtime accepts it; PyJWT and jose do not
         return _lenient("exp", text, EXPIRED)
     if isinstance(value, float):
         return _lenient("exp", text, WHOLE_SECONDS)
@@ -335,14 +327,14 @@ def _issued_at(claims: Members, leeway: int, now: float) -> Finding:
     """Judge ``iat``, which the runtime does not read."""
     issued = _seconds(claims.get("iat"))
     if issued is None:
-        return _lenient("iat", "missing or no time", MALFORMED)
+        return _lenient("iat", "missing or not a time", MALFORMED)
     if (ahead := issued - now) > leeway:
         return _lenient("iat", f"{_utc(issued)}, {ahead:.0f} s ahead of this clock", SKEW)
     return _good("iat", _utc(issued))
 
 
 def _not_before(claims: Members, leeway: int, now: float) -> Iterator[Finding]:
-    """Judge ``nbf``, whose time the runtime does not heed; it stumbles over a list or an object."""
+    """Judge ``nbf``; the runtime ignores its time, but refuses a list or an object."""
     if "nbf" not in claims:
         return
     value = claims["nbf"]
@@ -415,7 +407,7 @@ def _repeated(token: _Token) -> Iterator[Finding]:
 
 def _repeats(value: object) -> Iterator[str]:
     waiting = [value]
-    while waiting:  # and no recursion: a foreign claim may be nested as deeply as it likes
+    while waiting:  # not recursive: a foreign claim may be nested to any depth
         item = waiting.pop()
         if isinstance(item, Members):
             yield from item.repeated
