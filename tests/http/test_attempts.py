@@ -20,8 +20,8 @@ from macp_auth.domain.minting import MintEvent
 from macp_auth.domain.rotation import Timing
 from macp_auth.domain.sender import SenderPolicy
 from macp_auth.domain.ttl import TTLPolicy
+from macp_auth.entrypoints.http.errors import answering_errors
 from macp_auth.entrypoints.http.request_ids import with_request_id
-from macp_auth.entrypoints.http.routing import answering_errors
 from macp_auth.entrypoints.http.tokens import token_app
 
 GOOD = b'{"sender":"agent://risk","ttl_seconds":60}'

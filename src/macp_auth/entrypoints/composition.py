@@ -114,7 +114,7 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
     ]
     app = create_app(
         tokens.token_app(minter, observers, now=clock.now, caller_checks=_caller_checks(settings)),
-        jwks.jwks_route(keys, settings.jwks_max_age_seconds, jwks_answered),
+        jwks.jwks_app(keys, settings.jwks_max_age_seconds, jwks_answered),
         readiness,
         lifetimes,
     )

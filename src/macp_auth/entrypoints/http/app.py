@@ -1,38 +1,41 @@
-"""The application: Litestar, behind exact routes.
-
-The handlers are plain ASGI, and ``POST /tokens`` goes around Litestar's dispatch: docs/adr/0011 has the
-reasons and what was measured.
-"""
+"""The application: Litestar's router, behind exact paths."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from litestar import Litestar
-from litestar.handlers import ASGIRouteHandler
-from litestar.types import ASGIApp
+from litestar.enums import ScopeType
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from macp_auth.application.readiness import Readiness
-from macp_auth.entrypoints.http import jwks, probes, tokens
-from macp_auth.entrypoints.http.errors import error_response
+from macp_auth.entrypoints.http import jwks, openapi, probes, tokens
+from macp_auth.entrypoints.http.errors import answering_errors, error_response
+from macp_auth.entrypoints.http.exact_paths import ExactPaths
 from macp_auth.entrypoints.http.request_ids import with_request_id
-from macp_auth.entrypoints.http.routing import ExactRoutes, Route, answering_errors
 
 Lifetime = Callable[[], AbstractAsyncContextManager[None]]
 """Starts a part of the service, and stops it at the end of the context."""
 
 
 def create_app(
-    mint: ASGIApp, publish: ASGIRouteHandler, readiness: Readiness, lifetimes: Iterable[Lifetime]
+    mint: ASGIApp,
+    publish: ASGIApp,
+    readiness: Readiness,
+    lifetimes: Iterable[Lifetime],
+    *,
+    documented: bool = False,
 ) -> ASGIApp:
     """Return the application.
 
     Args:
-        mint: what answers ``POST /tokens``; its errors are answered here.
-        publish: what answers with the keys.
-        readiness: what ``/readyz`` answers.
+        mint: answers ``POST /tokens``.
+        publish: answers with the keys.
+        readiness: answers ``/readyz``.
         lifetimes: are started in this order before the first request, and stopped in reverse after the last.
+        documented: whether ``/openapi.json`` is served.
     """
 
     @asynccontextmanager
@@ -42,17 +45,39 @@ def create_app(
                 await stack.enter_async_context(lifetime())
             yield
 
+    routes = [
+        tokens.token_route(mint),
+        jwks.jwks_route(publish),
+        probes.health_route,
+        probes.ready_route(readiness),
+        *([openapi.document_route] if documented else []),
+    ]
     app = Litestar(
-        [publish, probes.health_route, probes.ready_route(readiness)],
+        routes,
         lifespan=[running],
         exception_handlers={Exception: error_response},
-        openapi_config=None,
+        openapi_config=openapi.CONFIG if documented else None,
         logging_config=None,
     )
-    routes = {
-        tokens.PATH: Route(answering_errors(mint), ["POST"]),
-        jwks.PATH: Route(app, ["GET", "HEAD"]),
-        probes.HEALTH_PATH: Route(app, ["GET", "HEAD"]),
-        probes.READY_PATH: Route(app, ["GET", "HEAD"]),
-    }
-    return with_request_id(ExactRoutes(routes, lifespan=app))
+    methods = {path: _methods(route) for route in routes for path in route.paths}
+    return with_request_id(ExactPaths(_dispatch(app, {tokens.PATH: mint, jwks.PATH: publish}), methods))
+
+
+def _dispatch(app: Litestar, direct: Mapping[str, ASGIApp]) -> ASGIApp:
+    """Return Litestar's dispatch, with a short way for the two frequent paths: docs/adr/0011 says why."""
+    direct_apps = {path.encode(): answering_errors(each) for path, each in direct.items()}
+
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.HTTP:
+            if (direct_app := direct_apps.get(scope["raw_path"])) is not None:
+                await direct_app(scope, receive, send)
+                return
+            if scope["method"] == "HEAD":  # as GET; the protocol sends no body (RFC 9110, section 9.3.2)
+                scope = {**scope, "method": "GET"}
+        await app(scope, receive, send)
+
+    return dispatch
+
+
+def _methods(route: HTTPRouteHandler) -> Sequence[str]:
+    return ["GET", "HEAD"] if "GET" in route.http_methods else sorted(route.http_methods)

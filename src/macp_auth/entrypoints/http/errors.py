@@ -9,7 +9,7 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
-from litestar.types import Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from macp_auth.domain.errors import ClockStepped, InvalidRequest, MACPAuthError, SignerError, reason_of
 
@@ -20,6 +20,12 @@ REASONS = {400: "cut-off", 403: "no-client-certificate", 413: "too-large", 415: 
 BROWSER = "browser"
 """Why a request of a browser is refused; its status is that of a caller without a certificate."""
 _log = structlog.get_logger()
+
+
+class ErrorAnswer(msgspec.Struct, frozen=True):
+    """The body of each answer that is not a success."""
+
+    error: str
 
 
 class HTTPRefusal(MACPAuthError):
@@ -96,6 +102,18 @@ def error_response(_request: Request[Any, Any, Any], error: Exception) -> Respon
             return _response(status, "internal error")
 
 
+def answering_errors(app: ASGIApp) -> ASGIApp:
+    """Return ``app`` with its errors answered, for an application outside of Litestar's dispatch."""
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except Exception as error:  # noqa: BLE001 - the caller gets an answer to any error
+            await send_error(error, scope, receive, send)
+
+    return answering
+
+
 async def send_error(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer ``error`` outside of Litestar."""
     request = Request[Any, Any, Any](scope)
@@ -104,5 +122,5 @@ async def send_error(error: Exception, scope: Scope, receive: Receive, send: Sen
 
 
 def _response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response[bytes]:
-    body = msgspec.json.encode({"error": message})
+    body = msgspec.json.encode(ErrorAnswer(message))
     return Response(body, status_code=status, headers=headers, media_type="application/json")

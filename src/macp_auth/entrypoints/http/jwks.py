@@ -3,19 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
-from litestar import asgi
-from litestar.handlers import ASGIRouteHandler
-from litestar.types import Receive, Scope, Send
+from litestar import get
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp, Receive, Scope, Send
+from msgspec import Struct
 
 from macp_auth.application.key_ring import KeyRing
+from macp_auth.entrypoints.http.openapi import answer, refusal
 from macp_auth.entrypoints.http.responses import send_json
 
 PATH = "/.well-known/jwks.json"
 
 
-def jwks_route(keys: KeyRing, max_age: int, answered: Callable[[int], None]) -> ASGIRouteHandler:
-    """Return the route that publishes the keys.
+class JWKSet(Struct, frozen=True):
+    """A JWK Set (RFC 7517, section 5)."""
+
+    keys: list[dict[str, Any]]
+
+
+def jwks_route(publish: ASGIApp) -> HTTPRouteHandler:
+    """Return the route whose requests ``publish`` answers."""
+
+    @get(
+        PATH,
+        sync_to_thread=False,
+        operation_id="jwks",
+        summary="The public keys (RFC 7517)",
+        responses={
+            200: answer(JWKSet, "The keys"),
+            304: answer(None, "Not changed since the ETag"),
+            503: refusal("No keys were read yet"),
+        },
+    )
+    def jwks() -> ASGIApp:
+        return publish
+
+    return jwks
+
+
+def jwks_app(keys: KeyRing, max_age: int, answered: Callable[[int], None]) -> ASGIApp:
+    """Return the application that publishes the keys.
 
     Args:
         keys: the keys.
@@ -24,8 +53,7 @@ def jwks_route(keys: KeyRing, max_age: int, answered: Callable[[int], None]) -> 
     """
     cache_control = f"public, max-age={max_age}".encode()
 
-    @asgi(PATH, copy_scope=False)
-    async def jwks(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI's signature
+    async def publish(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI's signature
         published = keys.keys
         headers = [(b"cache-control", cache_control), (b"etag", published.etag.encode())]
         if _matches(scope["headers"], published.etag.encode()):
@@ -36,7 +64,7 @@ def jwks_route(keys: KeyRing, max_age: int, answered: Callable[[int], None]) -> 
             answered(200)
             await send_json(send, published.jwks, headers)
 
-    return jwks
+    return publish
 
 
 def _matches(headers: Iterable[tuple[bytes, bytes]], etag: bytes) -> bool:

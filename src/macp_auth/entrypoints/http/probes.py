@@ -6,33 +6,62 @@ fails with its backend restarts every replica at the worst moment. ``GET /readyz
 
 from __future__ import annotations
 
-import msgspec
-from litestar import asgi
-from litestar.handlers import ASGIRouteHandler
-from litestar.types import Receive, Scope, Send
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+from msgspec import Struct
 
 from macp_auth.application.readiness import Readiness
-from macp_auth.entrypoints.http.responses import send_json
+from macp_auth.entrypoints.http.openapi import answer
 
 HEALTH_PATH, READY_PATH = "/healthz", "/readyz"
-_NO_STORE = [(b"cache-control", b"no-store")]
+_NO_STORE = {"cache-control": "no-store"}
 
 
-@asgi(HEALTH_PATH, copy_scope=False)
-async def health_route(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI's signature
+class Health(Struct, frozen=True):
+    """The process serves."""
+
+    ok: bool = True
+
+
+class Ready(Struct, frozen=True):
+    """This process can mint."""
+
+    ready: bool = True
+
+
+class NotReady(Struct, frozen=True, kw_only=True):
+    """This process can't mint now."""
+
+    ready: bool = False
+    reason: str
+    """One of the documented reasons."""
+
+
+@get(
+    HEALTH_PATH,
+    sync_to_thread=False,
+    operation_id="health",
+    summary="Whether the process serves",
+    responses={200: answer(Health, "It serves")},
+)
+def health_route() -> Health:
     """Answer that the process serves."""
-    await send_json(send, b'{"ok":true}')
+    return Health()
 
 
-def ready_route(readiness: Readiness) -> ASGIRouteHandler:
+def ready_route(readiness: Readiness) -> HTTPRouteHandler:
     """Return the route that answers what ``readiness`` found last."""
 
-    @asgi(READY_PATH, copy_scope=False)
-    async def ready(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI's signature
+    @get(
+        READY_PATH,
+        sync_to_thread=False,
+        operation_id="readiness",
+        summary="Whether this process can mint",
+        responses={200: answer(Ready, "It can mint"), 503: answer(NotReady, "It can't mint now")},
+    )
+    def ready() -> Response[Ready] | Response[NotReady]:
         if (reason := readiness.reason) is None:
-            await send_json(send, b'{"ready":true}', _NO_STORE)
-        else:
-            body = msgspec.json.encode({"ready": False, "reason": reason})
-            await send_json(send, body, _NO_STORE, status=503)
+            return Response(Ready(), headers=_NO_STORE)
+        return Response(NotReady(reason=reason), headers=_NO_STORE, status_code=503)
 
     return ready

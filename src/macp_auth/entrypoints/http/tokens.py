@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 import structlog
+from litestar import post
+from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from macp_auth.application.mint import Minter
 from macp_auth.domain.clock import TimeInterval
 from macp_auth.domain.minting import MintedToken, MintEvent, Observer, TokenRequest
+from macp_auth.entrypoints.http import openapi
 from macp_auth.entrypoints.http.body import check_headers, read_body
 from macp_auth.entrypoints.http.errors import reason_word, status_of
 from macp_auth.entrypoints.http.responses import send_json
@@ -32,6 +35,27 @@ class TokenAnswer(msgspec.Struct, frozen=True):
     sender: str
     expires_in_seconds: int
     """``exp`` minus ``iat`` of the token, always. ``iat`` is rounded down: it lives up to a second less."""
+
+
+def token_route(mint: ASGIApp) -> HTTPRouteHandler:
+    """Return the route whose requests ``mint`` answers."""
+
+    @post(
+        PATH,
+        sync_to_thread=False,
+        status_code=_OK,
+        operation_id="mintToken",
+        operation_class=openapi.MintOperation,
+        summary="Mint a token for an agent",
+        responses={
+            _OK: openapi.answer(TokenAnswer, "The token"),
+            **openapi.MINT_REFUSALS,
+        },
+    )
+    def tokens() -> ASGIApp:
+        return mint
+
+    return tokens
 
 
 CallerCheck = Callable[[Scope], None]

@@ -17,7 +17,8 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from macp_auth.entrypoints.http.routing import ExactRoutes, Route, answering_errors
+from macp_auth.entrypoints.http.errors import answering_errors
+from macp_auth.entrypoints.http.exact_paths import ExactPaths
 from macp_auth.entrypoints.server.connections import Connections
 from macp_auth.entrypoints.server.descriptors import METRICS_CONNECTIONS
 from macp_auth.entrypoints.server.protocol import StrictHTTPProtocol
@@ -41,8 +42,7 @@ def metrics_app(collector: Collector) -> ASGIApp:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    answering = answering_errors(metrics)
-    return ExactRoutes({PATH: Route(answering, ["GET", "HEAD"])}, lifespan=answering)
+    return ExactPaths(answering_errors(metrics), {PATH: ["GET", "HEAD"]})
 
 
 def _format_for(accepted: str) -> tuple[Callable[[Collector], bytes], str]:
