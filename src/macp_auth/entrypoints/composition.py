@@ -117,6 +117,7 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
         jwks.jwks_app(keys, settings.jwks_max_age_seconds, jwks_answered),
         readiness,
         lifetimes,
+        documented=settings.openapi == "on",
     )
     if tracing is None:
         return app

@@ -152,6 +152,12 @@ class Settings(Struct, frozen=True, kw_only=True):
             "off or otlp",
         ),
     ] = "off"
+    openapi: Annotated[
+        Literal["off", "on"],
+        setting.value(
+            "Whether `/openapi.json` answers with the [OpenAPI document](api.md#openapi).", "off or on"
+        ),
+    ] = "off"
     jwks_max_age_seconds: Annotated[
         int,
         setting.seconds(
