@@ -1,4 +1,4 @@
-"""docs/runbook.md does what it shows to a service that runs, and docs/rotation.md says what the code says.
+"""docs/runbook.md does what it shows to a service that runs, and the rotation pages say what the code says.
 
 Where a procedure waits, time is shortened by settings: the publish lead and the retire lag are 8 s.
 A step that only looks is repeated until it shows what the page does, as a reader does who waits.
@@ -30,7 +30,9 @@ from tools.support.service import Service, clean_environment
 
 RUNBOOK = read("docs/runbook.md")
 ROTATION = read("docs/rotation.md")
-NUMBERS = section(ROTATION, "Publish lead") + section(ROTATION, "Retire lag")
+REFERENCE = read("docs/rotation-reference.md")
+NUMBERS = section(REFERENCE, "Publish lead") + section(REFERENCE, "Retire lag")
+DISPATCH = "Tokens can't be minted"
 
 WAITING = {"Routine rotation", "Algorithm migration"}
 _SHORT, _LONG = 8, 3600  # seconds: for the procedures that wait, and for those whose keys must not change
@@ -191,28 +193,30 @@ def test_every_block_of_commands_belongs_to_a_procedure() -> None:
     """No command of the page is passed by: each is in a procedure that a test walks."""
     walked = [
         step
-        for procedure in (*BEFORE_START, *VAULT_PROCEDURES)
+        for procedure in (DISPATCH, *BEFORE_START, *VAULT_PROCEDURES)
         for step in steps(section(RUNBOOK, procedure))
     ]
     assert walked == steps(RUNBOOK)
 
 
-def test_every_procedure_is_in_the_list_at_the_top() -> None:
-    """A reader who knows what happens finds what to do."""
-    listed = re.findall(r"\[([^]]+)\]\(#[^)]+\)", RUNBOOK.partition("## Before you begin")[0])
-    assert sorted(set(listed) - {"Keys in Vault", "its rotation", "its revocation"}) == sorted(
-        [*BEFORE_START, *VAULT_PROCEDURES]
-    )
+def test_every_procedure_is_in_a_list() -> None:
+    """A reader who knows the situation, the alert or the reason finds the procedure, under its own name."""
+    lists = RUNBOOK.partition("## Before you begin")[0] + section(RUNBOOK, DISPATCH)
+    listed = set(re.findall(r"\[([^]]+)\]\(#[^)]+\)", lists))
+    headings = set(re.findall(r"^## (.*)$", RUNBOOK, re.MULTILINE))
+    assert {*BEFORE_START, *VAULT_PROCEDURES} <= headings
+    assert headings - {"Before you begin", "Before you begin with Vault"} <= listed
 
 
-# --- docs/rotation.md -----------------------------------------------------------------------------------
+# --- the pages about rotation ---------------------------------------------------------------------------
 
 
-def test_a_reader_of_the_rotation_page_gets_what_it_shows(tmp_path: Path) -> None:
-    """The commands of docs/rotation.md print, with the default settings, what the page shows in shape."""
+@pytest.mark.parametrize("page", [ROTATION, REFERENCE], ids=["rotation", "reference"])
+def test_a_reader_of_the_rotation_pages_gets_what_they_show(page: str, tmp_path: Path) -> None:
+    """The commands print, with the default settings, what the page shows in shape."""
     reader = Terminal(tmp_path, {**clean_environment(), **_commands_on_path()})
     try:
-        for commands, shown in steps(ROTATION):
+        for commands, shown in steps(page):
             _take(reader, commands, shown)
     finally:
         reader.close()
@@ -226,8 +230,8 @@ def test_the_sums_of_the_page_are_the_codes() -> None:
     sums += [bound for bound in (policy.blocked_revocation_bound(MACP_RUNTIME),) if bound]
     assert len(sums) == 4
     for each in sums:
-        assert f"\n{each}\n" in ROTATION
-    assert f"{policy.timing.publish_lead} s" in section(ROTATION, "Publish lead")
+        assert f"\n{each}\n" in REFERENCE
+    assert f"{policy.timing.publish_lead} s" in section(REFERENCE, "Publish lead")
 
 
 def test_every_term_has_a_row_with_its_seconds() -> None:
@@ -256,7 +260,7 @@ def test_the_table_of_verifiers_is_the_codes() -> None:
     """The table has every profile, in order, with its numbers."""
     table = {
         plain(row[0]): [re.sub(r" \(.*\)", "", cell) for cell in row[2:]]
-        for row in rows(section(ROTATION, "How verifiers behave"))
+        for row in rows(section(REFERENCE, "How verifiers behave"))
     }
     assert table == {name: _row_of(verifier) for name, verifier in VERIFIERS.items()}
     assert list(table) == list(VERIFIERS)
@@ -264,4 +268,4 @@ def test_the_table_of_verifiers_is_the_codes() -> None:
 
 def test_the_table_of_states_is_the_codes() -> None:
     """The page explains each state that a command shows."""
-    assert [plain(row[0]) for row in rows(section(ROTATION, "The states of a key"))] == list(State)
+    assert [plain(row[0]) for row in rows(section(REFERENCE, "The states of a key"))] == list(State)
