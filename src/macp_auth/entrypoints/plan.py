@@ -5,7 +5,7 @@ It imports no web framework, because commands use it too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -74,14 +74,10 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
     ]
     unread = unread_variables(environ, known)
     if name == "vault-transit":
-        unread += [UnreadVariable(*each) for each in _vault_set_in_vain(environ)]
+        from macp_auth.adapters.signers.vault_transit.settings import unused_variables  # noqa: PLC0415 - needs hvac
+
+        unread += [UnreadVariable(*each) for each in unused_variables(environ)]
     return ServicePlan(settings, name, state, unread, secret_variables(plugin))
-
-
-def _vault_set_in_vain(environ: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    from macp_auth.adapters.signers.vault_transit.settings import set_in_vain  # noqa: PLC0415 - other signers need no hvac
-
-    return set_in_vain(environ)
 
 
 def selected_signer(environ: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""What a TLS connection says of its client: the certificate, and how long it is good for."""
+"""The client certificate of a TLS connection, and when it expires."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cryptography import x509
 
 
 def tls_extension(connection: ssl.SSLObject) -> dict[object, Any]:
-    """Return the TLS extension of ASGI for ``connection``, and in it ``client_cert_ends``.
+    """Return ASGI's TLS extension for ``connection``, with one more member, ``client_cert_ends``.
 
-    That is when the client's certificate, or one that vouches for it, ends first: seconds since the epoch.
-    Without a certificate, it is infinite.
+    It is the earliest expiry in the verified chain, in seconds since the epoch; infinite without a client
+    certificate.
     """
     certificate = connection.getpeercert(binary_form=True)
     if certificate is None:

@@ -1,4 +1,4 @@
-"""What a process with a key does so that others on its machine don't get it."""
+"""Protects the keys of a process from others on its machine."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 
 def close_memory() -> None:
-    """Leave no core dump; on Linux, also let no other process of this user read the memory.
+    """Disable core dumps; on Linux, also prevent other processes of this user from reading the memory.
 
-    A new program begins without the second. So each worker process calls this as well.
+    exec(2) resets the second, so each worker process calls this too.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
-        # The limit says nothing to a kernel that pipes core dumps to a program; this does.
+        # A kernel that pipes core dumps to a program ignores the limit, but not this.
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def forget_variables(names: Iterable[str]) -> None:
-    """Take these variables out of the environment, and their content out of the process's memory of it.
+    """Remove these variables from the environment, and overwrite their values in memory.
 
-    The second is what ``/proc/PID/environ`` and ``ps e`` show: to remove a variable changes nothing there.
+    ``/proc/PID/environ`` and ``ps e`` still show a variable that is only removed.
     """
     getenv = ctypes.CDLL(None).getenv
     getenv.restype = ctypes.c_void_p

@@ -1,4 +1,4 @@
-"""How connections share the turns of the event loop: in each, some of them go on, and each writes once."""
+"""Fairness between connections on the event loop, and one write per connection and iteration."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import suppress
 from typing import Any
 
 EACH_TURN = 8
-"""How many connections go on in one turn of the event loop."""
+"""How many waiting connections continue in one iteration of the event loop."""
 
 
 class Turns:
-    """Calls back a few of those who wait, in the order in which they came, in each turn of the loop.
+    """Calls back a few waiting connections per iteration of the loop, first in, first out.
 
-    Only connections that have sent more than one turn's work wait. So however many connections send
-    thousands of requests in one write, a single request finds the loop free within a few milliseconds.
+    A connection waits only if it has sent more than one turn's work. So however many connections send
+    thousands of requests in one write, a single request waits only a few milliseconds for the loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -25,7 +25,7 @@ class Turns:
         self._scheduled = False
 
     def wait(self, go_on: Callable[[], None]) -> None:
-        """Call ``go_on`` in a later turn."""
+        """Call ``go_on`` in a later iteration."""
         self._waiting.append(go_on)
         self._schedule()
 
@@ -43,48 +43,48 @@ class Turns:
             self._schedule()
 
 
-class GatheringTransport:
-    """Passes a transport on, but gathers what is written in one turn of the event loop.
+class CoalescingTransport:
+    """Wraps a transport; coalesces the writes of one iteration of the event loop.
 
-    Head and body of an answer leave in one system call. uvicorn writes the two apart, and uvloop sends each
-    at once: 171 us of CPU a token (ES256) against 130.
+    The head and body of a response leave in one system call. uvicorn writes them separately, and uvloop
+    sends each at once: 171 us of CPU per token (ES256) against 130.
     """
 
-    __slots__ = ("_ended", "_gathered", "_loop", "_transport")
+    __slots__ = ("_buffer", "_ended", "_loop", "_transport")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
-        self._gathered: list[bytes] = []
+        self._buffer: list[bytes] = []
         self._ended = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Write ``data`` with all else of this turn. After the end it is dropped."""
+        """Write ``data`` at the end of this iteration. After the end of the stream it is dropped."""
         if self._ended:
             return
-        if not self._gathered:
+        if not self._buffer:
             self._loop.call_soon(self.flush)
-        self._gathered.append(data)
+        self._buffer.append(data)
 
     def flush(self) -> None:
-        """Write what was gathered."""
-        data = b"".join(self._gathered)
-        self._gathered.clear()
+        """Write the buffer."""
+        data = b"".join(self._buffer)
+        self._buffer.clear()
         if data and not self._transport.is_closing():
             self._transport.write(data)
 
     def close(self) -> None:
-        """Write what was gathered, and close when it is sent."""
+        """Write the buffer, and close when it is sent."""
         self.flush()
         self._ended = True
         self._transport.close()
 
     def write_eof(self) -> None:
-        """Write what was gathered, and end this side."""
+        """Write the buffer, and close this side for writing."""
         self.flush()
         self._ended = True
-        with suppress(OSError):  # asyncio's own transport raises where the client has gone
+        with suppress(OSError):  # asyncio's transport raises if the client is gone
             self._transport.write_eof()

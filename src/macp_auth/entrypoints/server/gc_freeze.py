@@ -1,7 +1,7 @@
-"""What start-up made stays for good, so the garbage collector need not look at it again and again.
+"""Excludes the objects of start-up, which live as long as the process, from garbage collection.
 
-A full collection takes 15 ms with it, in which no request is served, and next to nothing without. With
-vault-transit and 64 clients there were several a second: p99 was 41 ms, and is 15.
+With them, a full collection stops the loop for 15 ms; without, for almost nothing. With vault-transit and
+64 clients there were several a second: p99 fell from 41 ms to 15.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 
 _M_MMAP_THRESHOLD = -3  # malloc.h
 _LARGE_BYTES = 64 * 1024
-"""As large as uvloop's buffers of a TLS connection. Each gets pages of its own then, which go back to the
-system with it: after 200 TLS connections that flooded it, a process kept 36 MiB, and now keeps 6 to 13."""
+"""The size of uvloop's buffers of a TLS connection. From this size on, a buffer gets its own pages, which
+return to the system with it: after 200 flooding TLS connections a process keeps 6 to 13 MiB, not 36."""
 
 
 @asynccontextmanager

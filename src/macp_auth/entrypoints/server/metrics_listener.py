@@ -1,7 +1,6 @@
-"""``GET /metrics``, on a port of its own, from a thread of its own.
+"""``GET /metrics``, on its own port and thread, with the service's protocol and limits.
 
-It is the service's own protocol, with the same limits: a slow client of this port takes nothing from
-those who want tokens.
+A slow client of this port does not affect requests for tokens.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ STOP_SECONDS = 1
 
 
 def metrics_app(collector: Collector) -> ASGIApp:
-    """Return what answers with all that ``collector`` collects, in the format that is asked for."""
+    """Return an app that answers with the metrics of ``collector``, in the requested format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector)
 
@@ -46,10 +45,10 @@ def metrics_app(collector: Collector) -> ASGIApp:
 
 
 def _format_for(accepted: str) -> tuple[Callable[[Collector], bytes], str]:
-    """Return how to write the format that is asked for, and its type; the usual one for what is no format."""
+    """Return the encoder of the requested format and its media type; the default if it is malformed."""
     try:
         return choose_encoder(accepted)
-    except Exception:  # noqa: BLE001 - it raises several kinds for a version that is none
+    except Exception:  # noqa: BLE001 - a malformed version raises several kinds
         return choose_encoder("")
 
 
@@ -71,7 +70,7 @@ def serving(listener: socket.socket, app: ASGIApp) -> Iterator[None]:
             timeout_graceful_shutdown=STOP_SECONDS,
         )
     )
-    # A daemon: what hangs here must not keep the service from ending.
+    # A daemon, so that a hanging scrape does not prevent the service from exiting.
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True, name="metrics")
     thread.start()
     try:

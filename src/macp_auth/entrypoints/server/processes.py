@@ -1,7 +1,6 @@
-"""The processes that serve.
+"""The worker processes and their supervisor, both uvicorn's.
 
-uvicorn serves, and supervises the workers. Its parser is the reason: CL+TE and bare LF must be
-refused, and granian's lets them pass.
+The reason for uvicorn is its parser, which refuses CL+TE and bare LF; granian's accepts them.
 """
 
 from __future__ import annotations
@@ -37,16 +36,16 @@ from macp_auth.entrypoints.server.tls_reload import ReloadingContext
 from macp_auth.entrypoints.settings import Settings, TLSFiles
 
 KEEP_ALIVE_SECONDS = 65
-"""Longer than the 60 s after which the usual load balancers drop an idle connection: they, not we,
-should be the ones to close, or they may send a request into a closing socket."""
+"""Longer than the usual 60 s of load balancers: if the service closed an idle connection first, they could
+send a request into the closing socket."""
 START_SECONDS = 60
 """How long a worker may take to import its code and answer, on a machine that is slow or throttled."""
 SHUTDOWN_SECONDS = 8
-"""The most that a stop may take; more than protocol.DRAIN_RECEIVE_SECONDS, less than 10."""
+"""Upper bound on a stop; more than protocol.DRAIN_RECEIVE_SECONDS, less than 10."""
 
 
 class Metered(Struct, frozen=True):
-    """Where a worker counts, and what the server around the application has to count."""
+    """The directory of a worker's metrics, and the sources outside of the application."""
 
     directory: Path
     connections: Connections
@@ -54,27 +53,28 @@ class Metered(Struct, frozen=True):
 
 
 class Builders(Struct, frozen=True):
-    """What makes the applications that are served."""
+    """Factories of the applications."""
 
     service: Callable[[Metered | None], ASGIApp]
-    """In each worker; picklable. The argument is None if nothing is counted."""
+    """Called in each worker; picklable. The argument is None without metrics."""
     metrics: Callable[[Path, Callable[[], Sequence[int]], Callable[[], int]], ASGIApp]
-    """In the first process, from where the workers count, and what returns their process ids and restarts."""
+    """Called in the first process, with the workers' directory, and functions that return their process ids
+    and the number of restarts."""
 
 
 def serve(
     settings: Settings, builders: Builders, listener: socket.socket, metrics: socket.socket | None = None
 ) -> int:
-    """Serve on ``listener``, and metrics on the other, until told to stop; return the exit status.
+    """Serve until a signal stops the service, and return the exit status.
 
     Args:
-        settings: how to serve.
-        builders: make what is served.
-        listener: for callers.
-        metrics: for Prometheus; None, nothing is counted.
+        settings: the settings of the service.
+        builders: factories of the applications.
+        listener: the socket for callers.
+        metrics: the socket for Prometheus; None for no metrics.
 
     Raises:
-        ConfigurationError: there is no place for what the workers count.
+        ConfigurationError: there is no directory for the metrics.
     """
     raise_limit()
     with nullcontext() if metrics is None else shared_directory() as directory:
@@ -85,7 +85,7 @@ def serve(
             ):
                 uvicorn.Server(config).run([listener])
             return 0
-        logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # here it says which worker died
+        logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # logs which worker died
         supervisor = _Supervisor(config, [listener])
         with _serving_metrics(builders, metrics, directory, supervisor.pids, supervisor.restarts):
             supervisor.run()
@@ -94,7 +94,7 @@ def serve(
 
 
 class _Worker:
-    """What a worker has one of. Made in the parent process, with the worker's configuration."""
+    """The objects that a worker has once. Created in the parent process, with the configuration."""
 
     def __init__(self, connections: Connections) -> None:
         self.connections = connections
@@ -112,12 +112,12 @@ class _Worker:
 
 
 class _Configuration(uvicorn.Config):
-    """Makes the event loop of a worker."""
+    """uvicorn's configuration with the service's event loop."""
 
     worker: _Worker
 
     def get_loop_factory(self) -> Callable[[], EventLoop]:
-        """Return what makes it."""
+        """Return the factory of event loops."""
         return self.worker.event_loop
 
 
@@ -153,14 +153,14 @@ def _serving_metrics(
 ) -> AbstractContextManager[None]:
     if listener is None or directory is None:
         return nullcontext()
-    # Here, because it brings prometheus-client: time and memory that only who wants metrics should pay.
+    # Imported here, because prometheus-client costs time and memory.
     from macp_auth.entrypoints.server.metrics_listener import serving  # noqa: PLC0415
 
     return serving(listener, builders.metrics(directory, pids, restarts))
 
 
 class _Supervisor(Multiprocess):
-    """Starts the workers, and again when they die."""
+    """Starts the workers, and replaces those that die."""
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
         super().__init__(config, sockets)
@@ -168,9 +168,9 @@ class _Supervisor(Multiprocess):
         self._starting: dict[Process, float] = {}  # until when: monotonic seconds
 
     def init_processes(self) -> None:
-        """Start all with SIGINT ignored, until uvicorn handles it there.
+        """Start all workers with SIGINT ignored, until uvicorn handles it in each.
 
-        Ctrl-C reaches the workers too, and one that is still starting would print a traceback.
+        Ctrl-C reaches the workers too; one that is still starting would print a traceback.
         """
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
@@ -180,16 +180,16 @@ class _Supervisor(Multiprocess):
         self._expect(self.processes)
 
     def terminate_all(self) -> None:
-        """Stop all, and hold the port no longer: while a worker drains, a new caller is to be refused."""
+        """Stop all workers, and close the port: while a worker drains, new connections are refused."""
         for listener in self.sockets:
             listener.close()
         super().terminate_all()
 
     def keep_subprocess_alive(self) -> None:
-        """Replace those that died, and count them.
+        """Replace dead workers, and count them.
 
-        While one starts, none is replaced: uvicorn takes a worker that does not answer within 5 s for one
-        that hangs, and on a slow machine would kill each new one.
+        While one starts, none is replaced: uvicorn kills a worker that does not answer within 5 s, which on
+        a slow machine is each new one.
         """
         self._starting = {
             process: until for process, until in self._starting.items() if self._is_starting(process, until)
@@ -203,7 +203,7 @@ class _Supervisor(Multiprocess):
         self._expect(replaced)
 
     def _expect(self, processes: Iterable[Process]) -> None:
-        """Ask new workers for their first answer, and give them time for it."""
+        """Ask new workers for their first answer, within :data:`START_SECONDS`."""
         for process in processes:
             process.parent_conn.send(b"ping")
             self._starting[process] = time.monotonic() + START_SECONDS
@@ -218,7 +218,7 @@ class _Supervisor(Multiprocess):
         return False
 
     def pids(self) -> list[int]:
-        """Return the workers' process ids; one that takes another's place stands in its place."""
+        """Return the workers' process ids; a replacement has the index of its predecessor."""
         return [process.pid for process in self.processes if process.pid is not None]
 
     def restarts(self) -> int:
@@ -241,7 +241,7 @@ def _tls_context(worker: _Worker, files: TLSFiles, *_: object) -> ReloadingConte
 
 @cache
 def _set_up_worker() -> None:
-    """Set up, in a worker process, what the parent process has set up for itself."""
+    """Set up a worker process as the parent process has set up itself."""
     if (parent := multiprocessing.parent_process()) is not None:
         close_memory()
         configure_logs()
@@ -250,6 +250,6 @@ def _set_up_worker() -> None:
 
 
 def _stop_when_orphaned(parent_sentinel: int) -> None:
-    """A worker whose supervisor was killed would hold the port for ever, with nobody to stop it."""
+    """Stop a worker whose supervisor was killed: it would keep the port open."""
     multiprocessing.connection.wait([parent_sentinel])
     os.kill(os.getpid(), signal.SIGTERM)

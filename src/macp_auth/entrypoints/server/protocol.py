@@ -1,23 +1,23 @@
-"""What uvicorn's HTTP protocol leaves open: time limits, header limits, and a gentle end.
+"""uvicorn's HTTP protocol with time limits, size limits, and graceful closing.
 
 llhttp (Node's parser, through httptools) already refuses Content-Length with Transfer-Encoding,
-bare LF, obsolete folding and repeated lengths. This adds, connection by connection:
+bare LF, obsolete folding and repeated lengths. This adds, per connection:
 
-* a request that does not arrive whole within :data:`RECEIVE_SECONDS` is cut, with a 408 where one
-  can still be understood; so is a new connection that says nothing;
-* header section and count limits (431), exactly one Host (RFC 9112, section 3.2), only the origin
-  form of the request target, only HTTP/1.1 and HTTP/1.0, and no transfer coding but chunked;
-* one request at a time: the parser gets a connection's bytes in pieces that hold no byte of a second
-  request, and the next one when the last is answered. What waits is at most one read, and no more
-  is read meanwhile. uvicorn would parse all of a read at once, and queue thousands of requests;
-* a client that does not read its answers is cut, and no more of its requests are served meanwhile;
-* JSON for every refusal, also of bytes that are no HTTP;
-* when the server stops, a keep-alive connection is not closed under a request on its way: what
-  arrives is answered with ``Connection: close``, and only silence is closed;
-* a connection that is closed before its request was read whole is closed for writing first, so
-  that the answer is not lost to a reset;
-* a connection has a greatest age, and ends with its client's certificate; how many there may be,
-  :mod:`macp_auth.entrypoints.server.connections` decides.
+* a request must arrive within :data:`RECEIVE_SECONDS`, or the connection is closed, with a 408 if the
+  client can still understand it; the same limit applies to a new connection without a request;
+* limits of the header section (431), exactly one Host (RFC 9112, section 3.2), only the origin form of
+  the request target, only HTTP/1.1 and HTTP/1.0, and no transfer coding except chunked;
+* one request at a time: the parser gets bytes in pieces that never contain a part of a second request,
+  and the next request only after the response. At most one read is buffered, and reading is paused
+  meanwhile. uvicorn would parse a whole read at once, and queue thousands of requests;
+* a client that does not read its responses is disconnected; until then its requests wait;
+* every refusal is JSON, also of bytes that are not HTTP;
+* when the server stops, a request on its way to a keep-alive connection is still answered, with
+  ``Connection: close``; only an idle connection is closed;
+* a connection that is closed before its request was read is closed for writing first, so that a reset
+  does not destroy the response;
+* a connection has a maximum age, and ends when its client's certificate expires;
+  :mod:`macp_auth.entrypoints.server.connections` limits their number.
 """
 
 from __future__ import annotations
@@ -35,41 +35,41 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from macp_auth.entrypoints.server.client_chain import tls_extension
 from macp_auth.entrypoints.server.connections import Connections
-from macp_auth.entrypoints.server.flow import GatheringTransport, Turns
+from macp_auth.entrypoints.server.flow import CoalescingTransport, Turns
 
 RECEIVE_SECONDS = 10.0
 """From a request's first byte (or the connection's start) to its last."""
 WRITE_SECONDS = 10.0
-"""How long answers may be held up by a client that does not read them."""
+"""How long responses may wait for a client that does not read them."""
 MAX_HEADER_BYTES = 16 * 1024
 """Request line and header section; Node's and nginx's limits are of this order."""
 MAX_HEADERS = 100
 """Apache's LimitRequestFields."""
 MAX_REQUEST_BYTES = 256 * 1024
-"""All of a request, with what chunks and trailers add. The application's limit for a body is far lower."""
+"""A whole request, with its chunk headers and trailers. The application's limit of a body is far lower."""
 MAX_CHUNKS = 2048
-"""Of a body in chunked coding. Each takes a microsecond, however little it holds."""
+"""Per body. Each takes a microsecond, whatever its size."""
 PARSE_BYTES = 2 * 1024
-"""How much of one connection is parsed in a turn of the event loop. Most requests are shorter."""
+"""How much of one connection is parsed per iteration of the event loop. Most requests are shorter."""
 READ_BUFFER_BYTES = 16 * 1024
-"""How much of a TLS connection is read before it can be decrypted and parsed; the length of a record."""
+"""How much of a TLS connection is read before it is decrypted and parsed: one record."""
 WRITE_BUFFER_BYTES = 16 * 1024
-"""How many bytes of answers may wait for a client to read them before it is served no further."""
+"""How many bytes of responses may wait for a client before its next requests wait too."""
 _MAX_PARTS = 2 * MAX_REQUEST_BYTES // PARSE_BYTES
-"""Of a body, beside its chunks: one for each turn, and as many that end in an empty line."""
+"""Per body, in addition to its chunks: one for each turn, and as many that end in an empty line."""
 DRAIN_IDLE_SECONDS = 1.0
 """How long a stopping server waits for the next request on an idle connection."""
 DRAIN_RECEIVE_SECONDS = 5.0
-"""How long a stopping server waits for the rest of a request, or for answers to be read."""
+"""How long a stopping server waits for the rest of a request, or until responses are read."""
 LINGER_SECONDS = 2.0
-"""How long a refused client may take to read its answer and go."""
+"""How long a refused client may take to read the response and close."""
 
 
-_TURNS = "macp_auth.turns"  # a key of the state that uvicorn gives to every connection
+_TURNS = "macp_auth.turns"  # a key of uvicorn's state, which all connections share
 _HOST = re.compile(rb"[\w.~!$&'()*+,;=%\[\]:-]*")  # RFC 3986, section 3.2: reg-name, IP-literal and port
-# The parser also takes RTSP, HTTP/0.9, HTTP/2.0, no version at all, and more than one space between.
+# The parser also accepts RTSP, HTTP/0.9, HTTP/2.0, no version, and several spaces.
 _REQUEST_LINE = re.compile(rb"[\r\n]*[A-Z-]+ [^ \r\n]+ HTTP/1\.([01])\r\n")
-# Of these, two readers could each believe another one. The parser refuses a second Content-Length.
+# If repeated, two readers could use different ones. The parser refuses a second Content-Length.
 _SINGLE = frozenset(
     (
         *(b"authorization", b"content-encoding", b"content-type", b"expect", b"host", b"origin"),
@@ -89,22 +89,22 @@ class StrictHTTPProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, connections: Connections, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.accepting: asyncio.Task[Any] | None = None  # until the handshake is over
-        self._all = connections
+        self._connections = connections
         self._end: asyncio.TimerHandle | None = None
         self._shed = False
         self._receiving = False  # a request has begun and not ended
-        self._in_headers = False  # and its header section has not
-        self._ended = False  # a request has ended in what is being parsed
-        self._received_bytes = 0  # of the request being received
-        self._chunks = 0  # of its body, in chunked coding
-        self._parts = 0  # of its body, in which it was parsed
+        self._in_headers = False  # its header section has not ended
+        self._ended = False  # a request has ended in the current turn
+        self._received_bytes = 0  # of the current request
+        self._chunks = 0  # of its body
+        self._parts = 0  # calls of on_body
         self._trailers = 0
-        self._head = b""  # its header section, as far as it is here
-        self._body_left = 0  # of a body of known length
-        self._tail = b""  # the last bytes that were parsed, where an empty line may have begun
-        self._piece = b""  # what is being parsed now
-        self._read = b""  # what was read, as long as some of it is not parsed
-        self._parsed = 0  # and how much of it is
+        self._head = b""  # the received part of its header section
+        self._body_left = 0  # bytes, if the length is known
+        self._tail = b""  # the last parsed bytes, where an empty line may have begun
+        self._piece = b""  # the bytes in the parser
+        self._read = b""  # the last read, until all of it is parsed
+        self._parsed = 0  # how many bytes of it are parsed
         self._waits_for_turn = False
         self._deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
@@ -112,14 +112,14 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self._refused = False
         self._draining = False
         self._lingering = False
-        self._tls: dict[object, Any] | None = None  # as ASGI's TLS extension has it
+        self._tls: dict[object, Any] | None = None  # ASGI's TLS extension
 
     # ruff: noqa: D102 - the methods of asyncio.Protocol and of the parser are documented there
     # --- asyncio ------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._gathering = GatheringTransport(transport, self.loop)
-        super().connection_made(cast(asyncio.Transport, self._gathering))
+        self._coalescing = CoalescingTransport(transport, self.loop)
+        super().connection_made(cast(asyncio.Transport, self._coalescing))
         if self.client is not None:
             # On a socket of both families, IPv4 comes as IPv6 (RFC 4291, section 2.5.5.2).
             self.client = self.client[0].removeprefix("::ffff:"), self.client[1]
@@ -128,20 +128,20 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         if (turns := self.app_state.get(_TURNS)) is None:
             turns = self.app_state[_TURNS] = Turns(self.loop)
         self._turns: Turns = turns
-        if self.accepting is None:  # another server than ours has accepted it
-            self._all.opened(self)
+        if self.accepting is None:  # accepted by another event loop than ours
+            self._connections.opened(self)
         self.accepting = None
         if self._shed:
             transport.abort()
             return
-        seconds = self._all.lifetime()
+        seconds = self._connections.lifetime()
         if (tls := transport.get_extra_info("ssl_object")) is not None:
             transport.set_read_buffer_limits(high=READ_BUFFER_BYTES)  # type: ignore[attr-defined]  # asyncio's too
             self._tls = tls_extension(tls)
             seconds = min(seconds, max(0.0, self._tls["client_cert_ends"] - time.time()))
         self._end = self.loop.call_later(seconds, self.retire)
         self._arm(RECEIVE_SECONDS)
-        if self._draining or self._all.stopping:  # the handshake ended after that
+        if self._draining or self._connections.stopping:  # since before the end of the handshake
             self._drain()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -151,32 +151,32 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self._abandon_cycle()
         if self._end is not None:
             self._end.cancel()
-        self._all.closed(self)
+        self._connections.closed(self)
         super().connection_lost(exc)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        self._gathering.flush()  # what this returns may close the real transport
-        if self._receiving or self._idle() or self._tls is not None:  # there is no half of a TLS connection
+        self._coalescing.flush()  # the return value may close the real transport
+        if self._receiving or self._idle() or self._tls is not None:  # TLS has no half-closed connections
             return None
-        self._make_last()  # the client has said all, and still listens
+        self._make_last()  # the client sends no more, but still reads
         return True
 
     def pause_writing(self) -> None:
         super().pause_writing()
         self._arm_write(WRITE_SECONDS)
-        self._all.waiting(self)  # for the client to read
+        self._connections.waiting(self)  # for the client to read
 
     def resume_writing(self) -> None:
         self._disarm_write()
         super().resume_writing()
         if not self._receiving and not self._idle():
-            self._all.working(self)
+            self._connections.working(self)
 
     def data_received(self, data: bytes) -> None:
         if self._refused or self._lingering:
             return
         self._unset_keepalive_if_required()
-        if self._read:  # reading is paused, but TLS may have had this already
+        if self._read:  # reading is paused, but TLS may have had this in its buffer
             self._read, self._parsed = self._read[self._parsed :] + data, 0
             return
         self._read = data
@@ -188,7 +188,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
     # --- parsing ----------------------------------------------------------------------------------
 
     def _parse(self) -> None:
-        """Parse what was read: to the end of a request, and no more than one turn's part of it."""
+        """Parse up to the end of a request, and at most :data:`PARSE_BYTES`."""
         data, at = self._read, self._parsed
         end = min(len(data), at + PARSE_BYTES)
         self._ended = False
@@ -201,14 +201,14 @@ class StrictHTTPProtocol(HttpToolsProtocol):
                 self._head += piece
             self._feed(piece)
             if self._refused or self._lingering or self.transport.is_closing():
-                self._forget_read()
+                self._clear_read()
                 return
         if at < len(data):
             self._flow.hold()
             if self._receiving or self._idle():
                 self._await_turn()
         else:
-            self._forget_read()
+            self._clear_read()
         if self._in_headers and self._received_bytes > MAX_HEADER_BYTES:
             self._refuse_in_turn(431, "request headers are too large")
         elif self._receiving and self._received_bytes > MAX_REQUEST_BYTES:
@@ -217,7 +217,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             self._arm(DRAIN_RECEIVE_SECONDS if self._draining else RECEIVE_SECONDS)
 
     def _end_of_piece(self, data: bytes, at: int, end: int) -> int:
-        """Return where the next piece ends: with the request, or with its header section, or before."""
+        """Return the end of the next piece: at most the end of the header section, or of the request."""
         if self._body_left:
             after = min(end, at + self._body_left)
             self._body_left -= after - at
@@ -255,20 +255,20 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             self._unset_keepalive_if_required()
             self._parse()
 
-    def _forget_read(self) -> None:
+    def _clear_read(self) -> None:
         self._read, self._parsed = b"", 0
         self._flow.release()
 
     # --- the parser's callbacks -----------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        if not self._idle():  # never, by _end_of_piece; but what follows unseen must not be served
+        if not self._idle():  # _end_of_piece prevents it; a smuggled request must not be served
             self._raise(*self._refusal)
         super().on_message_begin()
         if self._tls is not None:
             self.scope["extensions"] = {"tls": self._tls}
         if not self._receiving:
-            self._disarm()  # what runs is for the silence before
+            self._disarm()  # the limit of the idle time
         self._receiving = self._in_headers = True
         self._chunks = self._parts = self._trailers = 0
         self._head = self._piece
@@ -278,7 +278,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         if self._in_headers:
             super().on_header(name, value)
             return
-        # A trailer is no header of the request (RFC 9110, section 6.5.1), and nothing here reads it.
+        # A trailer is not a header (RFC 9110, section 6.5.1), and is only counted.
         self._trailers += 1
         if self._trailers > MAX_HEADERS:
             self._raise(431, "too many request headers")
@@ -286,7 +286,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._check_headers()
         if self.parser.should_upgrade():
-            return  # the parser stops here, and _unsupported_upgrade_warning goes on
+            return  # the parser stops here; _parse_without_upgrade continues
         super().on_headers_complete()
         self._in_headers = False
         self._head = b""
@@ -311,22 +311,22 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self._ended = True
         self._disarm()
         super().on_message_complete()
-        if self._idle():  # it was answered before it was read whole, so no answer will start the idle time
+        if self._idle():  # answered before it was read, so no response will start the idle time
             self._arm(DRAIN_IDLE_SECONDS if self._draining else self.timeout_keep_alive)
         elif not self.flow.write_paused:
-            self._all.working(self)
+            self._connections.working(self)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._idle():
-            self._all.waiting(self)
+            self._connections.waiting(self)
         if self._refused:
             self._refuse_in_turn(*self._refusal)
         elif self._read:
             self._await_turn()
 
     def _check_headers(self) -> None:
-        """Check what two readers of this request could read differently, and what no request may have."""
+        """Refuse what two readers could interpret differently, and what no request may have."""
         if len(self.headers) > MAX_HEADERS:
             self._raise(431, "too many request headers")
         if self._received_bytes > MAX_HEADER_BYTES:
@@ -351,10 +351,10 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         if coding is not None and (is_http_1_0 or coding.strip().lower() != b"chunked"):
             self._raise(*self._refusal)
         if is_http_1_0:
-            self.expect_100_continue = False  # it knows no interim answers (RFC 9110, section 10.1.1)
+            self.expect_100_continue = False  # it has no interim responses (RFC 9110, section 10.1.1)
         elif b"expect" in headers and not self.expect_100_continue:
             self._raise(417, "only 100-continue can be expected")
-        self._body_left = int(headers.get(b"content-length", 0))  # the parser has checked that it is digits
+        self._body_left = int(headers.get(b"content-length", 0))  # the parser accepts only digits
 
     def _check_repeated(self) -> None:
         seen = set()
@@ -366,13 +366,13 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             seen.add(name)
 
     def _parse_without_upgrade(self) -> None:
-        """Serve a request for an upgrade as if it had not asked (RFC 9110, section 7.8).
+        """Ignore a request to upgrade the protocol (RFC 9110, section 7.8).
 
-        ``curl --http2`` asks with every request, its body too. llhttp takes what follows the headers
-        for another protocol, so they are parsed again, without the header that asks.
+        ``curl --http2`` sends one with every request, also with a body. llhttp assumes that another
+        protocol follows the headers, so they are parsed again without ``Upgrade``.
         """
         kept = [header for header in self.headers if header[0] != b"upgrade"]
-        if len(kept) == len(self.headers):  # what else made it an upgrade would make it one again, for ever
+        if len(kept) == len(self.headers):  # upgraded by another header: this would not end
             self._refuse_in_turn(400, "malformed HTTP request")
             return
         version = self.parser.get_http_version().encode()
@@ -392,7 +392,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
     # --- refusals and limits ----------------------------------------------------------------------
 
     def _refuse_in_turn(self, status: int, message: str) -> None:
-        """Refuse, and read no more; but first let the requests before it be answered."""
+        """Stop reading, and refuse after the responses to earlier requests."""
         self._refused = True
         self._refusal = (status, message)
         self._disarm()
@@ -419,13 +419,13 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         if self._receiving and not self._lingering and self._awaits_an_answer():
             self._refuse(408, "the request did not arrive in time")
         elif self._lingering:
-            self.transport.abort()  # close() would wait for the answer to be read
+            self.transport.abort()  # close() would wait until the response is read
         else:
             self.transport.close()
 
     def _awaits_an_answer(self) -> bool:
-        """Whether the next bytes that the client reads would be the answer to what it is sending."""
-        if self._in_headers or not self._receiving:  # else what was wrong came after a whole request
+        """Whether the client would read the next bytes as the response to its current request."""
+        if self._in_headers or not self._receiving:  # in the second case, the fault follows a whole request
             return self._idle()
         return not self.cycle.response_started
 
@@ -453,13 +453,13 @@ class StrictHTTPProtocol(HttpToolsProtocol):
     # --- the end ----------------------------------------------------------------------------------
 
     def shutdown(self) -> None:
-        """Let the request on this connection, or one on its way, be the last. Called by the server."""
+        """Close after the current request, or one on its way. Called by uvicorn."""
         self._drain()
 
     def retire(self) -> None:
-        """Let it end as if the server stopped, while others go on."""
+        """End this connection as if the server stopped."""
         if self.accepting is not None:
-            self._draining = True  # once its handshake is over
+            self._draining = True  # takes effect after the handshake
         elif not self._draining:
             self._drain()
 
@@ -469,8 +469,8 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         if self.accepting is not None:
             self.accepting.cancel()
         else:
-            self._gathering.flush()
-            self.transport.abort()  # close() would wait for a TLS client to agree
+            self._coalescing.flush()
+            self.transport.abort()  # close() would wait for a TLS client's close_notify
 
     def _drain(self) -> None:
         self._draining = True
@@ -488,33 +488,33 @@ class StrictHTTPProtocol(HttpToolsProtocol):
                 self._arm(DRAIN_IDLE_SECONDS)
 
     def _make_last(self) -> None:
-        """Close, gently, when the newest request has been answered."""
+        """Close gracefully after the response to the newest request."""
         self.cycle.keep_alive = False
-        self.cycle.transport = _GentlyClosed(self)  # type: ignore[assignment]  # has what a cycle uses
+        self.cycle.transport = _GracefullyClosed(self)  # type: ignore[assignment]  # has what a cycle uses
 
-    def close_gently(self) -> None:
-        """Close, once the client has had the chance to read what was sent."""
+    def close_gracefully(self) -> None:
+        """Close, after the client had time to read the response."""
         if self._receiving or self._read:
             self._linger()
         else:
             self.transport.close()
 
     def _linger(self) -> None:
-        """Stop writing, ignore what still comes, and close when the client does or time is up."""
+        """Stop writing, ignore further bytes, and close when the client does or the time is over."""
         self._lingering = True
         self._abandon_cycle()
-        self._forget_read()
+        self._clear_read()
         self.flow.resume_reading()  # unread bytes would turn the close into a reset
         self._unset_keepalive_if_required()
         if self._tls is not None:
-            self.transport.close()  # which lingers by itself; see event_loop.CLOSE_SECONDS
+            self.transport.close()  # lingers itself; see event_loop.CLOSE_SECONDS
             return
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._arm(LINGER_SECONDS)
 
     def _abandon_cycle(self) -> None:
-        """Let the request that is served, if there is one, write no more."""
+        """Disconnect the current request, if there is one, so that it writes no more."""
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.waiting_for_100_continue = False
@@ -522,7 +522,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
 
 
 class _HoldingFlow(FlowControl):
-    """Reads no more while what was read waits to be parsed, although uvicorn reads on after each answer."""
+    """Pauses reading while a read waits to be parsed, although uvicorn resumes it after each response."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__(transport)
@@ -543,8 +543,8 @@ class _HoldingFlow(FlowControl):
             super().resume_reading()
 
 
-class _GentlyClosed:
-    """The transport as the last request on a connection sees it: all that a request cycle uses."""
+class _GracefullyClosed:
+    """The transport of the last request on a connection; has only what a request cycle uses."""
 
     def __init__(self, protocol: StrictHTTPProtocol) -> None:
         self._protocol = protocol
@@ -554,4 +554,4 @@ class _GentlyClosed:
         return self._protocol.transport.is_closing()
 
     def close(self) -> None:
-        self._protocol.close_gently()
+        self._protocol.close_gracefully()

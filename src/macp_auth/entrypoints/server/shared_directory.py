@@ -1,4 +1,4 @@
-"""A directory in memory that the processes of one service share, and that ends with it."""
+"""A directory in memory that the processes of one service share, removed when it stops."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from pathlib import Path
 from macp_auth.domain.errors import ConfigurationError
 
 _PREFIX = "macp-auth-metrics-"
-_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - made by mkdtemp, for its owner alone; also there in a read-only container
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes it private; also in a read-only container
 
 
 @contextmanager
 def shared_directory() -> Iterator[Path]:
-    """Make a directory for as long as the context lasts; sweep those of services that were killed.
+    """Create a directory for the lifetime of the context, and remove those of killed services.
 
     Raises:
-        ConfigurationError: there is no place to make one in.
+        ConfigurationError: there is no place for one.
     """
     parent = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK | os.X_OK) else _temporary()
     _sweep(parent)
     new = Path(tempfile.mkdtemp(prefix=".macp-auth-", dir=parent))
     lock = _lock(new)
-    directory = new.rename(
-        parent / f"{_PREFIX}{new.name.removeprefix('.macp-auth-')}"
-    )  # locked, so not swept
+    # Renamed after it is locked, so that no other service sweeps it.
+    directory = new.rename(parent / f"{_PREFIX}{new.name.removeprefix('.macp-auth-')}")
     try:
         yield directory
     finally:
@@ -48,10 +47,10 @@ def _temporary() -> Path:
 
 
 def _lock(directory: Path) -> int:
-    """Hold ``directory`` until this process ends, however it ends, or the descriptor is closed.
+    """Lock ``directory`` until this process ends, or the descriptor is closed.
 
     Raises:
-        OSError: another process holds it.
+        OSError: another process has the lock.
     """
     descriptor = os.open(directory, os.O_RDONLY)
     try:

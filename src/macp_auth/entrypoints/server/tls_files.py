@@ -1,4 +1,4 @@
-"""A server's TLS context from its PEM files, or what is wrong with them, by the name of the variable."""
+"""Makes a server's TLS context from its PEM files; errors name the variable."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ _MFD_NOEXEC_SEAL = 0x8  # linux/memfd.h; Python has no name for it
 
 
 class LoadedTLS(Struct, frozen=True):
-    """What the files gave."""
+    """The content of the files."""
 
     context: ssl.SSLContext
     serial: str
     """The certificate's serial number, in hexadecimal digits."""
     expires: dt.datetime
     certificates: Mapping[str, Validity]
-    """When what is in each file of certificates is good, by :data:`SERVER` and :data:`CLIENT_AUTHORITY`."""
+    """The validity of each file of certificates, by :data:`SERVER` and :data:`CLIENT_AUTHORITY`."""
 
 
 def end_of(validity: Validity) -> str:
-    """Return when a certificate ends, as RFC 3339 has it."""
+    """Return when a certificate expires, in the format of RFC 3339."""
     return dt.datetime.fromtimestamp(validity.ends, dt.UTC).isoformat()
 
 
 def versions_of(files: TLSFiles) -> object:
-    """Return a value that differs after one of the files has changed."""
+    """Return a value that changes when one of the files changes."""
     paths = (files.certificate, files.key, files.client_ca)
     return [file_version(path) for path in paths if path is not None]
 
 
 def load_tls(files: TLSFiles) -> LoadedTLS:
-    """Return a new context for connections that clients make: TLS 1.2 or 1.3, with HTTP/1.1.
+    """Return a new server context: TLS 1.2 or 1.3, with HTTP/1.1.
 
-    With a client CA, it is TLS 1.3. A client may present a certificate then, and one that the CA does not
-    vouch for ends the handshake. Who must have presented one is a matter of each route.
+    With a client CA it is TLS 1.3, and a client may present a certificate; one that the CA does not verify
+    ends the handshake. Each route decides whether it needs one.
 
     Raises:
-        ConfigurationError: the files can't serve; the text names the variable, never a content.
+        ConfigurationError: the files are unusable; the text names the variable, never a content.
     """
     chain, key = _read(files.certificate, CERTIFICATE), _read(files.key, KEY, Custody.KEYS)
     certificate, public_key, expires = _certificate(chain, CERTIFICATE)
@@ -65,18 +65,20 @@ def load_tls(files: TLSFiles) -> LoadedTLS:
         raise ConfigurationError(f"{KEY} is not the key of the first certificate in {CERTIFICATE}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION  # each costs a handshake, and OpenSSL 1.1 allows them
+    context.options |= ssl.OP_NO_RENEGOTIATION  # each costs a handshake; OpenSSL 1.1 allows them
     context.set_alpn_protocols(["http/1.1"])
     try:
         with _as_read(chain, files.certificate) as chain_path, _as_read(key, files.key) as key_path:
-            context.load_cert_chain(chain_path, key_path, password="")  # or it asks the terminal for one
-    except (OSError, ValueError) as error:  # what only OpenSSL sees, such as a weak key
-        raise ConfigurationError(f"{CERTIFICATE} and {KEY} can't be used: {_openssl_says(error)}") from None
-    # A chain is good until one of it ends; of authorities, one that is good is enough to vouch.
+            context.load_cert_chain(
+                chain_path, key_path, password=""
+            )  # without a password, OpenSSL asks the terminal
+    except (OSError, ValueError) as error:  # what only OpenSSL checks, such as the key's strength
+        raise ConfigurationError(f"cannot use {CERTIFICATE} and {KEY}: {_openssl_reason(error)}") from None
+    # A chain is valid until the first of it expires; of the authorities, one valid one is enough.
     certificates = {SERVER: min(_validities(chain), key=lambda each: each.ends)}
     if files.client_ca is not None:
         authorities = _read(files.client_ca, CLIENT_CA)
-        _ask_for_client_certificates(context, authorities)
+        _request_client_certificates(context, authorities)
         certificates[CLIENT_AUTHORITY] = max(_validities(authorities), key=lambda each: each.ends)
     return LoadedTLS(context, f"{certificate.serial_number:x}", expires, certificates)
 
@@ -88,22 +90,22 @@ def _validities(content: bytes) -> list[Validity]:
     ]
 
 
-def _ask_for_client_certificates(context: ssl.SSLContext, authorities: bytes) -> None:
+def _request_client_certificates(context: ssl.SSLContext, authorities: bytes) -> None:
     _certificate(authorities, CLIENT_CA)
     try:
         context.load_verify_locations(cadata=authorities.decode("ascii", "replace"))
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{CLIENT_CA} can't be used: {_openssl_says(error)}") from None
+        raise ConfigurationError(f"cannot use {CLIENT_CA}: {_openssl_reason(error)}") from None
     context.verify_mode = ssl.CERT_OPTIONAL
-    # A resumed session would not look at the client's certificate again, which may have expired since.
-    # TLS 1.2 resumes one also without a ticket, and Python can't tell OpenSSL to keep none.
+    # A resumed session does not verify the client's certificate again, which may have expired since.
+    # TLS 1.2 resumes sessions also without tickets, and Python cannot disable OpenSSL's session cache.
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
 
 
-def _openssl_says(error: Exception) -> str:
-    return f"OpenSSL says {getattr(error, 'reason', None) or type(error).__name__}"
+def _openssl_reason(error: Exception) -> str:
+    return f"OpenSSL reports {getattr(error, 'reason', None) or type(error).__name__}"
 
 
 def _read(path: Path, variable: str, custody: Custody = Custody.PUBLIC) -> bytes:
@@ -117,7 +119,7 @@ def _read(path: Path, variable: str, custody: Custody = Custody.PUBLIC) -> bytes
 
 @contextmanager
 def _as_read(content: bytes, path: Path) -> Iterator[str]:
-    """Yield a path by which OpenSSL finds ``content``, in memory where the system can: a file may change."""
+    """Yield a path to ``content`` for OpenSSL, in memory if the system can: the file may change."""
     descriptor = _memory()
     if descriptor is None:
         yield str(path)
@@ -129,13 +131,13 @@ def _as_read(content: bytes, path: Path) -> Iterator[str]:
 
 
 def _memory() -> int | None:
-    """Return a new file in memory; None where the system has none, or lets nobody make one."""
+    """Return a new file in memory; None if the system does not support or allow it."""
     if not hasattr(os, "memfd_create"):
         return None
     for flags in (os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL, os.MFD_CLOEXEC):
         try:
             return os.memfd_create("tls", flags)
-        except OSError:  # a kernel before 6.3 does not know the one, vm.memfd_noexec may refuse the other
+        except OSError:  # a kernel before 6.3 does not know the first; vm.memfd_noexec may refuse the second
             continue
     return None
 
@@ -143,7 +145,7 @@ def _memory() -> int | None:
 def _certificate(
     content: bytes, variable: str
 ) -> tuple[x509.Certificate, CertificatePublicKeyTypes, dt.datetime]:
-    """Return the first certificate with its key and its end, which are parsed only when they are read."""
+    """Return the first certificate, its key and its expiry: the last two are parsed only on access."""
     try:
         first = x509.load_pem_x509_certificates(content)[0]
         return first, first.public_key(), first.not_valid_after_utc
@@ -156,8 +158,7 @@ def _private_key(content: bytes) -> PrivateKeyTypes:
         return load_pem_private_key(content, password=None)
     except TypeError:
         raise ConfigurationError(
-            f"{KEY}: the key is encrypted, and nobody is there to give its password; "
-            "decrypt it (openssl pkey), and protect the file by its mode"
+            f"{KEY}: the key is encrypted; decrypt it (openssl pkey), and restrict the file's mode"
         ) from None
     except (ValueError, UnsupportedAlgorithm):
         raise ConfigurationError(f"{KEY} must name a PEM file of a private key") from None

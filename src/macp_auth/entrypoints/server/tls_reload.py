@@ -1,9 +1,8 @@
-"""The TLS context of a listening socket, which follows its files while the service runs.
+"""The TLS context of a listening socket, which reloads its files while the service runs.
 
 The files are checked every :data:`POLL_INTERVAL_SECONDS`, also behind a symbolic link: Kubernetes updates a
-mounted Secret by swapping one. Each change makes a whole new context, so that an authority that
-is gone from the file is gone, and no session of before can be resumed. A connection keeps the
-context that it began with, and is closed soon after.
+mounted Secret by swapping one. Each change makes a new context, so removed authorities are gone, and earlier
+sessions cannot be resumed. An open connection keeps its context, and is closed soon after.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from macp_auth.entrypoints.settings import TLSFiles
 
 POLL_INTERVAL_SECONDS = 2.0
 _DAY = 24 * 3600
-_FIRST_CHECK_SECONDS = 3.0  # more than a file may take; a worker begins without a certificate then
+_FIRST_CHECK_SECONDS = 3.0  # more than a file may take; after that a worker starts without a certificate
 _UNUSABLE = "cannot use TLS files; keeping the last good ones"
 _log = structlog.get_logger()
 
 
 class ReloadingContext(ssl.SSLContext):
-    """Begins each connection with what the files gave when they were last good.
+    """Begins each connection with the last usable content of the files.
 
-    Until they were good once, it is a context without a certificate, and every handshake fails: a
-    worker that replaces a lost one while the files are broken must not bring down the others.
+    Before the first, it has no certificate, and every handshake fails: a worker that replaces a dead one
+    while the files are broken must not stop the others.
     """
 
     def __new__(cls, _files: TLSFiles) -> Self:
@@ -45,38 +44,38 @@ class ReloadingContext(ssl.SSLContext):
         self._failure: tuple[object, str] | None = None
         self._current: ssl.SSLContext | None = None
         self.on_change: Callable[[], None] = _ignore
-        """Called, in the thread that looks, when other files are in force."""
+        """Called after a reload, in the polling thread."""
         self.certificates: Mapping[str, Validity] = {}
-        """When what is in force is good, by what it is for."""
+        """The validity of the current certificates, by their use."""
         self._expiry_log = ExpiryLog()
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        """Begin a connection; what uvloop calls, and the only method that it does."""
+        """Begin a connection; the only method that uvloop calls."""
         if self._current is None:
             return super().wrap_bio(*args, **kwargs)
         return self._current.wrap_bio(*args, **kwargs)
 
     def check_files(self) -> None:
-        """Take up the files if they have changed; if they are no good, keep the last good ones and say so.
+        """Load the files if they have changed; if they are unusable, keep the last good ones and log it once.
 
-        Files that are no good are read again at each check: it may be this process that can't read them now.
+        Unusable files are read again at each check: the cause may be this process.
         """
-        # Seen before they are read: what changes in between is taken up at the next check.
+        # Taken before the files are read: a change in between is loaded at the next check.
         seen = versions_of(self._files)
         if seen == self._seen:
             self._failure = None
             return
         try:
             loaded = load_tls(self._files)
-        except Exception as error:  # noqa: BLE001 - whatever it is, later files must be taken up
-            self._say_once(seen, error)
+        except Exception as error:  # noqa: BLE001 - later files must still be loaded
+            self._log_once(seen, error)
         else:
             self._seen, self._failure = seen, None
             self._current, self.certificates = loaded.context, loaded.certificates
             self.on_change()
             _log.info("TLS certificate", serial=loaded.serial, expires=loaded.expires.isoformat())
 
-    def _say_once(self, seen: object, error: Exception) -> None:
+    def _log_once(self, seen: object, error: Exception) -> None:
         failure = (seen, str(error))
         if failure == self._failure:
             return
@@ -87,7 +86,7 @@ class ReloadingContext(ssl.SSLContext):
             _log.error(_UNUSABLE, exc_info=error)
 
     def follow(self) -> None:
-        """Check in the background; return after the first check, or when that takes too long."""
+        """Poll in the background; return after the first check, or when it takes too long."""
         checked = threading.Event()
         threading.Thread(target=self._poll_forever, args=(checked,), daemon=True, name="tls-files").start()
         checked.wait(_FIRST_CHECK_SECONDS)
@@ -105,13 +104,13 @@ def _ignore() -> None:
 
 
 class ExpiryLog:
-    """Logs that a certificate ends soon, or has ended: once, and again each day until it is replaced."""
+    """Logs that a certificate expires soon or has expired, once a day until it is replaced."""
 
     def __init__(self) -> None:
         self._logged: dict[tuple[str, Validity, bool], float] = {}
 
     def check(self, certificates: Mapping[str, Validity], now: float) -> None:
-        """Log what is to be logged now. A certificate that is not there any more is forgotten."""
+        """Log what is due. A removed certificate is forgotten."""
         states = {
             (use, validity, now >= validity.ends)
             for use, validity in certificates.items()

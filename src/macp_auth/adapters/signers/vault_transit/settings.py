@@ -274,7 +274,7 @@ def names(field: str) -> str:
     return f"{own} (or VAULT_{field.upper()})" if field in _FROM_VAULT else own
 
 
-def set_in_vain(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def unused_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield each variable of Vault's or OpenBao's command that changes nothing here, and the remedy."""
     yield from _not_followed(environ)
     given = {field: name for field in ("addr", "namespace", *_TLS) if (name := _given(field, environ))}
