@@ -12,17 +12,35 @@ from litestar.exceptions import InternalServerException
 
 import macp_auth.entrypoints.composition  # noqa: F401 - brings in every module that defines an error
 from macp_auth.domain.errors import (
+    AudienceNotGranted,
+    BadCredential,
+    CallerRefused,
     ClockStepped,
     ConfigurationError,
+    CredentialFault,
     InvalidRequest,
     MACPAuthError,
+    NoCredential,
+    NoGrant,
+    RateLimited,
+    ScopeNotGranted,
     SignerError,
+    Unauthenticated,
     UnknownKid,
 )
 from macp_auth.domain.key_changes import UnsafeChange
 from macp_auth.entrypoints.http.errors import HTTPRefusal, error_response
 
 REQUEST: Any = Request[Any, Any, Any]({"type": "http", "headers": []})  # type: ignore[arg-type]
+ARGUMENTS: dict[type[MACPAuthError], tuple[Any, ...]] = {
+    NoCredential: (),
+    BadCredential: (CredentialFault.BAD_SIGNATURE,),
+    NoGrant: (),
+    AudienceNotGranted: (),
+    ScopeNotGranted: ("is_observer",),
+    RateLimited: (7,),
+}
+"""Of the errors that make their text themselves."""
 NEVER_IN_A_REQUEST = {ConfigurationError, UnsafeChange}
 
 
@@ -36,7 +54,15 @@ def subclasses(error: type[MACPAuthError]) -> Iterator[type[MACPAuthError]]:
 def make(error: type[MACPAuthError]) -> MACPAuthError:
     if error is HTTPRefusal:
         return HTTPRefusal(418, "told to the caller", {"X": "y"})
+    if error in ARGUMENTS:
+        return error(*ARGUMENTS[error])
     return error("told to the caller")
+
+
+def expected_status(error: type[CallerRefused]) -> int:
+    if issubclass(error, Unauthenticated):
+        return 401
+    return 429 if error is RateLimited else 403
 
 
 @pytest.mark.parametrize("error", sorted(set(subclasses(MACPAuthError)) - NEVER_IN_A_REQUEST, key=str))
@@ -51,11 +77,25 @@ def test_every_error_is_mapped(error: type[MACPAuthError]) -> None:
     elif issubclass(error, InvalidRequest):
         assert response.status_code == 400
         assert body == {"error": str(make(error))}
+    elif issubclass(error, CallerRefused):
+        assert response.status_code == expected_status(error)
+        assert body == {"error": str(make(error))}
+        assert response.headers.get("WWW-Authenticate") == (
+            "Bearer" if issubclass(error, Unauthenticated) else None
+        )
+        assert response.headers.get("Retry-After") == ("7" if error is RateLimited else None)
     elif error is HTTPRefusal:
         assert (response.status_code, response.headers["X"]) == (418, "y")
     else:
         assert response.status_code == 403
         assert body == {"error": str(make(error))}
+
+
+@pytest.mark.parametrize("fault", CredentialFault)
+def test_a_bad_credential_s_fault_is_not_shown(fault: CredentialFault) -> None:
+    """All of them look the same to the caller."""
+    response = error_response(REQUEST, BadCredential(fault))
+    assert json.loads(response.content) == {"error": "the credential is not accepted"}
 
 
 def test_the_unexpected_is_not_told() -> None:

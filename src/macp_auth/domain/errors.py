@@ -1,12 +1,14 @@
 """The errors of minting.
 
 ``entrypoints/http/errors.py`` maps them to HTTP statuses. The caller can fix an
-:class:`InvalidRequest`; only the operator can fix a :class:`SignerError`.
+:class:`InvalidRequest`; only the operator can fix a :class:`SignerError`, or allow what a
+:class:`CallerRefused` refuses.
 """
 
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from typing import ClassVar
 
 from macp_auth.domain.redaction import shown
@@ -57,6 +59,102 @@ class TokenTooLarge(InvalidRequest):
     """The token would exceed the size limit."""
 
     reason = "token-too-large"
+
+
+class CallerRefused(MACPAuthError):
+    """This caller gets no such token.
+
+    The text may be shown to the caller: it says neither which callers exist nor why a credential is bad.
+    """
+
+    reason: ClassVar[str]
+    """The reason, in lower case and hyphens, for metrics and the audit log."""
+
+
+class Unauthenticated(CallerRefused):
+    """It is not known who calls."""
+
+
+class NoCredential(Unauthenticated):
+    """The request has no credential."""
+
+    reason = "no-credential"
+
+    def __init__(self) -> None:
+        super().__init__("a credential is required")
+
+
+class CredentialFault(StrEnum):
+    """Why a credential is bad. For the log, never for the caller."""
+
+    MALFORMED = "malformed"
+    """It can't be read, or has a part that it must not have."""
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not-yet-valid"
+    UNKNOWN_ISSUER = "unknown-issuer"
+    UNKNOWN_KEY = "unknown-key"
+    """The issuer publishes no such key, or its keys could not be fetched."""
+    WRONG_ALGORITHM = "wrong-algorithm"
+    BAD_SIGNATURE = "bad-signature"
+    WRONG_AUDIENCE = "wrong-audience"
+    """It was issued for another service."""
+    UNKNOWN_CALLER = "unknown-caller"
+    """It is valid or of no known kind, and belongs to no caller in the callers file."""
+
+
+class BadCredential(Unauthenticated):
+    """The request has a credential that is not accepted."""
+
+    reason = "bad-credential"
+
+    def __init__(self, fault: CredentialFault) -> None:
+        super().__init__("the credential is not accepted")
+        self.fault = fault
+        """For the log, never for the caller."""
+
+
+class NotGranted(CallerRefused):
+    """The caller is known, and may not have this token."""
+
+
+class NoGrant(NotGranted):
+    """No grant of the caller is for this sender."""
+
+    reason = "no-grant"
+
+    def __init__(self) -> None:
+        super().__init__("no grant for this sender")
+
+
+class AudienceNotGranted(NotGranted):
+    """The grant is not for this audience."""
+
+    reason = "audience-not-granted"
+
+    def __init__(self) -> None:
+        super().__init__("audience is not granted for this sender")
+
+
+class ScopeNotGranted(NotGranted):
+    """The request asks for more than the grant allows."""
+
+    reason = "scope-not-granted"
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"scopes.{field} is more than is granted for this sender")
+        self.field = field
+        """The field of ``scopes``."""
+
+
+class RateLimited(CallerRefused):
+    """The caller has used up the rate of its grant."""
+
+    reason = "rate-limited"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("too many requests")
+        self.retry_after = retry_after
+        """When to try again, in whole seconds from now, at least 1."""
 
 
 class ClockStepped(MACPAuthError):

@@ -11,7 +11,16 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from macp_auth.domain.errors import ClockStepped, InvalidRequest, MACPAuthError, SignerError, reason_of
+from macp_auth.domain.errors import (
+    CallerRefused,
+    ClockStepped,
+    InvalidRequest,
+    MACPAuthError,
+    RateLimited,
+    SignerError,
+    Unauthenticated,
+    reason_of,
+)
 
 INTERNAL_ERROR = 500
 _RETRY_AFTER_SECONDS = "1"
@@ -49,8 +58,8 @@ def status_of(error: Exception) -> int:
     match error:
         case HTTPRefusal():
             return error.status
-        case InvalidRequest():
-            return 400
+        case InvalidRequest() | CallerRefused():
+            return _refusal(error)[0]
         case SignerError() | ClockStepped():
             return 503
         case HTTPException() if error.status_code < INTERNAL_ERROR:
@@ -69,7 +78,7 @@ def reason_word(error: Exception) -> str:
             return BROWSER
         case HTTPRefusal():
             return REASONS.get(error.status, "refused")
-        case InvalidRequest() | ClockStepped():
+        case InvalidRequest() | CallerRefused() | ClockStepped():
             return error.reason
         case SignerError():
             return reason_of(error)
@@ -83,8 +92,8 @@ def error_response(_request: Request[Any, Any, Any], error: Exception) -> Respon
     match error:
         case HTTPRefusal():
             return _response(status, str(error), error.headers)
-        case InvalidRequest():
-            return _response(status, str(error))
+        case InvalidRequest() | CallerRefused():
+            return _response(status, str(error), _refusal(error)[1])
         case SignerError():
             # The signer's own words may name hosts and policies: for the log, not for the caller.
             _log.error("no signature", reason=type(error).__name__, detail=str(error))
@@ -119,6 +128,19 @@ async def send_error(error: Exception, scope: Scope, receive: Receive, send: Sen
     request = Request[Any, Any, Any](scope)
     response = error_response(request, error).to_asgi_response(app=None, request=request)
     await response(scope, receive, send)
+
+
+def _refusal(error: InvalidRequest | CallerRefused) -> tuple[int, dict[str, str]]:
+    """Return the status and the headers of the answer to a caller's error."""
+    match error:
+        case InvalidRequest():
+            return 400, {}
+        case Unauthenticated():
+            return 401, {"WWW-Authenticate": "Bearer"}  # must be there (RFC 9110, section 15.5.2)
+        case RateLimited():
+            return 429, {"Retry-After": str(error.retry_after)}
+        case _:
+            return 403, {}
 
 
 def _response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response[bytes]:
