@@ -46,7 +46,7 @@ def test_the_answers_are_those_of_the_runtime_that_the_page_names() -> None:
         (
             "20 sessions, max_open_sessions absent",
             "accepted",
-            "`max_open_sessions` that is absent is no limit",
+            "an absent `max_open_sessions` is no limit",
         ),
         (
             "issuer alone, MACP_ALLOW_INSECURE unset",
