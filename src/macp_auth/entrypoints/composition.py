@@ -64,7 +64,7 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
         observers.append(meter.count_mint)
         jwks_answered = meter.count_jwks
         lines_dropped = meter.count_dropped_lines
-        metrics.connections.on_shed = meter.count_shed_connection
+        metrics.connections.observe_shed(meter.count_shed_connection)
     audit = None
     if settings.audit_log != OFF:
         audit = AuditLog(Destination(settings.audit_log, output), lines_dropped)

@@ -55,11 +55,14 @@ class Connections:
         self._episode: int | None = None  # what `_shed` was when the connections became too many
         self.stopping = False
         """Whether the server stops: a connection whose handshake ends now has one request at most."""
-        self.on_shed: Callable[[], None] = _ignore
-        """Called for each connection that is shed."""
+        self._shed_observers: list[Callable[[], None]] = []
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def observe_shed(self, observer: Callable[[], None]) -> None:
+        """Call ``observer`` for each connection that is shed from now on; it must return at once."""
+        self._shed_observers.append(observer)
 
     def lifetime(self) -> float:
         """Return the seconds that a new connection may live."""
@@ -112,7 +115,8 @@ class Connections:
         connection, _ = self._waiting.popitem(last=False)
         self._open.discard(connection)  # now, for it may take a moment to be closed
         self._shed += 1
-        self.on_shed()
+        for observe in self._shed_observers:
+            observe()
         connection.shed()
 
     def _check_whether_over(self) -> None:
@@ -122,7 +126,3 @@ class Connections:
             return
         self._needed_when_checked = self._needed
         asyncio.get_running_loop().call_later(QUIET_SECONDS, self._check_whether_over)
-
-
-def _ignore() -> None:
-    """Count nothing."""

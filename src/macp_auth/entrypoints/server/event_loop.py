@@ -36,7 +36,9 @@ class EventLoop(uvloop.Loop):
     It cuts one whose handshake takes too long, or whose client does not agree to a close.
     """
 
-    connections: Connections
+    def __init__(self, connections: Connections) -> None:
+        super().__init__()
+        self.connections = connections
 
     async def create_server(self, protocol_factory: Any, *_: Any, **kwargs: Any) -> Any:
         """Accept on the socket ``sock``, which listens already: what uvicorn asks for."""

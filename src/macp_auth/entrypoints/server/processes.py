@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from litestar.types import ASGIApp
@@ -102,9 +103,7 @@ class _Worker:
 
     def event_loop(self) -> EventLoop:
         """Return a new event loop, which accepts connections."""
-        loop = EventLoop()
-        loop.connections = self.connections
-        return loop
+        return EventLoop(self.connections)
 
     def certificates(self) -> Mapping[str, Validity]:
         """Return when each certificate begins and ends."""
@@ -114,21 +113,24 @@ class _Worker:
 class _Configuration(uvicorn.Config):
     """uvicorn's configuration with the service's event loop."""
 
-    worker: _Worker
+    def __init__(self, worker: _Worker, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._worker = worker
 
     def get_loop_factory(self) -> Callable[[], EventLoop]:
-        """Return the factory of event loops."""
-        return self.worker.event_loop
+        """Return the function that makes the event loop."""
+        return self._worker.event_loop
 
 
 def _configuration(settings: Settings, builders: Builders, metrics: Path | None) -> uvicorn.Config:
     worker = _Worker(
         Connections(connection_bound(settings.max_connections), settings.connection_max_age_seconds)
     )
-    configuration = _Configuration(
+    return _Configuration(
+        worker,
         partial(_worker_app, builders, metrics, worker),
         factory=True,
-        http=partial(StrictHTTPProtocol, connections=worker.connections),  # type: ignore[arg-type]  # is called only
+        http=partial(StrictHTTPProtocol, connections=worker.connections),
         ws="none",
         lifespan="on",
         workers=settings.workers,
@@ -140,8 +142,6 @@ def _configuration(settings: Settings, builders: Builders, metrics: Path | None)
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         ssl_context_factory=None if settings.tls is None else partial(_tls_context, worker, settings.tls),
     )
-    configuration.worker = worker
-    return configuration
 
 
 def _serving_metrics(
