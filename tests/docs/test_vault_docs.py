@@ -100,7 +100,7 @@ def test_the_numbers_are_the_codes() -> None:
     """Limits and sums stand on the page as the code has them."""
     table = {row[0]: row[1] for row in rows(section(PAGE, "Time limits"))}
     assert table["signatures in one call"] == str(LIMITS.batch)
-    assert table["signing calls under way"].startswith(f"{LIMITS.calls} for")
+    assert table["signing calls in progress"].startswith(f"{LIMITS.calls} for")
     assert table["requests that wait for a signature"].startswith(f"{LIMITS.requests} for")
     policy = policy_of({})
     for seconds in (
