@@ -62,6 +62,7 @@ def decide(sender: str, *patterns: str | tuple[str, ...]) -> int | None:
         ("ab*bc", ["abbc", "abxbc"], ["abc"]),
         ("a*b*c", ["abc", "axbxc", "abbbc", "abcc"], ["acb", "ab", "bc"]),
         ("*ab*ab*", ["abab", "xabxabx"], ["ab", "aba", "abba"]),
+        ("*ab*b", ["abb", "xabxb"], ["xab", "abxx"]),
         ("*.*", [".", "a.b"], ["ab"]),
         ("[a-z]?", ["[a-z]?"], ["b?", "bc"]),
         ("a\\*", ["a\\", "a\\b"], ["a*"]),

@@ -70,6 +70,8 @@ class Custody(Enum):
     """Another program may write it as its own user, as Vault Agent does."""
     JWT = ("a credential", frozenset({Risk.WRITE}), frozenset({Risk.OWNER, Risk.FOLDER}))
     """Kubernetes lets others read the token of a service account, unless the pod has an ``fsGroup``."""
+    GRANTS = ("grants", frozenset({Risk.WRITE}), frozenset(Risk) - {Risk.WRITE})
+    """Who writes it decides who may mint what. A Kubernetes ConfigMap may be in a folder of mode 0777."""
     PUBLIC = ("certificates", frozenset[Risk](), frozenset[Risk]())
 
 

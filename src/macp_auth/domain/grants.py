@@ -115,7 +115,7 @@ class _GrantsOfCaller:
         for position, grant in enumerate(grants):
             for sender in grant.senders:
                 if "*" in sender:
-                    glob = _Glob(sender)
+                    glob = _Glob.parse(sender)
                     self._globs.setdefault(glob.prefix, []).append((position, glob))
                 else:
                     self._whole.setdefault(sender, position)
@@ -129,33 +129,33 @@ class _GrantsOfCaller:
                     break
                 if glob.matches(sender):
                     first = position
-                    break
         if first == len(self._grants):
             raise NoGrant
         return self._grants[first]
 
 
-class _Glob:
+class _Glob(Struct, frozen=True, gc=False):
     """A pattern in which ``*`` is any number of any characters.
 
     The literals between the stars are searched from left to right, each after the one before it. The
     leftmost place of each leaves the most room for the rest, so the search never goes back.
     """
 
-    __slots__ = ("_inner", "_shortest", "_suffix", "prefix")
+    prefix: str
+    inner: tuple[str, ...]
+    suffix: str
 
-    def __init__(self, pattern: str) -> None:
-        self.prefix, *inner, self._suffix = pattern.split("*")
-        self._inner = tuple(filter(None, inner))
-        self._shortest = len(pattern) - pattern.count("*")
+    @classmethod
+    def parse(cls, pattern: str) -> _Glob:
+        prefix, *inner, suffix = pattern.split("*")
+        return cls(prefix, tuple(filter(None, inner)), suffix)
 
     def matches(self, text: str) -> bool:
         """Whether all of ``text`` matches, whose beginning is :attr:`prefix`."""
-        # Prefix and suffix must not overlap.
-        if len(text) < self._shortest or not text.endswith(self._suffix):
+        start, end = len(self.prefix), len(text) - len(self.suffix)
+        if start > end or not text.endswith(self.suffix):
             return False
-        start, end = len(self.prefix), len(text) - len(self._suffix)
-        for literal in self._inner:
+        for literal in self.inner:
             found = text.find(literal, start, end)
             if found < 0:
                 return False

@@ -1,0 +1,1 @@
+"""The callers file, and the methods that authenticate callers."""
