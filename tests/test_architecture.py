@@ -113,7 +113,7 @@ def test_the_modules_of_a_token_s_path_are_those_of_the_page() -> None:
             ran.add(name.removeprefix("macp_auth."))
 
     section = (
-        PAGE.read_text(encoding="utf-8").partition("These modules run")[2].partition("An error is raised")[0]
+        PAGE.read_text(encoding="utf-8").partition("These modules run")[2].partition("Errors are domain")[0]
     )
     body = b'{"sender":"a","scopes":{}}'
     with InProcess({}) as service:

@@ -247,8 +247,8 @@ def test_reasons_are_documented() -> None:
 def test_times_of_readiness_are_documented() -> None:
     """They are those of the code."""
     text = " ".join(section(API, "GET /readyz").split())
-    assert ("looks every second" in text, CHECK_INTERVAL_SECONDS) == (True, 1)
-    assert f"for which it waits {PROBE_TIMEOUT_SECONDS:g} s" in text
+    assert ("checks every second" in text, CHECK_INTERVAL_SECONDS) == (True, 1)
+    assert f"waits for {PROBE_TIMEOUT_SECONDS:g} s" in text
     assert f"no signature within {PROBE_TIMEOUT_SECONDS:g} s" in text
     assert (STALE_READINGS, "older than three times `MACP_AUTH_KEY_REFRESH_SECONDS`" in text) == (3, True)
 
@@ -264,7 +264,7 @@ def test_times_of_readiness_are_documented() -> None:
         ("token", MAX_TOKEN_BYTES),
         ("request line and headers", protocol.MAX_HEADER_BYTES),
         ("number of headers", protocol.MAX_HEADERS),
-        ("time for a request to arrive whole, from its first byte", protocol.RECEIVE_SECONDS),
+        ("time for a complete request, from its first byte", protocol.RECEIVE_SECONDS),
         ("time for a new connection to send something", protocol.RECEIVE_SECONDS),
         ("time for a TLS handshake", event_loop.HANDSHAKE_SECONDS),
         ("requests of one connection that are served at a time", 1),

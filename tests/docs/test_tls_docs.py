@@ -48,11 +48,11 @@ def test_the_variables_are_those_of_the_settings() -> None:
 
 
 def test_times_are_the_codes() -> None:
-    """Seconds of a handshake, a close, and between two looks."""
+    """Seconds of a handshake, a close, and between two checks."""
     text = " ".join(PAGE.split())
     assert f"A handshake has {event_loop.HANDSHAKE_SECONDS:g} s" in text
     assert f"agree to a close has {event_loop.CLOSE_SECONDS:g} s" in text
-    assert f"looked at every {tls_reload.POLL_INTERVAL_SECONDS:g} seconds" in text
+    assert f"checked every {tls_reload.POLL_INTERVAL_SECONDS:g} seconds" in text
 
 
 def test_events_are_the_codes() -> None:
