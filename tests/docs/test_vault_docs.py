@@ -183,4 +183,4 @@ def test_the_reasons_that_are_tried_again_are_the_codes() -> None:
 
     sentence = re.search(r"A call that fails for (.*?) is\s+tried again", PAGE, re.DOTALL)
     assert sentence
-    assert set(re.findall(r"`([a-z-]+)`", sentence[1])) == signer._PASSES_SOON
+    assert set(re.findall(r"`([a-z-]+)`", sentence[1])) == signer._TRANSIENT

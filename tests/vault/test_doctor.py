@@ -292,27 +292,27 @@ def test_a_namespace_that_is_not_there(
     """No new credential would help: the remedy names the variable."""
     env = {"token": good, "approle": with_login(openbao, key_name, "approle", role_id="r", secret_id="s")}
     found = fault({**env[method], "VAULT_NAMESPACE": "nowhere"}, Check.LOGIN, FAILURE)
-    assert "Vault has nothing there" in found.text
+    assert "not found in Vault" in found.text
     assert "MACP_AUTH_VAULT_NAMESPACE" in str(found.remedy)
     assert "vault token create" not in str(found.remedy)
 
 
 def test_a_token_file_that_is_not_there(openbao: OpenBao, key_name: str, tmp_path: Path) -> None:
-    """Whoever writes it has not, or the service may not read it."""
+    """Nothing has written it yet, or the service may not read it."""
     env = with_login(openbao, key_name, "token", token_file=tmp_path / "token")
     found = fault(env, Check.LOGIN, FAILURE)
     assert "can't be read" in found.text
-    assert "read the file" in str(found.remedy)
+    assert "read access" in str(found.remedy)
 
 
 @pytest.mark.parametrize(
     ("options", "status", "text"),
     [
         ({"renewable": False, "period": None, "ttl": "30m"}, FAILURE, "can't be renewed"),
-        ({"num_uses": 100}, FAILURE, "more requests only"),
-        ({"explicit_max_ttl": "2h"}, WARNING, "7200 s after it was made, its explicit maximum"),
+        ({"num_uses": 100}, FAILURE, "for only 100 more requests"),
+        ({"explicit_max_ttl": "2h"}, WARNING, "7200 s after its creation (explicit_max_ttl)"),
         ({"period": None}, WARNING, "it has no period"),
-        ({"no_parent": False}, WARNING, "it is no orphan"),
+        ({"no_parent": False}, WARNING, "it is not an orphan"),
     ],
 )
 @pytest.mark.usefixtures("good")
@@ -404,7 +404,7 @@ def test_a_token_that_may_too_much(openbao: OpenBao, key_name: str) -> None:
     found = fault(with_good_token(openbao, key_name, f"all-{key_name}"), Check.PERMISSIONS, WARNING)
     for power in (
         "delete it",
-        "delete it for a while",
+        "soft-delete it",
         "make it exportable",
         "rotate it",
         "export it",
@@ -477,7 +477,7 @@ PUBLIC_ONLY = [
 def test_a_version_without_its_private_half(
     openbao: OpenBao, key_name: str, tmp_path: Path, status: Status, *, first_is_able: bool
 ) -> None:
-    """The remedy is the command that imports the private half, and remedies."""
+    """The remedy is the command that imports the private key."""
     first, second = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     if first_is_able:
         openbao.import_key(key_name, first)

@@ -179,7 +179,7 @@ def test_a_given_token_is_revoked(
     wait_until(lambda: readiness(service) == "ready", within=READINESS, what="ready")
     shared.revoke(env["VAULT_TOKEN"])
     wait_until(lambda: readiness(service) == "credential-refused", within=READINESS, what="not ready")
-    assert "give a new one" in service.log
+    assert "provide a new one" in service.log
     assert env["VAULT_TOKEN"] not in service.log
 
 

@@ -160,7 +160,7 @@ APPROLE = {
     "MACP_AUTH_VAULT_SECRET_ID": "x",
 }
 LINE_FEED = "ends with U+000A (a line feed); remove it"
-NOT_SENDABLE = "must have no white space around it, and no control character in it"
+NOT_SENDABLE = "must not begin or end with white space, or contain control characters"
 
 
 @pytest.mark.parametrize(

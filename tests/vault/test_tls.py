@@ -182,7 +182,7 @@ def test_the_start_says_what_changes_nothing(
     service = start_service(with_token(site.bao, "macp", **variables))
     [warning] = [line for line in service.events if line.get("variable") == "VAULT_SKIP_VERIFY"]
     assert warning["event"] == "variable is set, but nothing reads it"
-    assert "always checked" in warning["remedy"]
+    assert "always verified" in warning["remedy"]
 
 
 # --- client certificates ------------------------------------------------------------------------------

@@ -1,16 +1,16 @@
 """``vault-transit``: a key that never leaves HashiCorp Vault, or OpenBao.
 
-Settings: ``MACP_AUTH_VAULT_*``, see ``settings.py``; Vault's own ``VAULT_ADDR``, ``VAULT_TOKEN``,
-    ``VAULT_NAMESPACE`` and those of TLS are honoured. The algorithm is the key's own.
-Privileges: ``read`` on ``<mount>/keys/<key>`` and ``update`` on ``<mount>/sign/<key>``; its own
-    token it may look up, renew and revoke by Vault's ``default`` policy.
-Fails: at start-up, on settings that can't work together. Later, with ``SignerUnavailable`` while
-    Vault is away, sealed, a standby or slow, and with ``SignerRefused`` where it says no. Each has
-    a reason. A signature takes 2 s at most, all retries included.
+Settings: ``MACP_AUTH_VAULT_*`` (``settings.py``), or Vault's own ``VAULT_ADDR``, ``VAULT_TOKEN``,
+    ``VAULT_NAMESPACE`` and those of TLS. The algorithm is the key's.
+Privileges: ``read`` on ``<mount>/keys/<key>`` and ``update`` on ``<mount>/sign/<key>``; with Vault's
+    ``default`` policy, a token may look up, renew and revoke itself.
+Fails: at start-up, on an invalid combination of settings. Later, with ``SignerUnavailable`` while
+    Vault is unreachable, sealed, a standby or slow, and with ``SignerRefused`` if it refuses. Each has
+    a reason. A signature takes 2 s at most, including retries.
 
-``signer.py`` is where to begin. It makes one call of many requests. ``credential.py`` keeps the token
-alive, ``transit.py`` uses the key, both through ``connection.py``, which follows the files of TLS, and
-``transport.py``, which knows hvac. ``doctor.py`` examines a Vault before a deployment goes live.
+Read ``signer.py`` first; it batches requests. ``credential.py`` keeps the token alive, and
+``transit.py`` uses the key, both through ``connection.py``, which reloads the TLS files, and
+``transport.py``, which wraps hvac. ``doctor.py`` is the diagnosis for ``macp-auth doctor``.
 """
 
 from __future__ import annotations

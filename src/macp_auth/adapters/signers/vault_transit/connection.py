@@ -1,4 +1,4 @@
-"""The connections to one Vault server, and their TLS, which follows the files that it is set by."""
+"""The connections to one Vault server; reloads the TLS files when they change."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ from macp_auth.domain.redaction import conceal
 _MAX_BYTES = 4 * 2**20  # all the public authorities are 0.2 MiB
 _FILES = ("cacert", "capath", "client_cert", "client_key")
 _CHECK_INTERVAL_SECONDS = 0.5
-"""How often the files of TLS are looked at, in a thread: their file system may hang."""
-_PATIENCE_SECONDS = 0.1  # how long a request waits for that check; the next ones don't
+"""How often the TLS files are checked, in a thread: their file system may hang."""
+_PATIENCE_SECONDS = 0.1  # how long one request waits for that check
 _log = structlog.get_logger()
 _Session = aiohttp.ClientSession
 
 
 class Connection:
-    """Connections to one Vault server, for one event loop. Opened when the first is needed."""
+    """Connections to one Vault server, for one event loop; opened on first use."""
 
     def __init__(self, settings: VaultSettings) -> None:
         self._settings = settings
         self._current: _Session | None = None
         self._calls: Counter[_Session] = Counter()
-        """How many calls are in flight, by the session that they are on."""
+        """The number of calls in flight, by session."""
         self._files = files(settings)
         self._check = BlockingCall(self._changed_tls, "vault-tls")
         self._seen: object = None
-        """The files of TLS, as they were when the newest session was made."""
+        """The versions of the TLS files in the newest session."""
         self._check_at = -math.inf
-        """When the files are looked at again, by the loop's clock."""
+        """When the files are checked next, by the loop's clock."""
         self._failure: str | None = None
-        """Why the files could not be used when they were last looked at."""
-        self._silent_since: float | None = None  # when a check of the files first took too long
+        """Why the files were unusable at the last check."""
+        self._silent_since: float | None = None  # when a check first took too long
         self._closed = False
 
     def client(self, token: str = "") -> hvac.Client:
-        """Return a client that presents ``token``, or none, to log in with. Its methods are awaited."""
+        """Return a client that presents ``token``; none to log in. Its methods are awaited."""
         conceal(token)
         return hvac.Client(
             url=self._settings.addr,
@@ -72,10 +72,10 @@ class Connection:
 
     @asynccontextmanager
     async def _borrowed(self) -> AsyncIterator[_Session]:
-        """Lend the session for a request. The last request of a replaced one closes it.
+        """Lend the session for a request. The last request of a replaced session closes it.
 
         Raises:
-            SignerMisconfigured: the files of TLS can't be used, and could not before.
+            SignerMisconfigured: the TLS files are unusable, and always were.
             SignerUnavailable: the connections are closed.
         """
         session = await self._session()
@@ -87,18 +87,18 @@ class Connection:
             await self._close_unless_used(session)
 
     async def _session(self) -> _Session:
-        """Return the current session: another one once a file of TLS has changed."""
+        """Return the current session, which is replaced when a TLS file has changed."""
         if self._closed:
             raise SignerUnavailable("the connections to Vault are closed", reason="stopping")
         now = asyncio.get_running_loop().time()
         if self._current is None or now >= self._check_at:
             self._check_at = now + _CHECK_INTERVAL_SECONDS if self._files else math.inf
-            await self._follow_files()
-        assert self._current is not None  # noqa: S101 - the first check makes it, or raises
+            await self._check_files()
+        assert self._current is not None  # noqa: S101 - the first check sets it, or raises
         return self._current
 
-    async def _follow_files(self) -> None:
-        """Replace the session if the files of TLS have changed; while they are no good, keep the last."""
+    async def _check_files(self) -> None:
+        """Replace the session if the TLS files have changed; keep it while they are unusable."""
         seconds = READ_SECONDS if self._current is None else _PATIENCE_SECONDS
         try:
             if self._files:
@@ -108,7 +108,7 @@ class Connection:
         except SignerMisconfigured as error:  # a file may be half-written
             self._files_failed(str(error))
             return
-        except TimeoutError:  # the check goes on, and a later request may see what it found
+        except TimeoutError:  # the check continues; a later request may get its result
             self._silent_since = self._silent_since or time.monotonic()
             if self._current is None or time.monotonic() - self._silent_since > READ_SECONDS:
                 variables = ", ".join(map(names, self._files))
@@ -117,14 +117,14 @@ class Connection:
         self._failure = self._silent_since = None
         if self._closed:
             raise SignerUnavailable("the connections to Vault are closed", reason="stopping")
-        if changed is not None and changed[0] != self._seen:  # and no other request was faster
+        if changed is not None and changed[0] != self._seen:  # no other request was faster
             self._seen, context = changed
             old, self._current = self._current, _open(self._settings, context)
             if old is not None:
                 await self._close_unless_used(old)
 
     def _files_failed(self, text: str) -> None:
-        """Log, once, why the files of TLS can't be used while the last good ones can.
+        """Log once why the TLS files are unusable; the last good ones stay in use.
 
         Raises:
             SignerMisconfigured: there are none.
@@ -136,13 +136,13 @@ class Connection:
         self._failure = text
 
     def _changed_tls(self) -> tuple[object, ssl.SSLContext] | None:
-        """Return the files' versions and their context, if not those of the newest session. Blocks."""
+        """Return the files' versions and a context if they have changed. Blocks."""
         paths = (each for path in self._files.values() for each in (path, *_files_in(path)))
         seen = [file_version(path) for path in paths]  # before they are read
         return None if seen == self._seen else (seen, client_context(self._settings))
 
     async def _close_unless_used(self, session: _Session) -> None:
-        """Close a session that was replaced and has no call in flight: an older trust ends with its calls."""
+        """Close a replaced session without calls, so that its trust ends too."""
         if session is not self._current and not self._calls[session]:
             del self._calls[session]
             await session.close()
@@ -159,7 +159,7 @@ class Connection:
 
 def _open(settings: VaultSettings, tls: ssl.SSLContext) -> _Session:
     return _Session(
-        # Behind a name that leads to the active node, a failover is to be seen within a second.
+        # If a DNS name leads to the active node, a failover is noticed within a second.
         connector=aiohttp.TCPConnector(ssl=tls, ttl_dns_cache=1),
         timeout=aiohttp.ClientTimeout(
             total=settings.timeout_ms / 1000, sock_connect=settings.connect_timeout_ms / 1000
@@ -170,18 +170,18 @@ def _open(settings: VaultSettings, tls: ssl.SSLContext) -> _Session:
 
 
 def client_context(settings: VaultSettings) -> ssl.SSLContext:
-    """Return what connections to Vault are made with. Blocks, while files are read.
+    """Return the TLS context of connections to Vault. Blocks while it reads files.
 
     Raises:
-        SignerMisconfigured: what a setting names can't be used; the text names the variable.
+        SignerMisconfigured: a file is unusable; the text names the variable.
     """
-    # Not create_default_context(): that one writes TLS's secrets where SSLKEYLOGFILE says.
+    # Not create_default_context(), which writes TLS secrets to SSLKEYLOGFILE.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusted = next((field for field in TRUSTED if getattr(settings, field) is not None), None)
     if trusted is None:
         context.load_default_certs()
     else:
-        # As in Vault's own commands: what is given is trusted, be it an intermediate or Vault's certificate.
+        # As in Vault's own commands, an intermediate or Vault's own certificate may be the trust anchor.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         pem = _authorities(trusted, getattr(settings, trusted))
         try:
@@ -201,7 +201,7 @@ _EXPECTED = {
 
 
 def files(settings: VaultSettings) -> dict[str, Path]:
-    """Return the files and folders that may change, by the field that names them."""
+    """Return the configured files and folders, by field."""
     return {field: Path(path) for field in _FILES if (path := getattr(settings, field)) is not None}
 
 
@@ -235,7 +235,9 @@ def _present(context: ssl.SSLContext, certificate: str, key: str) -> None:
         except FileUnusable as error:
             raise _unusable(field, str(error)) from None
     try:
-        context.load_cert_chain(certificate, key, password="")  # or OpenSSL asks the terminal for one
+        context.load_cert_chain(
+            certificate, key, password=""
+        )  # without a password, OpenSSL asks the terminal
     except (OSError, ValueError):
         raise _unusable(
             "client_cert",

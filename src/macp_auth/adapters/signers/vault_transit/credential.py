@@ -1,4 +1,4 @@
-"""The token in use: how the service logs in for it, renews it before it expires, and replaces it."""
+"""The Vault token: logs in, renews the token before it expires, and replaces it."""
 
 from __future__ import annotations
 
@@ -32,35 +32,35 @@ from macp_auth.domain.redaction import conceal
 from macp_auth.domain.secret import Secret
 from macp_auth.domain.statistics import Statistics
 
-_LESS_THAN_A_SECOND = 0.5  # what is left of a token of which Vault says 0, as it says of one without end
+_LESS_THAN_A_SECOND = 0.5  # the ttl of a token that ends within a second: Vault says 0, which means unlimited
 _LOCKING_PAUSE = 300.0  # seconds; by OpenBao's defaults, five bad secret ids in 15 minutes lock a role
 _MAX_BYTES = 64 * 1024
-_RENEW_AT = 0.6  # of a lease: what is left is time to try again when Vault is away
-_WORTH_KEEPING = 0.5  # of the first lease; one that renews to less comes near its maximum, and is replaced
+_RENEW_AT = 0.6  # of a lease; the rest is for retries while Vault is unavailable
+_WORTH_KEEPING = 0.5  # of the first lease; a token that renews to less is near its maximum, and is replaced
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds between attempts to renew
 _REFUSED_SECONDS = 1.0  # pause after a refused login
 _log = structlog.get_logger()
 
 
 class Lease(Struct, frozen=True, kw_only=True):
-    """A token, and for how long."""
+    """A token and its lifetime."""
 
     client: hvac.Client
     """Presents the token."""
     seconds: float
-    """From when it was given or renewed until it expires; 0 if it never does."""
+    """Lifetime since the login or the renewal; 0 if it never expires."""
     renewable: bool
     revocable: bool
-    """We logged in for it, so it is ours to give back."""
+    """Whether the service logged in for it, and so revokes it at the end."""
 
     @property
-    def ends_for_good(self) -> bool:
-        """Nobody but an operator can replace it."""
+    def needs_operator(self) -> bool:
+        """Whether only an operator can replace it."""
         return bool(self.seconds) and not self.renewable and not self.revocable
 
 
 class _Auth(Struct):
-    """What a login, or a renewal, gives."""
+    """The result of a login or a renewal."""
 
     client_token: str
     lease_duration: float
@@ -71,7 +71,7 @@ class _Auth(Struct):
 
 
 class _Token(Struct):
-    """What Vault says of a token that looks itself up."""
+    """The result of looking up a token."""
 
     ttl: float
     expire_time: str | None = None
@@ -83,16 +83,16 @@ class _RefusedSecretId(Struct, frozen=True):
 
     secret_id: str
     until: float
-    """When it may be shown to Vault again, by the monotonic clock."""
+    """When it may be presented again, by the monotonic clock."""
     text: str
-    """Not the error: raised again and again, that would keep a traceback that grows."""
+    """Not the error: its traceback would grow each time it is raised."""
 
     def __repr__(self) -> str:
         return "_RefusedSecretId(...)"
 
 
 class Login:
-    """Logs in as the settings say."""
+    """Logs in by the configured method."""
 
     def __init__(self, settings: VaultSettings, connection: Connection) -> None:
         self._settings = settings
@@ -100,13 +100,13 @@ class Login:
         self._refusal: _RefusedSecretId | None = None
         self._file = _credential_file(settings)
         self.weaknesses: list[Weakness] = []
-        """How others can get at the file of the credential, as it was when it was read last."""
+        """Weaknesses of the credential file's permissions, as of the last read."""
 
     async def log_in(self) -> Lease:
         """Return a new lease.
 
         Raises:
-            SignerRefused: the credential is not accepted, or there is nothing to log in to.
+            SignerRefused: the credential is not accepted, or the auth method does not exist.
             SignerUnavailable: no answer, or a file can't be read.
         """
         with _reading_an_answer():
@@ -119,10 +119,10 @@ class Login:
         return Lease(client=client, seconds=auth.lease_duration, renewable=auth.renewable, revocable=True)
 
     async def renew(self, lease: Lease) -> Lease:
-        """Return ``lease``, for longer if Vault allows that.
+        """Return ``lease`` with the lifetime that Vault grants.
 
         Raises:
-            SignerRefused: the token is not known any more.
+            SignerRefused: the token is no longer known.
             SignerUnavailable: no answer.
         """
         with _reading_an_answer():
@@ -134,11 +134,11 @@ class Login:
             revocable=lease.revocable,
         )
 
-    async def give_back(self, lease: Lease) -> None:
-        """Revoke the lease, if it is ours.
+    async def revoke(self, lease: Lease) -> None:
+        """Revoke the lease, if it is revocable.
 
         Raises:
-            SignerError: it could not be; it expires by itself.
+            SignerError: Vault did not revoke it; it expires by itself.
         """
         if lease.revocable:
             await call(lease.client.auth.token.revoke_self)
@@ -152,11 +152,11 @@ class Login:
         except TokenNotAccepted:
             raise SignerRefused(
                 "Vault does not accept the token of MACP_AUTH_VAULT_TOKEN or MACP_AUTH_VAULT_TOKEN_FILE: "
-                "it has expired, was revoked, is of another Vault, or lacks the policy `default`, by which a "
-                "token may look itself up; give a new one",
+                "it has expired, was revoked, is of another Vault, or lacks the policy `default`, with which "
+                "a token may look itself up; provide a new one",
                 reason="credential-refused",
             ) from None
-        # Nothing is said of renewing for the root token that a new Vault gives.
+        # A root token has no `renewable`.
         ends_soon = not found.ttl and found.expire_time is not None
         seconds = _LESS_THAN_A_SECOND if ends_soon else found.ttl
         return Lease(client=client, seconds=seconds, renewable=found.renewable, revocable=False)
@@ -173,7 +173,7 @@ class Login:
                     jwt = await self._credential(None)
                     login = auth.kubernetes.login
                     return await call(login, settings.role, jwt, use_token=False, mount_point=mount)
-                case AuthMethod.CERT:  # hvac's own way looks for the files of a requests session
+                case AuthMethod.CERT:  # hvac's method needs the files of a requests session
                     role = {} if settings.role is None else {"name": settings.role}
                     login = self._connection.client().adapter.login
                     return await call(login, f"/v1/auth/{mount}/login", use_token=False, json=role)
@@ -188,7 +188,7 @@ class Login:
             ) from None
 
     async def _present_secret_id(self, login: Callable[..., Any], mount: str) -> Any:
-        """Log in by AppRole; a refused secret id is not shown again soon, or Vault locks the role."""
+        """Log in by AppRole; a refused secret id is not presented again soon, or Vault locks the role."""
         secret_id, refusal = await self._credential(self._settings.secret_id), self._refusal
         if refusal is not None and secret_id == refusal.secret_id and time.monotonic() < refusal.until:
             raise SignerRefused(refusal.text)
@@ -196,15 +196,15 @@ class Login:
             return await call(login, self._settings.role_id, secret_id, use_token=False, mount_point=mount)
         except SignerRefused as error:
             if error.reason == "not-found":
-                raise  # there is no role to be locked
-            again = f"this secret id is tried again in {_LOCKING_PAUSE / 60:.0f} minutes, another at once"
+                raise  # no role that Vault could lock
+            again = f"this secret id is tried again in {_LOCKING_PAUSE / 60:.0f} minutes, a new one at once"
             self._refusal = _RefusedSecretId(
                 secret_id, time.monotonic() + _LOCKING_PAUSE, f"{error}; {again}"
             )
             raise SignerRefused(self._refusal.text) from None
 
     async def _credential(self, given: Secret[str] | None) -> str:
-        """Return the credential of the settings, or the content of its file."""
+        """Return ``given``, or the content of the credential's file."""
         if self._file is None:
             assert given is not None  # noqa: S101 - settings.check
             return given.reveal()
@@ -217,7 +217,7 @@ class Login:
         return _only_line(content, source)
 
     def _warn(self, weaknesses: list[Weakness], source: str) -> None:
-        """Log how others can get at the file, when that has changed."""
+        """Log the weaknesses of the file when they have changed."""
         if weaknesses != self.weaknesses:
             self.weaknesses = weaknesses
             for weakness in weaknesses:
@@ -252,7 +252,7 @@ def _credential_file(settings: VaultSettings) -> InputFile | None:
 
 
 def _source(settings: VaultSettings) -> str:
-    """Return what a message calls the file of the credential: its path may be a credential itself."""
+    """Return the name of the credential's file for messages: its path may contain a credential."""
     field, _ = _CREDENTIALS[settings.auth]
     name = variable(field)
     return name if getattr(settings, field) is not None else f"{name} (unset: {KUBERNETES_TOKEN_FILE})"
@@ -272,7 +272,7 @@ def _only_line(content: Content, source: str) -> str:
 
 
 def _conceal_role_id(role_id: str) -> None:
-    """Conceal one that Vault made: it is half of what a login needs. Any other is a name, as of a path."""
+    """Conceal a generated role id, which is half of the credential. Any other is only a name."""
     try:
         UUID(role_id)
     except ValueError:
@@ -285,7 +285,7 @@ def _unreadable(text: str) -> SignerUnavailable:
 
 
 class _RefusedLogin(Struct, frozen=True):
-    """Why the last login was refused. It holds no traceback, which would grow each time it is raised."""
+    """The last refused login; not the error, whose traceback would grow each time it is raised."""
 
     text: str
     reason: str
@@ -293,11 +293,11 @@ class _RefusedLogin(Struct, frozen=True):
 
 
 class Credential:
-    """Holds one lease, and replaces it before it ends, without anybody waiting.
+    """Holds one lease, and renews or replaces it in the background before it expires.
 
     Args:
-        log_in: gets a new lease.
-        renew: prolongs one.
+        log_in: returns a new lease.
+        renew: renews a lease.
     """
 
     def __init__(
@@ -309,53 +309,53 @@ class Credential:
         self._since = -math.inf
         self._expires = -math.inf
         self._first_seconds = 0.0
-        self._worked: set[str] = set()
+        self._accepted_for: set[str] = set()
         self._refusal: _RefusedLogin | None = None
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
-        self._keeping: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._logins = self._renewals = self._failures = 0
 
     @property
     def current(self) -> Lease | None:
-        """The lease in use, whatever is left of it."""
+        """The current lease, even if it has expired."""
         return self._lease
 
     @property
     def seconds_left(self) -> float:
-        """Until the lease in use expires; infinite if it never does."""
+        """Seconds until the current lease expires; infinite if it never does."""
         return self._expires - _now()
 
     async def lease(self) -> Lease:
-        """Return a lease that is alive.
+        """Return a lease that has not expired.
 
         Raises:
-            SignerError: there is none to be had.
+            SignerError: the login failed.
         """
         if (lease := self._lease) is not None and self.seconds_left > 0:
             return lease
         return await self._replace(lease)
 
     def mark_used(self, lease: Lease, operation: str) -> None:
-        """Say that Vault accepted ``lease`` for this kind of request."""
-        if self._is_in_use(lease):
-            self._worked.add(operation)
+        """Record that Vault accepted ``lease`` for this operation."""
+        if self._is_current(lease):
+            self._accepted_for.add(operation)
 
     async def replacement_for(self, lease: Lease, operation: str) -> Lease | None:
-        """Return the lease to try again with, once Vault has refused ``lease``; None if that is no use.
+        """Return another lease for a retry after Vault has refused ``lease``; None if a retry is useless.
 
-        One that worked for this kind of request was revoked, or expired early: a new login fixes that.
-        One that never did lacks a permission, and the next would, too.
+        If Vault accepted it for this operation before, it was revoked or expired early, and a new login
+        helps. Otherwise it lacks a permission, as a new one would.
 
         Raises:
-            SignerError: there was to be a new one, and it could not be had.
+            SignerError: the login failed.
         """
-        if self._is_in_use(lease) and operation not in self._worked:
+        if self._is_current(lease) and operation not in self._accepted_for:
             return None
         return await self._replace(lease)
 
     def statistics(self) -> Statistics:
-        """Return how often there were a login, a renewal, and neither; and what is left, if it ends."""
+        """Return the counts of logins, renewals and failures, and the seconds left if the lease expires."""
         counts = {
             "logins_total": self._logins,
             "credential_renewals_total": self._renewals,
@@ -367,26 +367,26 @@ class Credential:
 
     async def aclose(self) -> None:
         """Stop renewing. The lease stays."""
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait([self._keeping])
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait([self._renewing])
 
-    def _is_in_use(self, lease: Lease) -> bool:
+    def _is_current(self, lease: Lease) -> bool:
         return self._lease is not None and lease.client is self._lease.client
 
     async def _replace(self, old: Lease | None) -> Lease:
-        async with self._one_at_a_time:
-            if self._lease is not None and (old is None or not self._is_in_use(old)):
-                return self._lease  # somebody else has, while this one waited
+        async with self._lock:
+            if self._lease is not None and (old is None or not self._is_current(old)):
+                return self._lease  # replaced while this call waited for the lock
             asked = _now()
             lease = await self._log_in_unless_refused()
             self._logins += 1
-            self._first_seconds, self._worked = lease.seconds, set()
-            self._hold(lease, asked)
-            if self._keeping is None:
-                self._keeping = asyncio.create_task(self._keep())
+            self._first_seconds, self._accepted_for = lease.seconds, set()
+            self._set(lease, asked)
+            if self._renewing is None:
+                self._renewing = asyncio.create_task(self._renew_forever())
             _log.info("logged in to Vault", lease_seconds=lease.seconds, renewable=lease.renewable)
-            if lease.ends_for_good:
+            if lease.needs_operator:
                 _log.warning(
                     "the Vault token ends, and can't be renewed: replace it", seconds_left=lease.seconds
                 )
@@ -401,13 +401,13 @@ class Credential:
             self._refusal = _RefusedLogin(str(error), error.reason, _now() + _REFUSED_SECONDS)
             raise
 
-    def _hold(self, lease: Lease, since: float) -> None:
+    def _set(self, lease: Lease, since: float) -> None:
         self._lease, self._since = lease, since
         self._expires = since + (lease.seconds or math.inf)
         self._changed.set()
 
-    async def _keep(self) -> None:
-        """Prolong the lease again and again; each new one sets the time for the next."""
+    async def _renew_forever(self) -> None:
+        """Renew the lease whenever it is due."""
         pause = _SHORTEST_PAUSE
         while True:
             self._changed.clear()
@@ -416,9 +416,9 @@ class Credential:
                     await self._changed.wait()
                 continue
             try:
-                await self._prolong()
+                await self._renew_or_replace()
                 pause = _SHORTEST_PAUSE
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt must come
+            except Exception as error:  # noqa: BLE001 - the loop must survive any error
                 self._failures += 1
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 _log.warning(
@@ -429,23 +429,23 @@ class Credential:
                 )
 
     def _until_renewal(self, pause: float) -> float | None:
-        assert self._lease is not None  # noqa: S101 - _keep starts with the first one
+        assert self._lease is not None  # noqa: S101 - the loop starts with the first one
         if not self._lease.seconds:
             return None
         due = self._since + _RENEW_AT * self._lease.seconds * random.uniform(0.9, 1)  # noqa: S311
         return max(due - _now(), pause)
 
-    async def _prolong(self) -> None:
+    async def _renew_or_replace(self) -> None:
         assert self._lease is not None  # noqa: S101
         lease = self._lease
         if lease.renewable:
             with suppress(SignerRefused):
                 asked = _now()
                 renewed = await self._renew(lease)
-                if not self._is_in_use(lease):
-                    return  # it was replaced meanwhile
+                if not self._is_current(lease):
+                    return  # replaced meanwhile
                 if renewed.seconds >= _WORTH_KEEPING * self._first_seconds:
-                    self._hold(renewed, asked)
+                    self._set(renewed, asked)
                     self._renewals += 1
                     return
         await self._replace(lease)

@@ -1,6 +1,6 @@
-"""Examines Vault before a deployment goes live: the server, the token and its permissions, and the key.
+"""Diagnoses Vault before a deployment goes live: the server, the token, its permissions, and the key.
 
-Checks are made in the order in which they depend on each other; one that leaves nothing to ask is the last.
+Each check may depend on those before it; a failure that later checks depend on is the last finding.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from macp_auth.domain.policy import RotationPolicy
 from macp_auth.domain.rotation import Timing, schedule
 
 T = TypeVar("T")
-_CLOCK_NOTICE_SECONDS = 1  # clocks that are synchronised differ by milliseconds
+_CLOCK_NOTICE_SECONDS = 1  # synchronised clocks differ by milliseconds
 _NEW_TOKEN = "vault token create -orphan -policy=macp-auth -period=24h"  # noqa: S105 - a command
 _RENEW = "auth/token/renew-self"
 _HOUR = 3600
-_PROBE_INPUT = b"macp-auth doctor"  # without a dot, so no signature of it can ever make a token
+_PROBE_INPUT = b"macp-auth doctor"  # has no dot, so its signature is never that of a token
 
 
 class Check(StrEnum):
-    """The checks, in their order."""
+    """The checks, in order."""
 
     ADDRESS = "vault-address"
     SEAL = "vault-seal"
@@ -62,7 +62,7 @@ class Check(StrEnum):
 
 
 class _Blocked(Exception):
-    """A finding that leaves nothing more to ask."""
+    """A failure that prevents all further checks."""
 
     def __init__(self, finding: Finding) -> None:
         super().__init__(finding.text)
@@ -70,9 +70,9 @@ class _Blocked(Exception):
 
 
 def diagnose(settings: VaultSettings, policy: RotationPolicy) -> Iterator[Finding]:
-    """Examine what ``settings`` lead to. Blocks; each call to Vault ends within the settings' timeouts.
+    """Diagnose the Vault of ``settings``. Blocks; each call to Vault ends within the settings' timeouts.
 
-    It logs in and signs once, as the service does, and gives the token back at the end.
+    Logs in and signs once, as the service does, and revokes the token at the end.
     """
     findings = _diagnose(settings, policy)
     with asyncio.Runner() as runner:
@@ -93,7 +93,7 @@ async def _diagnose(settings: VaultSettings, policy: RotationPolicy) -> AsyncIte
     except _Blocked as blocked:
         yield blocked.finding
     except SignerError as error:
-        yield failure(Check.ADDRESS, f"Vault answered before, and now: {error}", "run this again")
+        yield failure(Check.ADDRESS, f"Vault answered before; now: {error}", "run this again")
 
 
 async def _diagnose_logged_in(settings: VaultSettings, policy: RotationPolicy) -> AsyncIterator[Finding]:
@@ -104,7 +104,7 @@ async def _diagnose_logged_in(settings: VaultSettings, policy: RotationPolicy) -
         lease = await _log_in(login, settings)
         yield ok(Check.LOGIN, f"Vault accepts the login by {settings.auth}")
         for weakness in login.weaknesses:
-            text = f"others can get at the file of the credential: {weakness.text}"
+            text = f"others can access the credential file: {weakness.text}"
             yield warning(Check.LOGIN, text, weakness.remedy)
         async for finding in _diagnose_token(lease.client, settings):
             yield finding
@@ -117,7 +117,7 @@ async def _diagnose_logged_in(settings: VaultSettings, policy: RotationPolicy) -
     finally:
         if lease is not None:
             with suppress(SignerError):
-                await login.give_back(lease)
+                await login.revoke(lease)
         await connection.aclose()
 
 
@@ -130,10 +130,10 @@ class _Health(Struct):
 
 
 async def _diagnose_server(settings: VaultSettings, clock_skew: int) -> AsyncIterator[Finding]:
-    """Examine the server; ``clock_skew`` is what the settings allow for, in seconds.
+    """Diagnose the server; ``clock_skew`` is the configured tolerance in seconds.
 
     Raises:
-        _Blocked: it can't serve.
+        _Blocked: it does not serve.
     """
     before = time.time()
     health = await _health(settings)
@@ -149,9 +149,9 @@ async def _diagnose_server(settings: VaultSettings, clock_skew: int) -> AsyncIte
 
 
 async def _health(settings: VaultSettings) -> _Health:
-    # It is asked in the root namespace: no other has a health.
+    # Only the root namespace has this endpoint.
     connection = Connection(msgspec.structs.replace(settings, namespace=None))
-    look = f"curl {settings.addr.rstrip('/')}/v1/sys/health"
+    curl = f"curl {settings.addr.rstrip('/')}/v1/sys/health"
     try:
         answer = await call(
             connection.client().sys.read_health_status,
@@ -169,12 +169,14 @@ async def _health(settings: VaultSettings) -> _Health:
             "no-tls": _remedy_without_tls(settings.addr),
             "standby": "MACP_AUTH_VAULT_ADDR=<the active node, or a load balancer that finds it>",
         }
-        remedy = remedies.get(error.reason, f"{look} shows more; fix MACP_AUTH_VAULT_ADDR, or the network")
+        remedy = remedies.get(
+            error.reason, f"{curl} shows more; correct MACP_AUTH_VAULT_ADDR, or the network"
+        )
         text = f"{error} ({settings.addr})" if error.reason == "unreachable" else str(error)
         raise _Blocked(failure(Check.ADDRESS, text, remedy)) from None
     except (SignerRefused, msgspec.ValidationError):
-        remedy = f"{look} shows what does; fix MACP_AUTH_VAULT_ADDR"
-        raise _Blocked(failure(Check.ADDRESS, "it is not Vault that answers there", remedy)) from None
+        remedy = f"{curl} shows the response; correct MACP_AUTH_VAULT_ADDR"
+        raise _Blocked(failure(Check.ADDRESS, "the server there is not Vault", remedy)) from None
     finally:
         await connection.aclose()
 
@@ -187,7 +189,7 @@ def _remedy_of_tls(text: str) -> str:
         )
     if "MACP_AUTH_VAULT_TLS_SERVER_NAME" in text:
         return "MACP_AUTH_VAULT_TLS_SERVER_NAME=<a name that Vault's certificate has>"
-    return "MACP_AUTH_VAULT_CACERT=<the PEM file of the authority that vouches for Vault>"
+    return "MACP_AUTH_VAULT_CACERT=<the PEM file of the CA of Vault's certificate>"
 
 
 def _remedy_without_tls(addr: str) -> str:
@@ -219,11 +221,11 @@ def _is_loopback(host: str) -> bool:
 
 
 def _clock(server: int, before: float, after: float, clock_skew: int) -> Finding:
-    """Compare the clocks by the smallest difference that Vault's time, in whole seconds, allows."""
+    """Compare the clocks by their smallest possible difference: Vault's time is in whole seconds."""
     ahead, behind = before - (server + 1), server - after
     apart = max(ahead, behind, 0.0)
     if apart <= min(_CLOCK_NOTICE_SECONDS, clock_skew):
-        return ok(Check.CLOCK, "this clock and Vault's agree, to a second")
+        return ok(Check.CLOCK, "this clock and Vault's agree within a second")
     side = "ahead of" if ahead > behind else "behind"
     text = f"this clock is {apart:.0f} s {side} Vault's; MACP_AUTH_CLOCK_SKEW_SECONDS is {clock_skew}"
     remedy = "synchronise the clocks of both machines (NTP); `timedatectl` shows whether this one is"
@@ -236,7 +238,7 @@ class _Token(Struct):
     """Seconds; 0 if it never expires."""
     renewable: bool = False
     num_uses: int = 0
-    """How many are left; 0 for any number."""
+    """Remaining uses; 0 for unlimited."""
     period: int = 0
     explicit_max_ttl: int = 0
     orphan: bool = True
@@ -246,7 +248,7 @@ async def _log_in(login: Login, settings: VaultSettings) -> Lease:
     """Return the lease that the service would get.
 
     Raises:
-        _Blocked: there is none.
+        _Blocked: the login fails.
     """
     try:
         return await login.log_in()
@@ -256,11 +258,11 @@ async def _log_in(login: Login, settings: VaultSettings) -> Lease:
 
 def _remedy_of_login(reason: str, settings: VaultSettings) -> str:
     if reason == "credential-unreadable":
-        return "let the user of the service read the file; see that what writes it has written it"
+        return "give the service's user read access, and check that the file has been written"
     if reason == "not-found":
         return (
-            "fix MACP_AUTH_VAULT_NAMESPACE, or MACP_AUTH_VAULT_AUTH_MOUNT; "
-            "`vault namespace list` and `vault auth list` show what there is"
+            "correct MACP_AUTH_VAULT_NAMESPACE or MACP_AUTH_VAULT_AUTH_MOUNT; "
+            "`vault namespace list` and `vault auth list` show the valid values"
         )
     mount = settings.login_mount
     remedies = {
@@ -272,7 +274,7 @@ def _remedy_of_login(reason: str, settings: VaultSettings) -> str:
 
 
 async def _diagnose_token(client: hvac.Client, settings: VaultSettings) -> AsyncIterator[Finding]:
-    """Examine the token that ``client`` presents.
+    """Diagnose the token of ``client``.
 
     Raises:
         SignerUnavailable: no answer.
@@ -280,11 +282,11 @@ async def _diagnose_token(client: hvac.Client, settings: VaultSettings) -> Async
     try:
         token = await _ask(_Token, client.auth.token.lookup_self)
     except TokenNotAccepted:
-        text = "Vault does not let the token look itself up, so nothing is known of it"
+        text = "the token may not look itself up, so its lifetime is unknown"
         yield warning(Check.TOKEN, text, 'path "auth/token/lookup-self" { capabilities = ["read"] }')
         return
-    examined = (_power(token), _uses(token, settings), _end(token, settings))
-    for finding in [found for found in examined if found] or [ok(Check.TOKEN, _lifetime(token, settings))]:
+    faults = [found for found in (_power(token), _uses(token, settings), _end(token, settings)) if found]
+    for finding in faults or [ok(Check.TOKEN, _lifetime(token, settings))]:
         yield finding
 
 
@@ -298,26 +300,26 @@ def _power(token: _Token) -> Finding | None:
 def _uses(token: _Token, settings: VaultSettings) -> Finding | None:
     if not token.num_uses:
         return None
-    text = f"the token is good for {token.num_uses} more requests only"
+    text = f"the token is valid for only {token.num_uses} more requests"
     if settings.auth is AuthMethod.TOKEN:
         return failure(Check.TOKEN, text, _NEW_TOKEN)
     return warning(Check.TOKEN, text, "in Vault, give the role token_num_uses=0")
 
 
 def _end(token: _Token, settings: VaultSettings) -> Finding | None:
-    """Tell of an end after which nobody has another token: no login, and no writer of a file."""
+    """Report an expiry after which nothing provides a new token: no login, and no file."""
     if settings.auth is not AuthMethod.TOKEN or settings.token_file is not None or not token.ttl:
         return None
     if not token.renewable:
-        return failure(Check.TOKEN, f"the token ends in {token.ttl} s, and can't be renewed", _NEW_TOKEN)
+        return failure(Check.TOKEN, f"the token expires in {token.ttl} s, and can't be renewed", _NEW_TOKEN)
     ends = []
     if token.explicit_max_ttl:
-        ends.append(f"{token.explicit_max_ttl} s after it was made, its explicit maximum")
+        ends.append(f"{token.explicit_max_ttl} s after its creation (explicit_max_ttl)")
     elif not token.period:
-        ends.append("at the longest lifetime that Vault allows (32 days by default), as it has no period")
+        ends.append("at Vault's maximum TTL (32 days by default), because it has no period")
     if not token.orphan:
-        ends.append("with the token that it was made by, as it is no orphan")
-    return warning(Check.TOKEN, f"the token ends {', and '.join(ends)}", _NEW_TOKEN) if ends else None
+        ends.append("with its parent token, because it is not an orphan")
+    return warning(Check.TOKEN, f"the token expires {', and '.join(ends)}", _NEW_TOKEN) if ends else None
 
 
 def _lifetime(token: _Token, settings: VaultSettings) -> str:
@@ -331,7 +333,7 @@ def _lifetime(token: _Token, settings: VaultSettings) -> str:
 
 
 async def _diagnose_permissions(lease: Lease, settings: VaultSettings) -> AsyncIterator[Finding]:
-    """Examine the permissions of ``lease``.
+    """Diagnose the permissions of ``lease``.
 
     Raises:
         _Blocked: the key can't be read.
@@ -344,44 +346,42 @@ async def _diagnose_permissions(lease: Lease, settings: VaultSettings) -> AsyncI
         needed[_RENEW] = "update"
     too_much = [
         (read, "delete", "delete it"),
-        (f"{read}/soft-delete", "delete", "delete it for a while"),
+        (f"{read}/soft-delete", "delete", "soft-delete it"),
         (f"{read}/config", "update", "make it exportable or deletable"),
         (f"{read}/rotate", "update", "rotate it"),
-        (f"{mount}/export/signing-key/{key}", "read", "export it, where that is allowed"),
-        (f"{mount}/backup/{key}", "read", "back it up, where that is allowed"),
+        (f"{mount}/export/signing-key/{key}", "read", "export it, if it is exportable"),
+        (f"{mount}/backup/{key}", "read", "back it up, if that is allowed"),
     ]
     paths = list(dict.fromkeys([*needed, *(path for path, _, _ in too_much)]))
     try:
         held = await _ask(dict[str, set[str]], lease.client.sys.get_capabilities, paths)
     except TokenNotAccepted:
-        text = "Vault does not let the token ask what it may do; what the service needs is tried"
+        text = "the token may not query its capabilities; the service's requests are tried instead"
         yield ok(Check.PERMISSIONS, text)
         return
     if any("root" in capabilities for capabilities in held.values()):
         yield ok(Check.PERMISSIONS, "the token may do everything")
         return
-    missing = {path: what for path, what in needed.items() if what not in held.get(path, set())}
-    if missing:
-        yield _lacking(missing, read)
+    if missing := {path: what for path, what in needed.items() if what not in held.get(path, set())}:
+        if read in missing:
+            raise _Blocked(_denied(missing))
+        yield _denied(missing)
     if more := [power for path, what, power in too_much if what in held.get(path, set())]:
         yield warning(
             Check.PERMISSIONS,
-            f"the token may do more with the key than the service needs: {', '.join(more)}",
-            f"its policies should give no more than\n{_policy_lines({read: 'read', sign: 'update'})}",
+            f"the token has more permissions than the service needs: {', '.join(more)}",
+            f"its policies should grant only\n{_policy_lines({read: 'read', sign: 'update'})}",
         )
     if not missing and not more:
-        yield ok(Check.PERMISSIONS, "the token may do what the service needs with the key, and no more")
+        yield ok(Check.PERMISSIONS, "the token has the permissions that the service needs, and no more")
 
 
-def _lacking(missing: dict[str, str], read: str) -> Finding:
-    finding = failure(
+def _denied(missing: Mapping[str, str]) -> Finding:
+    return failure(
         Check.PERMISSIONS,
         f"the token may not {' or '.join(f'{what} {path}' for path, what in missing.items())}",
         f"one of its policies needs\n{_policy_lines(missing)}",
     )
-    if read in missing:
-        raise _Blocked(finding)
-    return finding
 
 
 class _Key(Struct):
@@ -399,11 +399,11 @@ class _Key(Struct):
 async def _diagnose_key(
     client: hvac.Client, settings: VaultSettings, timing: Timing, *, may_sign: bool
 ) -> AsyncIterator[Finding]:
-    """Examine the key of ``settings``, and have it sign if the token ``may_sign``.
+    """Diagnose the key of ``settings``, and sign with it if the token ``may_sign``.
 
     Raises:
-        _Blocked: nothing more can be asked of the key.
-        SignerError: Vault does not give its versions.
+        _Blocked: the key can't be used at all.
+        SignerError: Vault does not return its versions.
     """
     path = f"{settings.mount}/keys/{settings.key}"
     key = await _read(client, settings, path)
@@ -423,7 +423,7 @@ async def _read(client: hvac.Client, settings: VaultSettings, path: str) -> _Key
     try:
         key = await _ask(_Key, client.secrets.transit.read_key, settings.key, mount_point=mount)
     except TokenNotAccepted:
-        raise _Blocked(_denied(path, "read")) from None
+        raise _Blocked(_denied({path: "read"})) from None
     except SignerRefused as error:
         if "no handler for route" in str(error):
             text, remedy = f"nothing is mounted at {mount}", f"vault secrets enable -path={mount} transit"
@@ -439,19 +439,14 @@ async def _read(client: hvac.Client, settings: VaultSettings, path: str) -> _Key
     return key
 
 
-def _denied(path: str, what: str) -> Finding:
-    remedy = f"one of its policies needs\n{_policy_lines({path: what})}"
-    return failure(Check.PERMISSIONS, f"the token may not {what} {path}", remedy)
-
-
 def _another_key(settings: VaultSettings) -> str:
-    """Return the remedy for what can't be changed about a key."""
+    """Return the remedy for a property of a key that can't be changed."""
     other = f"{settings.key}-2"
     return f"vault write -f {settings.mount}/keys/{other} type=ecdsa-p256\nMACP_AUTH_VAULT_KEY={other}"
 
 
 def _custody(key: _Key, settings: VaultSettings) -> Finding:
-    """Say whether the private key can leave Vault, or has been outside. Neither can be undone."""
+    """Report whether the private key can leave Vault, or has been outside. Neither can be undone."""
     ways = []
     if key.exportable:
         ways.append("it is exportable")
@@ -463,20 +458,21 @@ def _custody(key: _Key, settings: VaultSettings) -> Finding:
     if key.imported_key:
         text = "the private key was imported, so it has been outside of Vault"
         return warning(Check.CUSTODY, text, _another_key(settings))
-    return ok(Check.CUSTODY, "the private key was made in Vault, and can't leave it")
+    return ok(Check.CUSTODY, "the private key was generated in Vault, and can't leave it")
 
 
 def _deletion(key: _Key, path: str) -> Finding:
     if not key.deletion_allowed:
-        return ok(Check.DELETION, "the key can't be deleted for good")
-    text = "the key may be deleted, and with it every token of the service would stop verifying"
+        return ok(Check.DELETION, "the key can't be deleted permanently")
+    text = "the key may be deleted; verifiers would then reject every token of the service"
     return warning(Check.DELETION, text, f"vault write {path}/config deletion_allowed=false")
 
 
 def _rotation(key: _Key, path: str, timing: Timing) -> Finding:
     if not key.auto_rotate_period:
         return ok(
-            Check.ROTATION, f"Vault does not rotate the key by itself; vault write -f {path}/rotate does"
+            Check.ROTATION,
+            f"Vault does not rotate the key itself; to rotate it: vault write -f {path}/rotate",
         )
     needed = timing.publish_lead + timing.retire_lag
     text = (
@@ -500,36 +496,36 @@ def _versions(key: _Key, found: TransitKey, path: str, timing: Timing) -> Findin
         for kid in lacking
     )
     try:
-        in_force = schedule(versions, timing, now)
+        actual = schedule(versions, timing, now)
     except SignerMisconfigured:
         if not lacking:
             raise
-        text = f"no version can sign: {', '.join(lacking)} was imported without its private half"
+        text = f"no version can sign: {', '.join(lacking)} was imported without its private key"
         raise _Blocked(failure(Check.VERSIONS, text, remedy_of_lacking)) from None
-    free = schedule(
+    unrestricted = schedule(
         [structs.replace(each, can_sign=each.kid not in found.public_only) for each in versions], timing, now
     )
-    if in_force.signing.kid != free.signing.kid:
+    if actual.signing.kid != unrestricted.signing.kid:
         return warning(
             Check.VERSIONS,
-            f"{in_force.signing.kid} signs before its publish lead is over: min_encryption_version is "
-            f"{key.min_encryption_version}, so {free.signing.kid} can't",
+            f"{actual.signing.kid} signs before its publish lead is over: min_encryption_version is "
+            f"{key.min_encryption_version}, so {unrestricted.signing.kid} can't",
             f"vault write {path}/config min_encryption_version=0",
         )
     if lacking:
         return warning(
             Check.VERSIONS,
-            f"{', '.join(lacking)} is published and never signs: it was imported without its private half",
+            f"{', '.join(lacking)} is published but never signs: it was imported without its private key",
             remedy_of_lacking,
         )
     count = f"{len(versions)} version{'s' if len(versions) > 1 else ''}"
-    return ok(Check.VERSIONS, f"{count}, {len(in_force.keys)} published; {in_force.signing.kid} signs")
+    return ok(Check.VERSIONS, f"{count}, {len(actual.keys)} published; {actual.signing.kid} signs")
 
 
 async def _signature(
     transit: Transit, client: hvac.Client, found: TransitKey, settings: VaultSettings
 ) -> Finding:
-    """Try the newest version that can: the one in force is tried as the service does it."""
+    """Sign with the newest version that can; the active one is tested later, by the service's own code."""
     newest = next(version for version in reversed(found.published) if version.can_sign)
     begun = time.monotonic()
     try:
@@ -539,9 +535,9 @@ async def _signature(
         if isinstance(outcome, Exception):
             raise outcome
     except TokenNotAccepted:
-        return _denied(f"{settings.mount}/sign/{settings.key}", "update")
+        return _denied({f"{settings.mount}/sign/{settings.key}": "update"})
     except SignerError as error:
-        remedy = f"docs/vault.md, What each fault looks like, says what to do for {reason_of(error)!r}"
+        remedy = f"see {reason_of(error)!r} in docs/vault.md, What each fault looks like"
         return failure(Check.SIGNATURE, f"{newest.kid} does not sign: {error}", remedy)
     milliseconds = 1000 * (time.monotonic() - begun)
     public = jose.load(msgspec.to_builtins(newest.public_jwk))
@@ -549,15 +545,15 @@ async def _signature(
     if not jose.verifies(public, _PROBE_INPUT, outcome):
         text = f"the public key of {newest.kid} does not verify its signature"
         return failure(Check.SIGNATURE, text, _another_key(settings))
-    return ok(Check.SIGNATURE, f"{newest.kid} signs, and verifies; {milliseconds:.0f} ms")
+    return ok(Check.SIGNATURE, f"{newest.kid} signs, and its signature verifies; {milliseconds:.0f} ms")
 
 
 async def _ask(expected: type[T], function: Callable[..., Any], *arguments: Any, **named: Any) -> T:
-    """Return the data of Vault's answer, in the type that is ``expected``.
+    """Return the data of Vault's answer, converted to ``expected``.
 
     Raises:
-        SignerUnavailable: no answer, or another one.
-        SignerRefused: Vault will not.
+        SignerUnavailable: no answer, or not of this type.
+        SignerRefused: Vault refuses the request.
     """
     answer = await call(function, *arguments, **named)
     try:
@@ -567,5 +563,5 @@ async def _ask(expected: type[T], function: Callable[..., Any], *arguments: Any,
 
 
 def _policy_lines(capabilities: Mapping[str, str]) -> str:
-    """Return the lines of a policy that give each path its capability."""
+    """Return the lines of a policy that grants each capability."""
     return "\n".join(f'path "{path}" {{ capabilities = ["{what}"] }}' for path, what in capabilities.items())

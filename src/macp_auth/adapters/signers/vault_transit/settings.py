@@ -1,4 +1,4 @@
-"""What may be set for ``vault-transit``, and the combinations of it that can work."""
+"""The settings of ``vault-transit``, and their valid combinations."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ KUBERNETES_TOKEN_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/token"  #
 
 _ADDRESS = "an address such as https://vault.example:8200, with a port from 1 to 65535"
 TRUSTED = ("cacert", "cacert_bytes", "capath")
-"""Who may vouch for Vault. The first that is set counts, as Vault's documentation has it."""
+"""Sources of trusted CA certificates. The first that is set is used, as by Vault's own commands."""
 _TLS = (*TRUSTED, "client_cert", "client_key", "tls_server_name")
-_FROM_VAULT = {"addr", "namespace", "token", *_TLS}  # of which Vault's own variables are read, too
-_NOT_FOLLOWED = {
+_FROM_VAULT = {"addr", "namespace", "token", *_TLS}  # also read from Vault's own variables
+_UNSUPPORTED = {
     **dict.fromkeys(
         ("AGENT_ADDR", "PROXY_ADDR", "HTTP_PROXY", "SRV_LOOKUP"),
-        "the service asks MACP_AUTH_VAULT_ADDR (or VAULT_ADDR) itself: set that, and unset this",
+        "the service connects to MACP_AUTH_VAULT_ADDR (or VAULT_ADDR): set that, and unset this",
     ),
     **dict.fromkeys(
         ("CLIENT_CERT_BYTES", "CLIENT_KEY_BYTES"),
         "put it into a file, set MACP_AUTH_VAULT_CLIENT_CERT or MACP_AUTH_VAULT_CLIENT_KEY, and unset this",
     ),
 }
-"""What the commands of Vault and of OpenBao read and the service does not, and what to do instead."""
-_YES = {"1", "t", "T", "TRUE", "true", "True"}  # what Go takes for true
+"""Variables that the commands of Vault and OpenBao read and the service does not, with the remedy."""
+_TRUE = {"1", "t", "T", "TRUE", "true", "True"}  # Go's strconv.ParseBool
 _Text = Annotated[str, Meta(min_length=1)]
 _MountPath = Annotated[str, Meta(pattern=r"\A[\w.-]+(/[\w.-]+)*\Z")]
-_WITHIN_A_MINT = (50, 2000)  # milliseconds; a mint has 2 s, whatever happens
+_WITHIN_A_MINT = (50, 2000)  # milliseconds; a mint takes at most 2 s
 
 
 class AuthMethod(StrEnum):
-    """How the service proves to Vault who it is."""
+    """How the service authenticates to Vault."""
 
     TOKEN = "token"  # noqa: S105 - a method's name
     APPROLE = "approle"
@@ -56,11 +56,11 @@ _PRESENTED = {
     AuthMethod.JWT: ["role"],
     AuthMethod.CERT: ["role"],
 }
-"""What each method sends to Vault as it was set."""
+"""The settings that each method sends to Vault unchanged."""
 
 
 class VaultSettings(Struct, frozen=True, kw_only=True):
-    """What may be set. Names that Vault's own command line reads are honoured."""
+    """The settings; some can also be set by the variables of Vault's own command line."""
 
     key: Annotated[
         str,
@@ -93,7 +93,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
     cacert: Annotated[
         _Text | None,
         setting.value(
-            "A PEM file of the authorities that may vouch for Vault. Unset: the public ones.",
+            "A PEM file of trusted CA certificates for Vault. Unset: the public CAs.",
             "the path of a PEM file of certificates",
             fallback="VAULT_CACERT",
         ),
@@ -101,7 +101,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
     cacert_bytes: Annotated[
         _Text | None,
         setting.value(
-            "Those authorities themselves; used if there is no file of them.",
+            "The CA certificates themselves; used if there is no file of them.",
             "certificates in PEM",
             fallback="VAULT_CACERT_BYTES",
             multiline=True,
@@ -110,7 +110,7 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
     capath: Annotated[
         _Text | None,
         setting.value(
-            "A folder of PEM files of those authorities; used if neither of the two is set.",
+            "A folder with PEM files of CA certificates; used if neither of the two is set.",
             "the path of a folder with PEM files of certificates",
             fallback="VAULT_CAPATH",
         ),
@@ -157,14 +157,14 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
     token_file: Annotated[
         _Text | None,
         setting.value(
-            "For `token`: a file with the token, as Vault Agent writes one; read at each login.",
+            "For `token`: a file with the token, such as Vault Agent's; read at each login.",
             "a path; the file with a Vault token may come later",
         ),
     ] = None
     role: Annotated[
         _Text | None,
         setting.value(
-            "For `kubernetes` and `jwt`, and for `cert` if several fit: the role to log in to.",
+            "For `kubernetes` and `jwt`, and for `cert` if several match: the role to log in to.",
             "the name of a role",
         ),
     ] = None
@@ -194,14 +194,12 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
     timeout_ms: Annotated[
         int,
         setting.milliseconds(
-            *_WITHIN_A_MINT, "The longest that a signature may take, all retries included, in milliseconds."
+            *_WITHIN_A_MINT, "Time limit of a signature in milliseconds, including retries."
         ),
     ] = 2000
     connect_timeout_ms: Annotated[
         int,
-        setting.milliseconds(
-            *_WITHIN_A_MINT, "The longest that a connection to Vault may take, in milliseconds."
-        ),
+        setting.milliseconds(*_WITHIN_A_MINT, "Time limit of a new connection to Vault in milliseconds."),
     ] = 500
 
     @property
@@ -210,12 +208,12 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
         return self.auth_mount or self.auth.value
 
     def check(self) -> None:
-        """Check what no single setting can tell, and what no pattern can.
+        """Check combinations of settings, and what a pattern cannot check.
 
         Raises:
-            SignerMisconfigured: what the auth method needs is not set, or set twice; the address is none;
-                only half of a client certificate is set; or a text can't be sent. The text names the
-                variable.
+            SignerMisconfigured: a setting that the auth method needs is missing, or set twice; the address
+                is invalid; only half of a client certificate is set; or a text can't be sent. The text
+                names the variable.
         """
         match self.auth:
             case AuthMethod.TOKEN:
@@ -259,56 +257,53 @@ class VaultSettings(Struct, frozen=True, kw_only=True):
         text = value.reveal() if isinstance(value, Secret) else value or ""
         if not is_sendable(text):
             raise SignerMisconfigured(
-                f"{names(field)} must have no white space around it, and no control character in it"
+                f"{names(field)} must not begin or end with white space, or contain control characters"
             )
 
 
 def variable(field: str) -> str:
-    """Return the variable that gives ``field``."""
+    """Return the variable of ``field``."""
     return PREFIX + field.upper()
 
 
 def names(field: str) -> str:
-    """Return each variable that may have given ``field``, for a message."""
+    """Return every variable of ``field``, for a message."""
     own = variable(field)
     return f"{own} (or VAULT_{field.upper()})" if field in _FROM_VAULT else own
 
 
 def unused_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield each variable of Vault's or OpenBao's command that changes nothing here, and the remedy."""
-    yield from _not_followed(environ)
+    """Yield each set variable of Vault's or OpenBao's command that has no effect here, and the remedy."""
+    yield from _unsupported(environ)
     given = {field: name for field in ("addr", "namespace", *_TLS) if (name := _given(field, environ))}
     for field in ("addr", "namespace", *_TLS):
         other = f"BAO_{field.upper()}"
         if environ.get(other) and environ[other] != environ.get(given.get(field, "")):
-            yield other, f"no variable of that prefix is read: set VAULT_{field.upper()}, and unset this"
+            yield other, f"variables with this prefix are not read: set VAULT_{field.upper()}, and unset this"
     first, *overruled = [field for field in TRUSTED if field in given] or [""]
     for field in overruled:
-        yield given[field], f"{given[first]} comes first: unset one of them"
+        yield given[field], f"{given[first]} has precedence: unset one of them"
     if environ.get(given.get("addr", ""), "").startswith("http://"):
-        remedy = f"{given['addr']} begins with http://, without TLS: make it https://, or unset this"
+        remedy = f"{given['addr']} begins with http://, without TLS: use https://, or unset this"
         yield from ((given[field], remedy) for field in _TLS if field in given and field not in overruled)
 
 
-def _not_followed(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _unsupported(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for product in ("VAULT_", "BAO_"):
-        if environ.get(skip := f"{product}SKIP_VERIFY") in _YES:
-            yield (
-                skip,
-                "Vault's certificate is always checked: set VAULT_CACERT to its authority, and unset this",
-            )
-        for suffix, remedy in _NOT_FOLLOWED.items():
+        if environ.get(skip := f"{product}SKIP_VERIFY") in _TRUE:
+            yield skip, "Vault's certificate is always verified: set VAULT_CACERT to its CA, and unset this"
+        for suffix, remedy in _UNSUPPORTED.items():
             if product + suffix in environ:
                 yield product + suffix, remedy
 
 
 def _given(field: str, environ: Mapping[str, str]) -> str | None:
-    """Return the variable that gives ``field``."""
+    """Return the set variable of ``field``, if there is one."""
     return next((name for name in (variable(field), f"VAULT_{field.upper()}") if name in environ), None)
 
 
 def is_sendable(text: str) -> bool:
-    """Whether ``text`` may stand in an HTTP header, and nothing of it is there by mistake."""
+    """Whether ``text`` is valid in an HTTP header, without white space around it."""
     return text.isprintable() and text == text.strip()
 
 
@@ -317,5 +312,5 @@ def _is_address(text: str) -> bool:
         parts = urlsplit(text)
         host = (parts.hostname or "").encode("idna")
         return bool(host) and parts.port != 0 and text.isprintable()
-    except ValueError:  # of the port, of the brackets, and of a name that no resolver would be asked for
+    except ValueError:  # of the port, of the brackets, or of the name
         return False

@@ -1,8 +1,8 @@
 """Signs with the requested version of a transit key, within a time limit.
 
-Concurrent requests share calls: what arrives during a call goes with the next one. No timer and no
-fixed batch size: where no call is in flight, a request goes at once, with those of the same turn of the
-event loop; under load, batches grow until the backend keeps up.
+Concurrent requests share calls: those that arrive during a call go with the next one. There is no timer
+and no fixed batch size: without a call in flight, a request is sent at once, together with those of the
+same iteration of the event loop; under load, batches grow until the backend keeps up.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.signer import Signer
 from macp_auth.domain.statistics import Distribution, Statistics
 
-_PASSES_SOON = {"unreachable", "unavailable", "sealed", "standby", "rate-limited"}
-_GIVE_BACK_SECONDS = 1.0
+_TRANSIENT = {"unreachable", "unavailable", "sealed", "standby", "rate-limited"}
+_REVOKE_SECONDS = 1.0
 T = TypeVar("T")
 
 
 class Limits(Struct, frozen=True):
-    """What bounds a batcher."""
+    """The limits of a batcher."""
 
     batch: int
-    """The most requests in a call."""
+    """Maximum number of requests in a call."""
     calls: int
     """Maximum number of concurrent calls."""
     requests: int
-    """The most requests that have no answer yet; one more is turned away at once."""
+    """Maximum number of unanswered requests; one more is refused at once."""
 
 
 LIMITS = Limits(batch=64, calls=2, requests=1024)
-"""For 64 clients on two cores shared with OpenBao, more calls at a time gain nothing: two, four and eight
-give 7,500, 7,800 and 7,700 ES256 tokens/s and 2,000, 2,000 and 1,900 RS256, and the more, the longer p99."""
+"""For 64 clients on two cores shared with OpenBao, more concurrent calls gain nothing: two, four and eight
+give 7,500, 7,800 and 7,700 ES256 tokens/s and 2,000, 2,000 and 1,900 RS256, and each step raises p99."""
 
 
-class _Trouble(Struct, frozen=True):
-    """An error without its traceback, which would hold all that the call held."""
+class _Failure(Struct, frozen=True):
+    """An error without its traceback, which would keep the call's objects alive."""
 
     text: str
     reason: str
@@ -68,8 +68,8 @@ class VaultTransitSigner(Signer):
         self._credential = Credential(self._login.log_in, self._login.renew)
         self._batcher = Batcher(self._sign_batch, LIMITS)
         self._versions: Mapping[str, int] = {}
-        self._trouble: dict[str, _Trouble] = {}
-        """What the last call of each kind failed of. It tells those whose turn did not come why."""
+        self._failures: dict[str, _Failure] = {}
+        """Why the last call of each operation failed: the reason for requests that time out while waiting."""
         self._closing: asyncio.Future[None] | None = None
 
     async def key_versions(self) -> Sequence[KeyVersion]:
@@ -80,7 +80,7 @@ class VaultTransitSigner(Signer):
         return key.published
 
     async def sign(self, kid: str, signing_input: bytes) -> bytes:
-        """Return the signature by the version ``kid``; Vault is given the digest, never the claims."""
+        """Return the signature by the version ``kid``; Vault gets the digest, never the claims."""
         if kid not in self._versions:
             raise UnknownKid(kid)
         self._check_open()
@@ -88,27 +88,27 @@ class VaultTransitSigner(Signer):
         return await self._in_time("sign", self._batcher.submit(kid, digest))
 
     def statistics(self) -> Statistics:
-        """Return the numbers of the calls and of the token."""
+        """Return the statistics of the calls and of the token."""
         return {**self._batcher.statistics(), **self._credential.statistics()}
 
     async def aclose(self) -> None:
-        """Give the token back, if the service logged in for it, and close the connections."""
+        """Revoke the token, if the service logged in for it, and close the connections."""
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._close())
-        await asyncio.shield(self._closing)  # who is cancelled while it waits leaves nothing half closed
+        await asyncio.shield(self._closing)  # a cancelled caller does not interrupt it
 
     async def _close(self) -> None:
-        async with AsyncExitStack() as stack:  # each of them, whatever became of those before
+        async with AsyncExitStack() as stack:  # runs all four, even if one fails
             stack.push_async_callback(self._connection.aclose)
-            stack.push_async_callback(self._give_back)
+            stack.push_async_callback(self._revoke)
             stack.push_async_callback(self._credential.aclose)
             stack.push_async_callback(self._batcher.aclose)
 
-    async def _give_back(self) -> None:
+    async def _revoke(self) -> None:
         if (lease := self._credential.current) is not None:
             with suppress(SignerError, TimeoutError):
-                async with asyncio.timeout(_GIVE_BACK_SECONDS):
-                    await self._login.give_back(lease)
+                async with asyncio.timeout(_REVOKE_SECONDS):
+                    await self._login.revoke(lease)
 
     async def _sign_batch(self, kid: str, digests: Sequence[bytes]) -> Sequence[Outcome]:
         version = self._versions.get(kid)
@@ -126,19 +126,19 @@ class VaultTransitSigner(Signer):
                 return await answer
         except TimeoutError:
             late = f"no signature or key within {self._seconds:g} s"
-            if (trouble := self._trouble.get(operation)) is None:
+            if (failure := self._failures.get(operation)) is None:
                 raise SignerUnavailable(f"Vault gave {late}", reason="timeout") from None
-            raise SignerUnavailable(f"{late}; {trouble.text}", reason=trouble.reason) from None
+            raise SignerUnavailable(f"{late}; {failure.text}", reason=failure.reason) from None
 
     async def _ask(self, operation: str, request: Callable[[hvac.Client], Awaitable[T]]) -> T:
-        """Return the answer; again and again where that is safe and useful, until the time is over."""
+        """Return the answer; retry transient errors until the time limit."""
         try:
             return await self._ask_once(operation, request)
         except SignerError as error:
-            if not _passes_soon(error):
+            if not _is_transient(error):
                 raise
         attempts = AsyncRetrying(
-            retry=retry_if_exception(_passes_soon),
+            retry=retry_if_exception(_is_transient),
             wait=wait_random_exponential(multiplier=0.1, max=5),
             stop=stop_before_delay(self._seconds),
             reraise=True,
@@ -149,9 +149,9 @@ class VaultTransitSigner(Signer):
         try:
             answer = await self._ask_with_lease(operation, request)
         except SignerError as error:
-            self._trouble[operation] = _Trouble(str(error), error.reason)
+            self._failures[operation] = _Failure(str(error), error.reason)
             raise
-        self._trouble.pop(operation, None)
+        self._failures.pop(operation, None)
         return answer
 
     async def _ask_with_lease(self, operation: str, request: Callable[[hvac.Client], Awaitable[T]]) -> T:
@@ -167,17 +167,17 @@ class VaultTransitSigner(Signer):
         return answer
 
 
-def _passes_soon(error: BaseException) -> bool:
-    return isinstance(error, SignerUnavailable) and error.reason in _PASSES_SOON
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, SignerUnavailable) and error.reason in _TRANSIENT
 
 
 class Batcher:
-    """Gathers requests by their key, and gives each its own outcome.
+    """Batches requests by key, and returns each its own outcome.
 
     Args:
-        call: answers one batch for one key: an outcome a request, in their order. What it raises is
-            the outcome of all.
-        limits: the limits of concurrent calls.
+        call: answers one batch of one key with an outcome per request, in order. If it raises, the error
+            is the outcome of all.
+        limits: the limits of batches and calls.
     """
 
     def __init__(
@@ -189,13 +189,13 @@ class Batcher:
         self._unanswered = 0
         self._starting = False
         self._calls: dict[asyncio.Task[None], list[_Request]] = {}
-        self._sizes = Distribution.over(1, 2, 4, 8, 16, 32)  # and what is more
+        self._sizes = Distribution.over(1, 2, 4, 8, 16, 32)
 
     async def submit(self, key: str, content: bytes) -> bytes:
-        """Return the answer to ``content``. One that is cancelled while it waits is left out.
+        """Return the answer to ``content``. A request that is cancelled while it waits is not sent.
 
         Raises:
-            SignerUnavailable: too many wait already, or the batcher is closed before there is an answer.
+            SignerUnavailable: too many requests wait, or the batcher is closed before the answer.
         """
         if self._unanswered >= self._limits.requests:
             raise SignerUnavailable(f"{self._unanswered} requests wait already", reason="overloaded")
@@ -204,7 +204,7 @@ class Batcher:
         self._unanswered += 1
         try:
             if not self._starting:
-                # The first of many that arrive together would take the call for itself alone.
+                # Started later in this iteration, so that requests that arrive together share the call.
                 self._starting = True
                 asyncio.get_running_loop().call_soon(self._start_calls)
             return await request.answer
@@ -212,7 +212,7 @@ class Batcher:
             self._unanswered -= 1
 
     async def aclose(self) -> None:
-        """Reject all waiting callers, and cancel the running calls."""
+        """Reject all waiting requests, and cancel the calls in flight."""
         requests = [*chain(*self._waiting.values()), *chain(*self._calls.values())]
         self._waiting.clear()
         calls = list(self._calls)
@@ -223,7 +223,7 @@ class Batcher:
         _answer(requests, [closed] * len(requests))
 
     def statistics(self) -> Statistics:
-        """Return the sizes of the batches, and how many requests have no answer yet."""
+        """Return the batch sizes, and the numbers of calls in flight and unanswered requests."""
         return {
             "batch_size": self._sizes,
             "calls_in_flight": len(self._calls),
@@ -241,7 +241,7 @@ class Batcher:
                 task.add_done_callback(self._end_call)
 
     def _take_batch(self) -> tuple[str, list[_Request]]:
-        """Take the oldest key's requests that still want an answer."""
+        """Take the requests of the first key that are not cancelled."""
         key, queue = next(iter(self._waiting.items()))
         batch: list[_Request] = []
         while queue and len(batch) < self._limits.batch:
@@ -258,7 +258,7 @@ class Batcher:
             outcomes = await self._call(key, [request.content for request in batch])
             if len(outcomes) != len(batch):
                 raise ValueError(f"{len(outcomes)} outcomes for {len(batch)} requests")
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+        except Exception as error:  # noqa: BLE001 - every request must get an outcome
             outcomes = [error] * len(batch)
         _answer(batch, outcomes)
 

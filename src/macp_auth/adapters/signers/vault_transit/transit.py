@@ -1,7 +1,7 @@
-"""What is asked of the transit engine, and what its answers mean.
+"""The requests to the transit engine, and the meaning of its answers.
 
-Transit's own defaults (PSS, DER, the latest version) give tokens that nobody accepts, so each of
-them is pinned in every call.
+No verifier accepts tokens that are signed with Transit's defaults (PSS, DER, the latest version), so every
+call sets these parameters.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from macp_auth.domain.errors import (
 from macp_auth.domain.keys import Algorithm, KeyVersion, thumbprint
 
 Outcome = bytes | Exception
-"""A signature, or why there is none."""
+"""A signature, or an error."""
 ALGORITHMS = {
     "rsa-2048": Algorithm.RS256,
     "rsa-3072": Algorithm.RS256,
     "rsa-4096": Algorithm.RS256,
     "ecdsa-p256": Algorithm.ES256,
 }
-"""The key types that the MACP runtime can verify, and how."""
+"""The key types that the MACP runtime can verify, and their algorithms."""
 
-_KID_THUMBPRINT_CHARS = 16  # 96 bits: that no other key has them is as good as certain
+_KID_THUMBPRINT_CHARS = 16  # 96 bits; a collision is practically impossible
 _NOT_THIS_VERSION = re.compile(
     r"no such key version|version for signing is|minimum|disallowed by policy|does not contain a private part"
 )
 _PROBE = hashlib.sha256(b"macp-auth").digest()
-"""Signed to see whether a version can. Without a dot, its input can never be that of a token."""
+"""Signed to test whether a version can sign. Its input has no dot, so it is never that of a token."""
 
 
 class _Kind(Struct):
@@ -69,13 +69,13 @@ class _Result(Struct):
 
 
 class TransitKey(Struct, frozen=True):
-    """A transit key, as one reading found it."""
+    """A transit key, as Vault returned it."""
 
     versions: Mapping[str, int]
     """Transit's version numbers by kid."""
     published: Sequence[KeyVersion]
     public_only: frozenset[str] = frozenset()
-    """The kids of the versions that were imported without their private halves."""
+    """The kids of the versions that were imported without their private keys."""
 
 
 class Transit:
@@ -84,8 +84,8 @@ class Transit:
     def __init__(self, mount: str, key: str) -> None:
         self._mount = mount
         self._key = key
-        self._has_private_half: dict[str, bool] = {}
-        """What signatures have shown of the versions of an imported key, by kid."""
+        self._has_private_key: dict[str, bool] = {}
+        """Whether a version of an imported key can sign, by kid, as tests have shown."""
 
     async def read(self, client: hvac.Client) -> TransitKey:
         """Return the key's versions, oldest first.
@@ -103,21 +103,21 @@ class Transit:
         return await self._without_public_only(client, key) if imported else key
 
     async def _without_public_only(self, client: hvac.Client, key: TransitKey) -> TransitKey:
-        """Return ``key`` with its versions that lack a private half marked: a reading does not show that.
+        """Return ``key`` with the versions marked that lack a private key, which Vault does not report.
 
-        Only an imported key can have such versions. A private half can be imported later and never goes away.
+        Only an imported key can have such versions. A private key can be imported later, but not removed.
         """
         for version in key.published:
-            if version.can_sign and not self._has_private_half.get(version.kid):
+            if version.can_sign and not self._has_private_key.get(version.kid):
                 try:
                     [outcome] = await self.sign(client, key.versions[version.kid], [_PROBE])
                 except UnknownKid as error:
                     outcome = error
                 except SignerError:
-                    break  # the key can be read all the same; the next reading asks again
+                    break  # the key is usable nevertheless; the next read tries again
                 if isinstance(outcome, bytes | UnknownKid):
-                    self._has_private_half[version.kid] = isinstance(outcome, bytes)
-        public_only = {kid for kid in key.versions if self._has_private_half.get(kid) is False}
+                    self._has_private_key[version.kid] = isinstance(outcome, bytes)
+        public_only = {kid for kid in key.versions if self._has_private_key.get(kid) is False}
         published = [
             structs.replace(version, can_sign=False) if version.kid in public_only else version
             for version in key.published
@@ -125,7 +125,7 @@ class Transit:
         return structs.replace(key, published=published, public_only=frozenset(public_only))
 
     async def sign(self, client: hvac.Client, version: int, digests: Sequence[bytes]) -> Sequence[Outcome]:
-        """Return a signature by ``version`` for each SHA-256 digest, or why there is none.
+        """Return a signature by ``version`` for each SHA-256 digest, or an error.
 
         Raises:
             SignerRefused: there is no such key, or no permission to sign with it.
@@ -156,10 +156,10 @@ class Transit:
         return [_outcome(result, version) for result in results]
 
     def _refusal(self, error: SignerRefused, version: int | None = None) -> SignerError:
-        """Return what a refusal says of this key: that it is gone, or the version is."""
+        """Return the error for a missing key or version, or ``error``."""
         if error.reason == "not-found" or "key not found" in str(error):
             return SignerRefused(
-                f"there is no transit key {self._key!r} at {self._mount!r}; make one with: "
+                f"there is no transit key {self._key!r} at {self._mount!r}; create one with: "
                 f"vault write -f {self._mount}/keys/{self._key} type=ecdsa-p256",
                 reason="key-missing",
             )
@@ -176,7 +176,7 @@ def _read(answer: Any, name: str) -> tuple[TransitKey, bool]:
         if algorithm is None:
             raise SignerMisconfigured(
                 f"the transit key {name!r} is of type {kind}, which the runtime can't verify; "
-                f"make one of {', '.join(ALGORITHMS)}"
+                f"use one of {', '.join(ALGORITHMS)}"
             )
         key = msgspec.convert(answer["data"], _Key)
         published = {
@@ -220,4 +220,4 @@ def _outcome(result: _Result, version: int) -> Outcome:
     try:
         return base64.urlsafe_b64decode(result.signature.removeprefix(prefix) + "==")
     except ValueError:
-        return SignerUnavailable("Vault's signature is no base64", reason="bad-answer")
+        return SignerUnavailable("Vault's signature is not base64", reason="bad-answer")

@@ -1,11 +1,11 @@
-"""One request to Vault: hvac on the event loop, over aiohttp, and what its errors mean.
+"""One request to Vault: hvac on the event loop, over aiohttp, and the meaning of its errors.
 
-hvac's methods put a request together and return what their adapter does with it; this one's answers
-are awaited. hvac's own transport is a requests session: it blocks, takes three times the CPU of a call,
-and may read proxies and passwords from the environment. A thread for it costs two switches more.
+hvac's methods build a request, and return the result of their adapter; that of this adapter is awaited.
+hvac's own transport is a requests session: it blocks, takes three times the CPU per call, and may read
+proxies and passwords from the environment. In a thread, it would cost two more switches.
 
-Nothing of hvac or aiohttp leaves this package but as an error of the domain. Vault's own words go
-into that error's text, which is for the log.
+Errors of hvac and aiohttp become errors of the domain. Vault's message is in the error's text, which is for
+the log.
 """
 
 from __future__ import annotations
@@ -29,49 +29,49 @@ from hvac.adapters import Adapter
 from macp_auth.domain.errors import SignerError, SignerMisconfigured, SignerRefused, SignerUnavailable
 
 MAX_ANSWER_BYTES = 4 * 2**20
-"""A key with a thousand versions has less than one of them."""
+"""A key with a thousand versions has less than 1 MiB."""
 _MULTIPLE_CHOICES, _BAD_REQUEST, _TOO_MANY_REQUESTS, _SERVER_ERROR = 300, 400, 429, 500
-_LONGEST_DETAIL = 300  # characters of Vault's own words in a log line
+_LONGEST_DETAIL = 300  # characters of Vault's message in a log line
 _PLAIN_TEXT = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
-"""What OpenSSL calls an answer without TLS; which of them depends on its version."""
-_OF_CLIENT_CERTIFICATE = re.compile(r"ALERT_.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
-"""What OpenSSL calls the alerts (RFC 8446, section 6.2) that a server sends about a client's certificate."""
-_OF_NAME = {62, 64}  # x509_vfy.h: X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+"""OpenSSL's reasons for an answer without TLS, depending on its version."""
+_CLIENT_CERTIFICATE_ALERT = re.compile(r"ALERT_.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
+"""OpenSSL's reasons for a server's alerts about the client's certificate (RFC 8446, section 6.2)."""
+_NAME_MISMATCH = {62, 64}  # x509_vfy.h: X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 
 
 class TokenNotAccepted(SignerRefused):
-    """Vault's answer is 403: the token is not known any more, or no policy allows the request.
+    """Vault's status is 403: the token is no longer known, or no policy allows the request.
 
-    Vault does not say which of the two it is.
+    Vault does not distinguish the two.
     """
 
     default_reason = "permission-denied"
 
 
 async def call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """Return what a client's method has as its answer.
+    """Return the answer of a client's method.
 
     Raises:
-        SignerUnavailable: no answer, or one that may be another later.
-        SignerRefused: Vault will not.
-        SignerMisconfigured: no request can be made of the settings.
+        SignerUnavailable: no answer, or a temporary error.
+        SignerRefused: Vault refuses the request.
+        SignerMisconfigured: the settings do not make a valid request.
     """
     try:
         return await function(*arguments, **named)
     except SignerError:
         raise
-    except Exception as error:  # noqa: BLE001 - what aiohttp lets through of its parts is no ClientError
+    except Exception as error:  # noqa: BLE001 - not every error of aiohttp is a ClientError
         raise translated(error) from None
 
 
 class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
-    """Sends hvac's requests through a session; JSON comes back decoded, as from hvac's own.
+    """Sends hvac's requests through an aiohttp session, and returns decoded JSON, as hvac's own does.
 
     Args:
-        base_uri: where Vault is.
-        token: what to present; empty, nothing is.
-        session: lends the connections to use now, for one request.
-        namespace: Vault's, if not the root.
+        base_uri: Vault's address.
+        token: the token to present; empty for none.
+        session: lends the current session for one request.
+        namespace: Vault's namespace, if not the root.
         server_hostname: the name that Vault's certificate must have, if not that of the address.
     """
 
@@ -108,11 +108,11 @@ class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
         params: Mapping[str, Any] | None = None,
         **_unused: object,
     ) -> Any:
-        """Return the decoded answer; None if there is none, or it is no JSON.
+        """Return the decoded answer; None if it is empty or not JSON.
 
         Raises:
-            SignerUnavailable: the answer is a redirect, which is not followed: a token must not be sent
-                to another host; or it is too long; or it is an error that is not Vault's.
+            SignerUnavailable: the answer is a redirect, which is not followed, so that no other host gets
+                the token; or it is too long; or an error that is not Vault's.
             hvac.exceptions.VaultError: the answer is an error.
             aiohttp.ClientError, TimeoutError: there is no answer.
         """
@@ -125,7 +125,7 @@ class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
                 headers=self._headers,
                 server_hostname=self._server_hostname,
                 allow_redirects=False,
-                auto_decompress=False,  # none was asked for, and a little can become a lot
+                auto_decompress=False,  # not requested, and a decompression bomb is possible
             ) as response,
         ):
             content = await _read(response)
@@ -134,7 +134,7 @@ class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
             errors = _errors(answer)
             if errors is None and not _may_be_of_a_proxy(response.status):
                 raise SignerUnavailable(
-                    f"it is not Vault that answers: status {response.status} without Vault's words",
+                    f"the server is not Vault: status {response.status} without Vault's `errors`",
                     reason="bad-answer",
                 )
             text = content.decode(errors="replace")
@@ -142,7 +142,7 @@ class AsyncAdapter(Adapter):  # type: ignore[misc]  # hvac is untyped
         if response.status >= _MULTIPLE_CHOICES:
             raise SignerUnavailable(
                 "Vault redirects: this node is a standby that does not forward; "
-                "give the address of the active node, or of a load balancer that finds it",
+                "set the address to the active node, or to a load balancer that finds it",
                 reason="standby",
             )
         return answer
@@ -153,7 +153,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     async for chunk in response.content.iter_any():
         content += chunk
         if len(content) > MAX_ANSWER_BYTES:
-            response.close()  # or the rest would be read, to have the connection again
+            response.close()  # aiohttp would otherwise read the rest, to reuse the connection
             raise SignerUnavailable(
                 f"Vault's answer has more than {MAX_ANSWER_BYTES} bytes", reason="bad-answer"
             )
@@ -173,14 +173,14 @@ def _errors(answer: Any) -> list[str] | None:
 
 
 def _may_be_of_a_proxy(status: int) -> bool:
-    """Whether what stands in front of Vault says so in its own words, when Vault is away or busy."""
+    """Whether a proxy in front of Vault answers so when Vault is unavailable or busy."""
     return status == _TOO_MANY_REQUESTS or status > _SERVER_ERROR
 
 
 _MEANINGS: dict[type[Exception], tuple[type[SignerError], str | None, str]] = {
     vault.Forbidden: (TokenNotAccepted, None, "Vault: {words}"),
     vault.Unauthorized: (TokenNotAccepted, None, "Vault: {words}"),
-    vault.InvalidPath: (SignerRefused, "not-found", "Vault has nothing there ({words})"),
+    vault.InvalidPath: (SignerRefused, "not-found", "not found in Vault ({words})"),
     vault.RateLimitExceeded: (SignerUnavailable, "rate-limited", "Vault limits the rate: {words}"),
     vault.VaultDown: (SignerUnavailable, None, "Vault does not serve: {words}"),
     vault.BadGateway: (SignerUnavailable, None, "Vault does not serve: {words}"),
@@ -195,23 +195,23 @@ _MEANINGS: dict[type[Exception], tuple[type[SignerError], str | None, str]] = {
     aiohttp.ClientSSLError: (
         SignerUnavailable,
         "tls",
-        "TLS with Vault fails: {words}",
+        "TLS with Vault failed: {words}",
     ),
     aiohttp.ConnectionTimeoutError: (SignerUnavailable, "unreachable", "Vault can't be reached in time"),
     aiohttp.ServerTimeoutError: (SignerUnavailable, "timeout", "Vault did not answer in time"),
     aiohttp.ClientConnectionError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
     aiohttp.ClientPayloadError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
-    aiohttp.InvalidURL: (SignerMisconfigured, None, "MACP_AUTH_VAULT_ADDR is no address of a server"),
+    aiohttp.InvalidURL: (SignerMisconfigured, None, "MACP_AUTH_VAULT_ADDR is not a valid address"),
     aiohttp.ClientError: (SignerUnavailable, "bad-answer", "Vault's answer can't be read ({words})"),
     TimeoutError: (SignerUnavailable, "timeout", "Vault did not answer in time"),
     OSError: (SignerUnavailable, "unreachable", "Vault can't be reached: {words}"),
-    ValueError: (SignerMisconfigured, None, "no request can be made of the settings ({kind})"),
+    ValueError: (SignerMisconfigured, None, "the settings do not make a valid request ({kind})"),
     RuntimeError: (SignerUnavailable, "stopping", "the connections to Vault are closed ({kind})"),
     Exception: (SignerUnavailable, "bad-answer", "Vault's answer can't be read ({kind})"),
 }
-"""What each error means; of a class and its parents, the first that is here counts.
+"""The meaning of each error, by its class or its nearest parent class.
 
-Words of which we don't know that they quote nothing that was sent are not shown, but the error's kind.
+Texts that may quote a part of the request are replaced by the error's kind.
 """
 
 
@@ -221,19 +221,19 @@ def translated(error: Exception) -> SignerError:
     if isinstance(error, vault.VaultDown) and "sealed" in words.lower():
         return SignerUnavailable("Vault is sealed", reason="sealed")
     if isinstance(error, vault.InternalServerError) and "node not active" in words:
-        return SignerUnavailable("Vault elects its active node", reason="standby")
+        return SignerUnavailable("Vault is electing its active node", reason="standby")
     if isinstance(cause := _cause(error), ssl.SSLError) and cause.reason in _PLAIN_TEXT:
         return SignerUnavailable(
-            "Vault speaks no TLS there: the address must begin with http://, or Vault needs a certificate",
+            "Vault does not use TLS there: the address must begin with http://, or Vault needs a certificate",
             reason="no-tls",
         )
-    if isinstance(cause, ssl.SSLError) and _OF_CLIENT_CERTIFICATE.search(cause.reason or ""):
+    if isinstance(cause, ssl.SSLError) and _CLIENT_CERTIFICATE_ALERT.search(cause.reason or ""):
         return SignerUnavailable(
-            f"Vault accepts no connection with this client certificate, or without one ({words}); see "
+            f"Vault does not accept this client certificate, or requires one ({words}); see "
             "MACP_AUTH_VAULT_CLIENT_CERT",
             reason="tls",
         )
-    if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _OF_NAME:
+    if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _NAME_MISMATCH:
         return SignerUnavailable(
             f"Vault's certificate is for another name ({words}); set MACP_AUTH_VAULT_ADDR to a name that it "
             "has, or MACP_AUTH_VAULT_TLS_SERVER_NAME",
@@ -256,7 +256,7 @@ def _words(error: Exception) -> str:
 
 
 def _cause(error: Exception) -> Exception:
-    """Return what aiohttp reports, without the address and the words that it puts around it."""
+    """Return the cause of aiohttp's error, which has no address in its text."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return error.certificate_error
     if isinstance(error, aiohttp.ClientOSError) and isinstance(error.__cause__, ssl.SSLError):
@@ -267,13 +267,11 @@ def _cause(error: Exception) -> Exception:
 def _words_of_system(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
-    # TLS and the resolver have numbers of their own, and asyncio's words for the system's have addresses.
+    # TLS and the resolver have other numbers; asyncio's texts of system errors contain addresses.
     if isinstance(error, ssl.SSLError):
         return (error.reason or "").replace("_", " ").lower()
     if error.errno is None or isinstance(error, socket.gaierror):
         return error.strerror or str(error)
-    if error.errno == errno.ECONNRESET:  # its alert may be lost with the connection
-        return (
-            f"{os.strerror(error.errno)}, as by a listener that does not accept MACP_AUTH_VAULT_CLIENT_CERT"
-        )
+    if error.errno == errno.ECONNRESET:  # the server's alert may be lost with the connection
+        return f"{os.strerror(error.errno)}; Vault may not accept MACP_AUTH_VAULT_CLIENT_CERT"
     return os.strerror(error.errno)
