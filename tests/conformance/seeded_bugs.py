@@ -582,7 +582,7 @@ BUGS: dict[str, Bug] = {
     "base64": Bug(signer=Base64Bytes, check=_RAW, says="it is base64 text", host_logs=_BAD),
     "mutable-bytes": Bug(signer=MutableBytes, check=_RAW, says="returned a bytearray", host_logs=_BAD),
     "foreign-key": Bug(
-        signer=ForeignKey, check=_RAW, says="no key that is published made it", host_logs=_BAD
+        signer=ForeignKey, check=_RAW, says="no published key made it", host_logs=_BAD
     ),
     "cuts-input": Bug(signer=CutsInput, check="any-length", says="an input of 4097 bytes"),
     "reuses-nonce": Bug(signer=ReusesNonce, check="fresh-nonces", says="have the same R"),
@@ -606,9 +606,9 @@ BUGS: dict[str, Bug] = {
         says="two versions have the kid",
         host_logs="the same kid",
     ),
-    "key-of-each-worker": Bug(signer=KeyOfEachWorker, check="kids-survive-a-worker", says="a kid became"),
+    "key-of-each-worker": Bug(signer=KeyOfEachWorker, check="kids-survive-a-worker", says="there is a new kid"),
     "key-of-each-start": Bug(
-        signer=KeyOfEachStart, prepare=prepare_new_key, check="kids-survive-a-restart", says="a kid became"
+        signer=KeyOfEachStart, prepare=prepare_new_key, check="kids-survive-a-restart", says="there is a new kid"
     ),
     "leaks-d": Bug(
         signer=LeaksD,
@@ -623,7 +623,7 @@ BUGS: dict[str, Bug] = {
         host_logs="offers a bad key",
     ),
     "offers-dicts": Bug(
-        signer=OffersDicts, check="offers-a-key", says="has a dict", host_logs="a dict for a key version"
+        signer=OffersDicts, check="offers-a-key", says="returned a dict in the list", host_logs="a dict for a key version"
     ),
     "only-verifies": Bug(
         signer=OnlyVerifies,
@@ -631,14 +631,14 @@ BUGS: dict[str, Bug] = {
         says="none with can_sign",
         host_logs="no key version that can sign",
     ),
-    "milliseconds": Bug(signer=Milliseconds, check="times-are-seconds", says="give seconds since the epoch"),
-    "created-now": Bug(signer=CreatedNow, check="readings-agree", says="differ from one reading to the next"),
-    "reads-keys-once": Bug(signer=ReadsKeysOnce, check="rotation-is-seen", says="offers no new version"),
+    "milliseconds": Bug(signer=Milliseconds, check="times-are-seconds", says="return seconds since the epoch"),
+    "created-now": Bug(signer=CreatedNow, check="readings-agree", says="differ between calls"),
+    "reads-keys-once": Bug(signer=ReadsKeysOnce, check="rotation-is-seen", says="returns no new version"),
     "forgets-old-key": Bug(
-        signer=ForgetsOldKey, check="rotation-is-seen", says="took seeded-.* out", trouble="rotate"
+        signer=ForgetsOldKey, check="rotation-is-seen", says="removed seeded-.*: keep", trouble="rotate"
     ),
     "signs-for-any-kid": Bug(
-        signer=SignsForAnyKid, check="unknown-kid", says="signed, and there is no such version"
+        signer=SignsForAnyKid, check="unknown-kid", says="signed, but there is no such version"
     ),
     "key-error": Bug(signer=KeyErrorForKid, check="unknown-kid", says="raised KeyError"),
     "shared-state": Bug(
@@ -651,7 +651,7 @@ BUGS: dict[str, Bug] = {
     "hangs-on": Bug(
         signer=HangsOn,
         check="hang-is-bounded",
-        says="goes on when it was cancelled",
+        says="continues after its cancellation",
         trouble="hang",
         host_logs="'seeded-hangs-on' did not end sign within 2 s",
     ),
@@ -687,7 +687,7 @@ BUGS: dict[str, Bug] = {
     "never-reconnects": Bug(
         signer=NeverReconnects,
         check="backend-down-and-back",
-        says="still fails: connect anew",
+        says="still fails: connect again",
         trouble="down",
         host_logs="not connected",
     ),
@@ -699,7 +699,7 @@ BUGS: dict[str, Bug] = {
         signer=ShowsInErrors, check="quiet-errors", says="a SignerUnavailable shows a secret"
     ),
     "talking-refusal": Bug(
-        signer=GoodSigner, prepare=prepare_talking, check="quiet-refusal", says="refusal .* shows a secret"
+        signer=GoodSigner, prepare=prepare_talking, check="quiet-refusal", says="error for invalid settings shows a secret"
     ),
     "closes-once": Bug(signer=ClosesOnce, check="close-is-idempotent", says="raised RuntimeError"),
     "signs-closed": Bug(signer=SignsClosed, check="closed-signer-refuses", says="works after aclose"),

@@ -28,7 +28,7 @@ class SeededSubject(SignerSubject):
     async def hang_backend(self) -> None:
         (self._folder / "hang").touch()
 
-    async def mend_backend(self) -> None:
+    async def restore_backend(self) -> None:
         for marker in ("down", "hang"):
             (self._folder / marker).unlink(missing_ok=True)
 

@@ -43,7 +43,7 @@ class JWKFile(SignerSubject):
     async def break_backend(self) -> None:
         self._path.rename(self._path.with_suffix(".away"))
 
-    async def mend_backend(self) -> None:
+    async def restore_backend(self) -> None:
         if not self._path.exists():
             self._path.with_suffix(".away").rename(self._path)
 

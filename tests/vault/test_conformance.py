@@ -39,7 +39,7 @@ class Transit(SignerSubject):
     async def hang_backend(self) -> None:
         await asyncio.to_thread(self._proxy.hang)
 
-    async def mend_backend(self) -> None:
+    async def restore_backend(self) -> None:
         await asyncio.to_thread(self._proxy.let_pass)
 
 

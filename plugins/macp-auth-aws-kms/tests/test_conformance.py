@@ -97,7 +97,7 @@ class Subject(SignerSubject):
     async def hang_backend(self) -> None:
         ANSWERS.clear()
 
-    async def mend_backend(self) -> None:
+    async def restore_backend(self) -> None:
         ANSWERS.set()
         await asyncio.to_thread(self._kms.start)
 

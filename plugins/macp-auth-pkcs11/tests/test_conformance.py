@@ -47,7 +47,7 @@ class Subject(SignerSubject):
     async def hang_backend(self) -> None:
         self._answers.clear()
 
-    async def mend_backend(self) -> None:
+    async def restore_backend(self) -> None:
         self._answers.set()
         if self._elsewhere.exists():
             self._hsm.tokens.rmdir()

@@ -1,7 +1,7 @@
-"""The conformance kit: what every signer must do, ours and others', and a way to see whether it does.
+"""The conformance kit: the rules for every signer, built-in or plugin, and checks of them.
 
 A plugin author subclasses :class:`macp_auth.testing.suite.SignerConformance` in a test module, and
-:class:`SignerSubject` to say what can be done to the backend. This package itself needs no pytest.
+:class:`SignerSubject` to control the backend. This package itself does not need pytest.
 """
 
 from macp_auth.testing.checks import CHECKS

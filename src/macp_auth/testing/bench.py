@@ -1,4 +1,4 @@
-"""What several checks do with a signer."""
+"""Helpers of several checks."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from macp_auth.testing.registry import Nonconformity
 
 T = TypeVar("T")
 OBEY_SECONDS = 1.0
-"""How soon a call must end after it was cancelled: nothing is left to wait for."""
+"""How soon a call must end after its cancellation."""
 BACK_SECONDS = 5.0
-"""How soon a signer must sign again when its backend is back."""
+"""How soon a signer must sign again after its backend is restored."""
 
 
 def new_input(payload: object = None, *, kid: str = "k", algorithm: str = "ES256") -> bytes:
-    """Return a JWS signing input that never was before (RFC 7515, section 5.1)."""
+    """Return a new JWS signing input (RFC 7515, section 5.1)."""
     header = json.dumps({"alg": algorithm, "kid": kid, "typ": "JWT"}).encode()
     body = json.dumps({"sub": "agent://conformance", "nonce": os.urandom(16).hex(), "of": payload}).encode()
     return base64url_bytes(header) + b"." + base64url_bytes(body)
@@ -41,7 +41,7 @@ async def signing_versions(signer: Signer) -> list[KeyVersion]:
     able = [version for version in versions if version.can_sign]
     if not able:
         raise Nonconformity(
-            f"key_versions() offers {len(versions)} versions, none with can_sign=True: nothing could be "
+            f"key_versions() returns {len(versions)} versions, none with can_sign=True: tokens can't be "
             "minted"
         )
     return able
@@ -50,10 +50,10 @@ async def signing_versions(signer: Signer) -> list[KeyVersion]:
 async def sign_and_judge(
     signer: Signer, version: KeyVersion, signing_input: bytes, versions: Sequence[KeyVersion] = ()
 ) -> bytes:
-    """Have ``version`` sign, and return the signature if it is good.
+    """Sign with ``version``, and return the signature.
 
     Raises:
-        Nonconformity: it is not.
+        Nonconformity: the signature is wrong.
     """
     signature = await signer.sign(version.kid, signing_input)
     judge(version, signing_input, signature, versions)
@@ -61,10 +61,10 @@ async def sign_and_judge(
 
 
 async def attempt(call: Awaitable[T], operation: str, seconds: float = SIGN_SECONDS) -> T | SignerError:
-    """Return what ``call`` returns, or the domain's error that it raises.
+    """Return the result of ``call``, or its SignerError.
 
     Raises:
-        Nonconformity: it raises another error, or is not done in ``seconds`` plus the time to obey.
+        Nonconformity: it raises another error, or takes longer than ``seconds`` and ignores cancellation.
     """
     task = asyncio.ensure_future(call)
     done, _ = await asyncio.wait([task], timeout=seconds)
@@ -72,30 +72,30 @@ async def attempt(call: Awaitable[T], operation: str, seconds: float = SIGN_SECO
         task.cancel()
         if not (await asyncio.wait([task], timeout=OBEY_SECONDS))[0]:
             raise Nonconformity(
-                f"{operation} hangs, and goes on when it was cancelled: let CancelledError pass"
+                f"{operation} hangs, and continues after its cancellation: do not catch CancelledError"
             )
         if task.cancelled():
             return TimedOut("not in time")
     if task.cancelled():
-        raise Nonconformity(f"{operation} raised CancelledError, and nobody had cancelled it: translate it")
+        raise Nonconformity(f"{operation} raised CancelledError without a cancellation: translate it")
     try:
         return task.result()
     except SignerError as error:
         return error
     except Exception as error:
         raise Nonconformity(
-            f"{operation} raised {type(error).__name__}, which is no SignerError: translate it where the "
+            f"{operation} raised {type(error).__name__}, which is not a SignerError: translate it where the "
             "backend is called"
         ) from error
 
 
 class TimedOut(SignerError):
-    """The call took too long, and obeyed when it was cancelled."""
+    """The call took too long, and ended after its cancellation."""
 
 
 async def until(condition: Callable[[], Awaitable[T | None]], within: float) -> T | None:
-    """Return what ``condition`` returns as soon as it is true, or None after ``within`` seconds."""
+    """Poll ``condition``, and return its first true result, or None after ``within`` seconds."""
     deadline = time.monotonic() + within
-    while not (found := await condition()) and time.monotonic() < deadline:  # noqa: ASYNC110 - nobody tells
+    while not (found := await condition()) and time.monotonic() < deadline:  # noqa: ASYNC110 - there is no event
         await asyncio.sleep(0.05)
     return found

@@ -1,4 +1,4 @@
-"""What is wrong with a signature, in words that lead to the remedy."""
+"""Explains what is wrong with a signature, and the remedy."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def public_key(version: KeyVersion) -> jose.PublicKey:
     """Return the key that ``version`` publishes.
 
     Raises:
-        Nonconformity: it is none.
+        Nonconformity: it is not a valid public key.
     """
     try:
         key = jose.load({**msgspec.to_builtins(version.public_jwk), "alg": version.algorithm.value})
     except (jose.InvalidJWK, TypeError) as error:
-        raise Nonconformity(f"the key published as {version.kid!r} is none: {error}") from None
+        raise Nonconformity(f"the key published as {version.kid!r} is invalid: {error}") from None
     if not isinstance(key, jose.PublicKey):
         raise Nonconformity(
             f"the key published as {version.kid!r} has a private member: publish n and e, or x and y"
@@ -45,10 +45,10 @@ def judge(
     """Return if ``signature`` is a raw JWS signature of ``signing_input`` by ``version``.
 
     Args:
-        version: the version that was asked for.
-        signing_input: what it was asked to sign.
-        signature: what came back.
-        versions: every version that there is, to say which other one signed.
+        version: the requested version.
+        signing_input: the input.
+        signature: the result of sign().
+        versions: all versions, to find out which other one signed.
 
     Raises:
         Nonconformity: it is not; the text says what it is instead.
@@ -60,10 +60,7 @@ def judge(
         found = next(_explanations(version, key, signing_input, signature, versions), None)
         raise Nonconformity(
             f"a signature of {version.kid!r} ({version.algorithm}) does not verify with its published key: "
-            + (
-                found
-                or "no key that is published made it; sign the bytes as given, with the key that is published"
-            )
+            + (found or "no published key made it; sign the unchanged bytes, with the published key")
         )
 
 
@@ -80,7 +77,7 @@ def _explanations(
         yield f"it is {len(signature)} zero bytes"
     for other in versions:
         if other.kid != version.kid and jose.verifies(public_key(other), signing_input, signature):
-            yield f"the version {other.kid!r} made it; sign with the version asked for, never the latest"
+            yield f"the version {other.kid!r} made it; sign with the requested version, never the latest"
     for encoding, decoded in _decoded(signature):
         if jose.verifies(key, signing_input, decoded):
             yield f"it is {encoding} text; return the bytes"
@@ -109,9 +106,9 @@ def _rsa(key: rsa.RSAPublicKey, signing_input: bytes, signature: bytes) -> Itera
         if _holds(key.verify, signature, signing_input, pkcs1, algorithm):
             yield f"its hash is {algorithm.name}; RS256 hashes with SHA-256"
     if _holds(key.verify, signature, hashlib.sha256(signing_input).digest(), pkcs1, hashes.SHA256()):
-        yield "the digest was hashed again; tell the backend that it is given a digest"
+        yield "the digest was hashed again; configure the backend for a digest as its input"
     if len(signature) != (key.key_size + 7) // 8:
-        yield f"it has {len(signature)} bytes, and the modulus {(key.key_size + 7) // 8}; keep leading zeros"
+        yield f"it has {len(signature)} bytes, the modulus {(key.key_size + 7) // 8}; keep leading zeros"
 
 
 def _ecdsa(key: ec.EllipticCurvePublicKey, signing_input: bytes, signature: bytes) -> Iterator[str]:
@@ -134,7 +131,7 @@ def _ecdsa(key: ec.EllipticCurvePublicKey, signing_input: bytes, signature: byte
             yield f"its hash is {algorithm.name}; ES256 hashes with SHA-256"
     twice = hashlib.sha256(hashlib.sha256(signing_input).digest()).digest()
     if _holds(key.verify, der, twice, ec.ECDSA(Prehashed(hashes.SHA256()))):
-        yield "the digest was hashed again; tell the backend that it is given a digest"
+        yield "the digest was hashed again; configure the backend for a digest as its input"
 
 
 def _holds(verify: Callable[..., None], *arguments: object) -> bool:

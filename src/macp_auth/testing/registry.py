@@ -1,4 +1,4 @@
-"""What a check is, and how it ends when it does not simply pass."""
+"""A check, and its outcomes other than success."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ if TYPE_CHECKING:
 
 
 class Nonconformity(AssertionError):
-    """The signer breaks the rule. The text names the fault, and what fixes it."""
+    """The signer violates the rule. The text names the fault and the remedy."""
 
 
 class Skipped(Exception):
-    """The rule can't be checked on this subject; the text says why."""
+    """The rule can't be checked with this subject; the text says why."""
 
 
 CheckFunction = Callable[["SignerSubject"], Awaitable[None]]
 
 
 class Check(Struct, frozen=True):
-    """One rule, and the function that checks it."""
+    """A rule, and the function that checks it."""
 
     name: str
     rule: str
-    """What a signer must do, in a line."""
     source: str
-    """Where the rule comes from."""
+    """Origin of the rule."""
     run: CheckFunction
     """Raises Nonconformity, or Skipped."""
 
 
 def check(rule: str, *, source: str) -> Callable[[CheckFunction], Check]:
-    """Make a check of a function, under its own name with hyphens."""
+    """Make a check of a function; its name is the function's, with hyphens."""
     return lambda function: Check(function.__name__.replace("_", "-"), rule, source, function)

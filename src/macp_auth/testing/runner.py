@@ -1,6 +1,6 @@
-"""Runs checks, each in its own thread with its own event loop, and each with a time limit that holds.
+"""Runs each check in its own thread and event loop, with a time limit.
 
-A signer that blocks its loop, or does not let itself be cancelled, would otherwise take the run with it.
+So a signer that blocks its loop, or can't be cancelled, does not stop the run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from macp_auth.testing.registry import Check, Nonconformity, Skipped
 from macp_auth.testing.subject import SignerSubject
 
 CHECK_SECONDS = 60.0
-"""The most that one check may take; the slowest start processes, or wait for a backend to come back."""
+"""Time limit of one check; the slowest start processes, or wait until a backend is restored."""
 
 
 class Outcome(StrEnum):
@@ -41,23 +41,23 @@ class Result(Struct, frozen=True):
     text: str = ""
     """The fault and its remedy, or why the check was skipped."""
     error: BaseException | None = None
-    """What led to a failure, for a debugger; a person reads ``text``."""
+    """The cause of a failure, for a debugger."""
 
     def __post_init__(self) -> None:
-        """Make what a signer or its backend has said fit to be shown."""
+        """Redact and escape ``text``, which may come from a signer or its backend."""
         force_setattr(self, "text", shown(self.text))
 
 
 def run_checks(
     subject: SignerSubject, checks: Iterable[Check] | None = None, seconds: float = CHECK_SECONDS
 ) -> Iterator[Result]:
-    """Yield the result of each check, as it ends. ``seconds`` is the time limit of one."""
+    """Yield the result of each check as it ends. ``seconds`` is the time limit of one check."""
     for check in CHECKS.values() if checks is None else checks:
         yield run_check(check, subject, seconds)
 
 
 def run_check(check: Check, subject: SignerSubject, seconds: float = CHECK_SECONDS) -> Result:
-    """Return the result of ``check`` on ``subject``; the backend is fixed afterwards."""
+    """Return the result of ``check`` on ``subject``; the backend is restored afterwards."""
     results: list[Result] = []
     thread = threading.Thread(
         target=lambda: results.append(_result(check, subject)), name=f"check-{check.name}", daemon=True
@@ -80,7 +80,7 @@ def _result(check: Check, subject: SignerSubject) -> Result:
         return Result(check, Outcome.FAILED, str(fault), fault)
     except Skipped as skipped:
         return Result(check, Outcome.SKIPPED, str(skipped))
-    except MACPAuthError as error:  # its text is fit for a log
+    except MACPAuthError as error:  # its text contains no secret
         return Result(check, Outcome.FAILED, f"{type(error).__name__}: {error}", error)
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, and its text may be secret
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -88,7 +88,7 @@ def _result(check: Check, subject: SignerSubject) -> Result:
         return Result(
             check,
             Outcome.FAILED,
-            f"the signer raised {type(error).__name__} ({place}), which is no SignerError: "
+            f"the signer raised {type(error).__name__} ({place}), which is not a SignerError: "
             "translate it where the backend is called",
             error,
         )
@@ -99,4 +99,4 @@ async def _run(check: Check, subject: SignerSubject) -> None:
     try:
         await check.run(subject)
     finally:
-        await subject.mend_backend()
+        await subject.restore_backend()

@@ -1,4 +1,4 @@
-"""What a plugin author provides: the plugin, its settings, and what can be done to its backend."""
+"""The subject of the checks, provided by the plugin's author: the plugin, its settings, its backend."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from macp_auth.testing.registry import Nonconformity, Skipped
 
 
 class SignerSubject:
-    """A signer to be checked. Subclass it to say what can be done to the backend.
+    """A signer to be checked. Subclass it to control the backend.
 
-    A capability that is not overridden skips the checks that need it.
+    Checks that need a method which is not overridden are skipped.
 
     Args:
-        plugin: what the plugin registers.
-        environ: the variables that configure it; nothing else of the environment is read for its settings.
+        plugin: the plugin.
+        environ: the variables that configure it; its settings are read only from these.
     """
 
     def __init__(self, plugin: SignerPlugin, environ: Mapping[str, str]) -> None:
@@ -31,45 +31,44 @@ class SignerSubject:
         self.environ = environ
 
     async def rotate(self) -> None:
-        """Make the backend offer one more key version that signs, and keep those that it has."""
+        """Add a key version that can sign to the backend, and keep the others."""
         raise Skipped("the subject has no rotate()")
 
     async def break_backend(self) -> None:
-        """Take the backend down: from now on, it can't be reached."""
+        """Make the backend unreachable."""
         raise Skipped("the subject has no break_backend()")
 
     async def hang_backend(self) -> None:
-        """Make the backend take requests and never answer."""
+        """Make the backend accept requests without answering."""
         raise Skipped("the subject has no hang_backend()")
 
-    async def mend_backend(self) -> None:
-        """Undo the two above. Called after every check, so it may find nothing to do."""
+    async def restore_backend(self) -> None:
+        """Undo ``break_backend`` and ``hang_backend``. Called after every check, also without a fault."""
 
     def secrets(self) -> Collection[str | bytes]:
-        """Return what must be seen nowhere, beyond the settings that are ``Secret``."""
+        """Return the secrets that no output may show, in addition to settings of type ``Secret``."""
         return ()
 
-    # --- as the host does it --------------------------------------------------------------------------
+    # --- as in the host -------------------------------------------------------------------------------
 
     def settings(self) -> Struct:
         """Return the plugin's settings.
 
         Raises:
-            ConfigurationError: the variables are not good.
+            ConfigurationError: a variable is invalid.
         """
         return read_signer_settings(self.plugin, self.environ)
 
     async def prepare(self) -> bytes:
-        """Return what the plugin prepares, pickled, as at the start of a service."""
-        # In a thread: the host prepares before there is an event loop, and a plugin may run one of its own.
+        """Return the pickled result of the plugin's ``prepare``, as at the start of a service."""
+        # In a thread: the host prepares before there is an event loop, and a plugin may run its own.
         state = await asyncio.to_thread(lambda: self.plugin.prepare(self.settings()))
         try:
             return pickle.dumps(state)
         except Exception as error:
             raise Nonconformity(
-                f"what prepare() returns, a {type(state).__name__}, can't be pickled "
-                f"({type(error).__name__}), and "
-                "each worker process is handed it that way: return plain data, and connect in open()"
+                f"the result of prepare(), a {type(state).__name__}, can't be pickled for the worker "
+                f"processes ({type(error).__name__}): return plain data, and connect in open()"
             ) from error
 
     def open(self, prepared: bytes) -> Signer:
@@ -79,7 +78,7 @@ class SignerSubject:
 
     @asynccontextmanager
     async def opened(self, prepared: bytes | None = None) -> AsyncIterator[Signer]:
-        """Open a signer, from what was prepared or anew, and close it at the end."""
+        """Open a signer from ``prepared``, or from a new result of ``prepare``, and close it at the end."""
         signer = self.open(prepared if prepared is not None else await self.prepare())
         try:
             yield signer

@@ -13,15 +13,15 @@ from macp_auth.testing.subject import SignerSubject
 class SignerConformance:
     """Subclass it, name the class ``Test...``, and give it a fixture ``subject``; each check becomes a test.
 
-    A check fails with a text that names the fault and its remedy, and is skipped with the reason.
+    A failure names the fault and its remedy, a skip the reason.
     """
 
     check_seconds = CHECK_SECONDS
-    """The most that one check may take."""
+    """Time limit of one check."""
 
     @pytest.fixture
     def subject(self) -> SignerSubject:
-        """Return what is to be checked."""
+        """Return the subject of the checks."""
         raise NotImplementedError("override the fixture `subject`, and return a SignerSubject")
 
     @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
@@ -32,5 +32,5 @@ class SignerConformance:
         if result.outcome is Outcome.SKIPPED:
             pytest.skip(result.text)
         if result.outcome is Outcome.FAILED:
-            told = f"{check.name}: {result.text}\n(the rule: {check.rule}; from {check.source})"
-            raise Nonconformity(told) from result.error
+            text = f"{check.name}: {result.text}\n(the rule: {check.rule}; from {check.source})"
+            raise Nonconformity(text) from result.error

@@ -17,4 +17,4 @@ _THEMES = (settings, signatures, keys, concurrency, faults, secrecy, lifecycle, 
 CHECKS = {
     check.name: check for theme in _THEMES for check in vars(theme).values() if isinstance(check, Check)
 }
-"""Every check by its name, in the order in which they run."""
+"""Every check by name, in the order of a run."""

@@ -14,16 +14,14 @@ from macp_auth.testing.subject import SignerSubject
 
 AT_ONCE = 64
 STALL_SECONDS = 0.05
-"""The longest that one call may keep the event loop: so long every other request stands still."""
+"""How long one call may block the event loop, and so every other request."""
 _TRIALS = 8
 _ENOUGH_CANCELLED = 3
 
 
-@check(
-    "64 signatures at once are each of their own input", source="the Signer port: used by many tasks at once"
-)
+@check("64 concurrent signatures each match their own input", source="the Signer port: many concurrent tasks")
 async def many_at_once(subject: SignerSubject) -> None:
-    """Sign inputs of different lengths together, with every version."""
+    """Sign inputs of different lengths concurrently, with every version."""
     async with subject.opened() as signer:
         versions = await signing_versions(signer)
         wanted = [(versions[n % len(versions)], new_input("x" * n)) for n in range(AT_ONCE)]
@@ -44,15 +42,14 @@ def _mixed_up(
         except Nonconformity:
             continue
         return Nonconformity(
-            "of signatures made at once, one is of another call's input: keep nothing of a call on the "
-            "signer itself"
+            "a concurrent signature is for another call's input: keep no state of a call on the signer"
         )
-    return Nonconformity(f"among {AT_ONCE} at once, {fault}")
+    return Nonconformity(f"among {AT_ONCE} concurrent signatures, {fault}")
 
 
-@check("No call keeps the event loop", source="the Signer port: used from one event loop, by many tasks")
+@check("No call blocks the event loop", source="the Signer port: used from one event loop, by many tasks")
 async def loop_is_free(subject: SignerSubject) -> None:
-    """Measure for how long the loop does not turn; noise of the machine is not in every trial."""
+    """Measure how long the loop is blocked; the minimum of several trials excludes noise."""
     async with subject.opened() as signer:
         version = (await signing_versions(signer))[0]
         for name, call in (
@@ -62,9 +59,8 @@ async def loop_is_free(subject: SignerSubject) -> None:
             stalls = [await _longest_stall(call) for _ in range(_TRIALS)]
             if min(stalls) > STALL_SECONDS:
                 raise Nonconformity(
-                    f"{name} blocks the event loop, for {min(stalls) * 1000:.0f} ms and more: every other "
-                    "request waits; "
-                    "use an asynchronous client, or asyncio.to_thread"
+                    f"{name} blocks the event loop for at least {min(stalls) * 1000:.0f} ms, while every "
+                    "other request waits: use an asynchronous client, or asyncio.to_thread"
                 )
 
 
@@ -80,16 +76,19 @@ async def _longest_stall(call: Callable[[], Awaitable[object]]) -> float:
             longest, last = max(longest, now - last), now
 
     watching = asyncio.create_task(watch())
-    await asyncio.sleep(0.002)  # the watch has begun
+    await asyncio.sleep(0.002)  # until it runs
     await call()
     running = False
     await watching
     return longest
 
 
-@check("A cancelled call ends at once, and disturbs no other", source="asyncio: CancelledError must pass")
+@check(
+    "A cancelled call ends at once, and does not affect others",
+    source="asyncio: CancelledError must propagate",
+)
 async def cancellation(subject: SignerSubject) -> None:
-    """Cancel signatures at different moments, while others are made."""
+    """Cancel signatures at different moments, while others run."""
     async with subject.opened() as signer:
         version = (await signing_versions(signer))[0]
         began = time.monotonic()
@@ -109,18 +108,18 @@ async def cancellation(subject: SignerSubject) -> None:
                 await _must_be_good(task, version, text)
         if cancelled >= _ENOUGH_CANCELLED and swallowed == cancelled:
             raise Nonconformity(
-                "sign() swallows CancelledError and carries on: let it pass, also through cleaning up"
+                "sign() swallows CancelledError and continues: let it propagate, also from clean-up code"
             )
         await sign_and_judge(signer, version, new_input())
 
 
 async def _swallows(victim: asyncio.Task[bytes]) -> bool:
-    """Whether the task ended well in spite of having been cancelled."""
+    """Whether the task returned although it was cancelled."""
     await asyncio.wait([victim], timeout=OBEY_SECONDS)
     if not victim.done():
         raise Nonconformity(
-            f"a cancelled sign() goes on for more than {OBEY_SECONDS:g} s: let CancelledError pass, and "
-            "wait for nothing"
+            f"a cancelled sign() continues for more than {OBEY_SECONDS:g} s: let CancelledError propagate, "
+            "without waiting"
         )
     return not victim.cancelled()
 
@@ -130,6 +129,6 @@ async def _must_be_good(task: asyncio.Task[bytes], version: KeyVersion, text: by
         judge(version, text, await task)
     except (Exception, asyncio.CancelledError) as error:
         raise Nonconformity(
-            f"when a call is cancelled, another one at the same time fails ({type(error).__name__}): "
-            "shield what calls share"
+            f"the cancellation of one call makes a concurrent one fail ({type(error).__name__}): shield "
+            "what calls share"
         ) from error

@@ -1,4 +1,4 @@
-"""Keys: what is published, under which names, and which one signs."""
+"""Keys: which are published, their kids, and which one signs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from macp_auth.testing.registry import Nonconformity, Skipped, check
 from macp_auth.testing.subject import SignerSubject
 
 _PUBLIC_MEMBERS = {"kty", "n", "e", "crv", "x", "y"}
-_YEAR_5138 = 1e11  # in seconds; in milliseconds, that is 1973
+_YEAR_5138 = 1e11  # in seconds; in milliseconds, it is 1973
 _DAY = 24 * 3600
 
 
-@check("key_versions() returns KeyVersions, of which one at least can sign", source="the Signer port")
+@check("key_versions() returns KeyVersions; at least one can sign", source="the Signer port")
 async def offers_a_key(subject: SignerSubject) -> None:
-    """Look at the types: nothing else checks those of a struct that Python code makes."""
+    """Check the types: msgspec does not check those of a struct that Python code makes."""
     async with subject.opened() as signer:
         versions = await signer.key_versions()
         if not isinstance(versions, Sequence):
@@ -33,7 +33,9 @@ async def offers_a_key(subject: SignerSubject) -> None:
             )
         for version in versions:
             if type(version) is not KeyVersion:
-                raise Nonconformity(f"key_versions() has a {type(version).__name__}: make it a KeyVersion")
+                raise Nonconformity(
+                    f"key_versions() returned a {type(version).__name__} in the list: return KeyVersions"
+                )
             try:
                 msgspec.convert(msgspec.to_builtins(version), KeyVersion)
             except (msgspec.ValidationError, TypeError) as error:
@@ -41,17 +43,17 @@ async def offers_a_key(subject: SignerSubject) -> None:
         await signing_versions(signer)
 
 
-@check("Only public members are in the published JWK", source="RFC 7517, section 9.2")
+@check("The published JWK has only public members", source="RFC 7517, section 9.2")
 async def public_members_only(subject: SignerSubject) -> None:
-    """Look at what the JWKS would show."""
+    """Check the members of each JWK in the JWKS."""
     async with subject.opened() as signer:
         for version in await signer.key_versions():
             kind = type(version.public_jwk)
             members = set(msgspec.to_builtins(version.public_jwk))
             if extra := members - _PUBLIC_MEMBERS:
                 raise Nonconformity(
-                    f"the JWK of {version.kid!r} would publish {', '.join(sorted(extra))}: give the "
-                    "public members only"
+                    f"the JWK of {version.kid!r} would publish {', '.join(sorted(extra))}: return only the "
+                    "public members"
                 )
             if kind not in (RSAPublicJWK, ECPublicJWK):
                 raise Nonconformity(
@@ -60,7 +62,7 @@ async def public_members_only(subject: SignerSubject) -> None:
 
 
 @check(
-    "A published key is RSA of 2048 bits or more, or P-256, in full width",
+    "A published key is RSA with at least 2048 bits, or P-256 with coordinates of 32 bytes",
     source="RFC 7518, sections 3.3 and 6.2.1.2",
 )
 async def published_keys_are_good(subject: SignerSubject) -> None:
@@ -71,17 +73,17 @@ async def published_keys_are_good(subject: SignerSubject) -> None:
 
 
 @check(
-    "A kid is text of 1 to 256 visible characters, and names one version",
+    "A kid has 1 to 256 visible characters, and is unique",
     source="RFC 7515, section 4.1.4",
 )
 async def kids_are_unique(subject: SignerSubject) -> None:
-    """Look at the kids of one reading."""
+    """Check the kids of one call."""
     async with subject.opened() as signer:
         kids = [version.kid for version in await signer.key_versions()]
         for kid in kids:
             if not isinstance(kid, str) or not is_kid(kid):
                 raise Nonconformity(
-                    f"{kid!r} is no kid: it must be a string of 1 to {MAX_KID_CHARS} visible characters"
+                    f"{kid!r} is not a kid: it must be a string of 1 to {MAX_KID_CHARS} visible characters"
                 )
             if kids.count(kid) > 1:
                 raise Nonconformity(
@@ -90,41 +92,40 @@ async def kids_are_unique(subject: SignerSubject) -> None:
 
 
 @check(
-    "A reading of the keys says what the last one said",
-    source="the Signer port; replicas agree by computing the same",
+    "key_versions() is stable between calls",
+    source="the Signer port; replicas agree because they compute the same",
 )
 async def readings_agree(subject: SignerSubject) -> None:
-    """Read twice, by one signer and by two: kids, keys and times must be the same."""
+    """Read the keys twice with one signer, and with a second one: kids, keys and times must be equal."""
     prepared = await subject.prepare()
     async with subject.opened(prepared) as first, subject.opened(prepared) as second:
         before = list(await first.key_versions())
-        await asyncio.sleep(1.1)  # a time that is really the reading's, in whole seconds, would differ
+        await asyncio.sleep(1.1)  # so that the time of the call, in whole seconds, differs
         for after in (list(await first.key_versions()), list(await second.key_versions())):
-            _compare(before, after, "two readings")
+            _compare(before, after, "two calls")
             for one, other in zip(before, after, strict=True):
                 times = [(v.created_at, v.not_before, v.not_after) for v in (one, other)]
                 if times[0] != times[1]:
                     raise Nonconformity(
-                        f"the times of {one.kid!r} differ from one reading to the next: they must be the "
-                        "backend's own, "
-                        "or None; a key whose creation is always now never becomes old enough to sign"
+                        f"the times of {one.kid!r} differ between calls: return the backend's times, or "
+                        "None; a key with a created_at of now never becomes old enough to sign"
                     )
 
 
 @check("Times are in seconds since the epoch", source="the Signer port")
 async def times_are_seconds(subject: SignerSubject) -> None:
-    """Find milliseconds, and creations in the future."""
+    """Detect milliseconds, and creation times in the future."""
     async with subject.opened() as signer:
         for version in await signer.key_versions():
             for name in ("created_at", "not_before", "not_after"):
                 value = getattr(version, name)
                 if value is not None and not (math.isfinite(value) and 0 <= value < _YEAR_5138):
                     raise Nonconformity(
-                        f"{name} of {version.kid!r} is {value!r}: give seconds since the epoch, or None"
+                        f"{name} of {version.kid!r} is {value!r}: return seconds since the epoch, or None"
                     )
             if version.created_at is not None and version.created_at > time.time() + _DAY:
                 raise Nonconformity(
-                    f"{version.kid!r} was created more than a day from now: is created_at in UTC?"
+                    f"created_at of {version.kid!r} is more than a day in the future: is it in UTC?"
                 )
 
 
@@ -132,7 +133,7 @@ async def times_are_seconds(subject: SignerSubject) -> None:
     "A kid names the same key after a worker is restarted", source="the Signer port: a kid is never reused"
 )
 async def kids_survive_a_worker(subject: SignerSubject) -> None:
-    """Open twice from what was prepared once, as each worker process does."""
+    """Open twice from one prepared state, as worker processes do."""
     prepared = await subject.prepare()
     _compare(await _read(subject, prepared), await _read(subject, prepared), "a worker's restart")
 
@@ -143,17 +144,17 @@ async def kids_survive_a_worker(subject: SignerSubject) -> None:
 async def kids_survive_a_restart(subject: SignerSubject) -> None:
     """Prepare and open twice, as two starts of the service do."""
     if not subject.plugin.durable:
-        raise Skipped("the plugin says durable=False: its keys end with the service")
+        raise Skipped("the plugin declares durable=False: its keys end with the service")
     before = await _read(subject, await subject.prepare())
     _compare(before, await _read(subject, await subject.prepare()), "a restart of the service")
 
 
 @check(
-    "A rotation is seen, adds a kid, and lets the old key sign on",
+    "After a rotation there is a new kid, and the old key can still sign",
     source="docs/rotation.md: a key is published before it signs",
 )
 async def rotation_is_seen(subject: SignerSubject) -> None:
-    """Rotate behind a signer that is open, and read the keys until there is a new one."""
+    """Rotate while a signer is open, and read the keys until there is a new one."""
     async with subject.opened() as signer:
         before = {version.kid: version.public_jwk for version in await signer.key_versions()}
         await subject.rotate()
@@ -161,18 +162,17 @@ async def rotation_is_seen(subject: SignerSubject) -> None:
         for version in versions:
             if before.get(version.kid, version.public_jwk) != version.public_jwk:
                 raise Nonconformity(
-                    f"after a rotation the kid {version.kid!r} names another key: give each key a kid of "
-                    "its own, "
-                    "with its thumbprint in it"
+                    f"after a rotation the kid {version.kid!r} names another key: give each key a new kid, "
+                    "for example with its thumbprint"
                 )
         if gone := before.keys() - {version.kid for version in versions}:
             raise Nonconformity(
-                f"a rotation took {', '.join(sorted(gone))} out: its tokens are still alive, keep it"
+                f"a rotation removed {', '.join(sorted(gone))}: keep it while its tokens are valid"
             )
         if len(versions) <= len(before):
             raise Nonconformity(
-                f"{BACK_SECONDS:g} s after a rotation, key_versions() offers no new version: ask the "
-                "backend each time"
+                f"{BACK_SECONDS:g} s after a rotation, key_versions() returns no new version: ask the "
+                "backend in each call"
             )
         for version in await signing_versions(signer):
             await sign_and_judge(signer, version, new_input(), versions)
@@ -187,9 +187,9 @@ async def _more_versions(signer: Signer, before: dict[str, PublicJWK]) -> Sequen
     return await until(seen, BACK_SECONDS) or await signer.key_versions()
 
 
-@check("Exactly the version that is asked for signs", source="the Signer port: never the latest")
+@check("sign() uses exactly the requested version", source="the Signer port: never the latest")
 async def exact_version_signs(subject: SignerSubject) -> None:
-    """Have every version sign, in turn and at once; each signature must be its own."""
+    """Sign with every version, in sequence and concurrently; each signature must be by its version."""
     async with subject.opened() as signer:
         if len(await signing_versions(signer)) == 1:
             await subject.rotate()
@@ -204,9 +204,9 @@ async def exact_version_signs(subject: SignerSubject) -> None:
             judge(version, text, signature, versions)
 
 
-@check("A kid that there is not is an UnknownKid", source="the Signer port")
+@check("sign() with an unknown kid raises UnknownKid", source="the Signer port")
 async def unknown_kid(subject: SignerSubject) -> None:
-    """Ask for kids that are no version, or none that signs."""
+    """Sign with kids of no version, and of versions that can't sign."""
     async with subject.opened() as signer:
         versions = await signer.key_versions()
         known = {version.kid for version in versions}
@@ -216,7 +216,7 @@ async def unknown_kid(subject: SignerSubject) -> None:
             if not isinstance(outcome, UnknownKid):
                 what = f"raised {type(outcome).__name__}" if isinstance(outcome, Exception) else "signed"
                 raise Nonconformity(
-                    f"sign({kid!r}, ...) {what}, and there is no such version: raise UnknownKid"
+                    f"sign({kid!r}, ...) {what}, but there is no such version: raise UnknownKid"
                 )
         for version in versions:
             if not version.can_sign:
@@ -225,8 +225,7 @@ async def unknown_kid(subject: SignerSubject) -> None:
                 )
                 if not isinstance(outcome, UnknownKid | SignerRefused):
                     raise Nonconformity(
-                        f"{version.kid!r} has can_sign=False, and signing with it is not refused: raise "
-                        "UnknownKid"
+                        f"{version.kid!r} has can_sign=False, but sign() does not refuse it: raise UnknownKid"
                     )
 
 
@@ -240,13 +239,12 @@ def _compare(before: Sequence[KeyVersion], after: Sequence[KeyVersion], over: st
     for version in after:
         if version.kid not in keys:
             raise Nonconformity(
-                f"over {over}, a kid became {version.kid!r}: derive kids from the key, and keep them"
+                f"after {over}, there is a new kid, {version.kid!r}: derive kids from the key, and keep them"
             )
         if keys[version.kid] != version.public_jwk:
             raise Nonconformity(
-                f"over {over}, the kid {version.kid!r} went to another key: verifiers that have cached "
-                "the first reject "
-                "every token; give each key a kid of its own, with its thumbprint in it"
+                f"after {over}, the kid {version.kid!r} names another key: verifiers with the first in "
+                "their cache reject every token; give each key a new kid, for example with its thumbprint"
             )
     if len(after) < len(before):
-        raise Nonconformity(f"over {over}, a version was lost")
+        raise Nonconformity(f"after {over}, a version is missing")

@@ -1,4 +1,4 @@
-"""Lifecycle: opening, closing, and what is left."""
+"""Lifecycle: opening and closing a signer."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from macp_auth.testing.registry import Nonconformity, check
 from macp_auth.testing.subject import SignerSubject
 
 
-@check("aclose() may be called again, and at any time", source="the Signer port")
+@check("aclose() is idempotent, and works at any time", source="the Signer port")
 async def close_is_idempotent(subject: SignerSubject) -> None:
-    """Close a used signer three times, and one that was never used."""
+    """Close a used signer three times, and an unused one twice."""
     prepared = await subject.prepare()
     used, unused = subject.open(prepared), subject.open(prepared)
     await sign_and_judge(used, (await signing_versions(used))[0], new_input())
@@ -32,12 +32,12 @@ async def close_is_idempotent(subject: SignerSubject) -> None:
             except Nonconformity as fault:
                 raise Nonconformity(f"closed again or unused: {fault}") from fault
             if outcome is not None:
-                raise Nonconformity(f"aclose() raised or returned {type(outcome).__name__}: it must just end")
+                raise Nonconformity(f"aclose() raised or returned {type(outcome).__name__}: return None")
 
 
 @check(
-    "A closed signer raises a SignerError, and signs no more",
-    source="the Signer port: it has let go of the backend",
+    "A closed signer raises a SignerError, and does not sign",
+    source="the Signer port: it has released the backend",
 )
 async def closed_signer_refuses(subject: SignerSubject) -> None:
     """Sign and read after closing."""
@@ -47,14 +47,14 @@ async def closed_signer_refuses(subject: SignerSubject) -> None:
     outcome = await attempt(signer.sign(version.kid, new_input()), "sign() after aclose()")
     if not isinstance(outcome, Exception):
         raise Nonconformity(
-            "sign() works after aclose(): drop the key or the connection, and raise SignerUnavailable"
+            "sign() works after aclose(): release the key or the connection, and raise SignerUnavailable"
         )
     await attempt(signer.key_versions(), "key_versions() after aclose()")
 
 
-@check("A signing that is under way ends when the signer is closed", source="a service that stops must stop")
+@check("aclose() ends pending calls of sign()", source="the service must be able to stop")
 async def close_while_signing(subject: SignerSubject) -> None:
-    """Close while signatures are made: each ends, with a signature or a SignerError."""
+    """Close during calls of sign(): each ends with a signature or a SignerError."""
     signer = subject.open(await subject.prepare())
     version = (await signing_versions(signer))[0]
     signing = [asyncio.create_task(signer.sign(version.kid, new_input())) for _ in range(8)]
@@ -65,11 +65,11 @@ async def close_while_signing(subject: SignerSubject) -> None:
     for task in signing:
         if isinstance(await attempt(task, "sign() while aclose()"), TimedOut):
             raise Nonconformity(
-                f"{SIGN_SECONDS:g} s after aclose(), a sign() has not ended: fail those that are under way"
+                f"{SIGN_SECONDS:g} s after aclose(), a call of sign() has not ended: fail pending calls"
             )
 
 
-@check("Nothing runs on after aclose()", source="the Signer port: let go of the backend")
+@check("No task or thread is left after aclose()", source="the Signer port: release the backend")
 async def nothing_is_left(subject: SignerSubject) -> None:
     """Compare the tasks and threads before opening and after closing."""
     prepared = await subject.prepare()
@@ -82,12 +82,12 @@ async def nothing_is_left(subject: SignerSubject) -> None:
 
     if not await until(is_clean, OBEY_SECONDS):
         raise Nonconformity(
-            f"after aclose() there is still {', '.join(_left(tasks, threads))}: end it in aclose()"
+            f"still running after aclose(): {', '.join(_left(tasks, threads))}; end it in aclose()"
         )
 
 
 def _left(tasks: set[asyncio.Task[object]], threads: set[threading.Thread]) -> list[str]:
-    own = "asyncio_"  # threads of the loop's own executor, which ends with the loop
+    own = "asyncio_"  # threads of the loop's executor, which ends with the loop
     return [
         *(f"the task {task.get_name()}" for task in asyncio.all_tasks() - tasks),
         *(f"the thread {t.name}" for t in set(threading.enumerate()) - threads if not t.name.startswith(own)),

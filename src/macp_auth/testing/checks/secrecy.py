@@ -1,4 +1,4 @@
-"""Secrecy: what is secret is seen nowhere."""
+"""Secrecy: no output shows a secret."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from macp_auth.testing.registry import Nonconformity, Skipped, check
 from macp_auth.testing.subject import SignerSubject
 
 _PRIVATE_MEMBERS = ("d", "p", "q", "dp", "dq", "qi", "k")
-_SHORTEST = 8  # characters; a shorter "secret" is found by accident
+_SHORTEST = 8  # characters; shorter texts match by accident
 
 
-@check("No repr shows a secret", source="a repr ends in logs and tracebacks")
+@check("No repr shows a secret", source="reprs appear in logs and tracebacks")
 async def quiet_repr(subject: SignerSubject) -> None:
-    """Look at the reprs of all that the host holds."""
+    """Search the reprs of all objects that the host has."""
     secrets = _secrets(subject)
     prepared = await subject.prepare()
-    state = pickle.loads(prepared)  # noqa: S301 - ours
+    state = pickle.loads(prepared)  # noqa: S301 - from this process
     seen = {"the settings": repr(subject.settings()), "what prepare() returns": f"{state!r} {state}"}
     async with subject.opened(prepared) as signer:
         seen["key_versions()"] = repr(await signer.key_versions())
@@ -40,9 +40,9 @@ async def quiet_repr(subject: SignerSubject) -> None:
         _must_not_show(text, secrets, f"the repr of {what}", "wrap it in macp_auth.Secret")
 
 
-@check("No log line or output shows a secret", source="logs are read by many, and kept")
+@check("No log line or output shows a secret", source="many people read logs, and logs are kept")
 async def quiet_logs(subject: SignerSubject) -> None:
-    """Record logs of INFO and above, standard output and standard error, through a signer's life."""
+    """Search the logs from level INFO, standard output and standard error of a signer's life."""
     secrets = _secrets(subject)
     with _recorded() as record:
         prepared = await subject.prepare()
@@ -54,13 +54,13 @@ async def quiet_logs(subject: SignerSubject) -> None:
                 await subject.break_backend()
                 await attempt(signer.sign(version.kid, new_input()), "sign()")
                 await attempt(signer.key_versions(), "key_versions()")
-                await subject.mend_backend()
+                await subject.restore_backend()
     _must_not_show(record(), secrets, "what is logged or printed", "log less")
 
 
 @check("No error shows a secret", source="an error's text goes to the log")
 async def quiet_errors(subject: SignerSubject) -> None:
-    """Look at every error that can be caused, with its causes."""
+    """Search every error that can be caused, with its causes."""
     secrets = _secrets(subject)
     async with subject.opened() as signer:
         version = (await signing_versions(signer))[0]
@@ -69,7 +69,7 @@ async def quiet_errors(subject: SignerSubject) -> None:
             await subject.break_backend()
             errors.append(await attempt(signer.sign(version.kid, new_input()), "sign()"))
             errors.append(await attempt(signer.key_versions(), "key_versions()"))
-            await subject.mend_backend()
+            await subject.restore_backend()
     errors.append(await attempt(signer.sign(version.kid, new_input()), "sign() after aclose()"))
     for error in errors:
         if isinstance(error, SignerError):
@@ -79,10 +79,11 @@ async def quiet_errors(subject: SignerSubject) -> None:
 
 
 @check(
-    "Bad settings are SignerMisconfigured, without their content", source="the log of a start-up that fails"
+    "Invalid settings raise SignerMisconfigured, without their content",
+    source="the error is logged when the start fails",
 )
 async def quiet_refusal(subject: SignerSubject) -> None:
-    """Cut each secret setting short, and prepare with it."""
+    """Truncate each secret setting, and prepare with it."""
     secret = [
         variable
         for variable in variables(subject.plugin.settings, subject.plugin.settings_prefix)
@@ -102,19 +103,21 @@ async def quiet_refusal(subject: SignerSubject) -> None:
             raise
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             raise Nonconformity(
-                f"prepare() raised {type(error).__name__} for a bad {variable.name}: raise "
-                "SignerMisconfigured, "
-                "which names the variable"
+                f"prepare() raised {type(error).__name__} for an invalid {variable.name}: raise "
+                "SignerMisconfigured, which names the variable"
             ) from None
         else:
-            continue  # it may look good until the backend sees it
+            continue  # only the backend may be able to refuse it
         _must_not_show(
-            shown, [broken, *_private_texts(value)], "the refusal of bad settings", "name the variable only"
+            shown,
+            [broken, *_private_texts(value)],
+            "the error for invalid settings",
+            "name only the variable",
         )
 
 
 def _secrets(subject: SignerSubject) -> list[str]:
-    """Return all that must not be seen: as it is, and as it is likely to be written."""
+    """Return all secrets, in all usual encodings."""
     found: list[str | bytes] = list(subject.secrets())
     settings = msgspec.structs.astuple(subject.settings())
     found += [value.reveal() for value in settings if isinstance(value, Secret)]
@@ -154,13 +157,13 @@ def _private_texts(text: str) -> Iterator[str]:
 
 
 def _must_not_show(text: str, secrets: list[str], what: str, remedy: str) -> None:
-    # Errors take a credential out by themselves: a host of another version may not.
+    # This version's errors redact credentials themselves; another version's may not.
     if REDACTED in text or any(len(secret) >= _SHORTEST and secret in text for secret in secrets):
         raise Nonconformity(f"{what} shows a secret (not repeated here): {remedy}")
 
 
 def _all_of(error: BaseException) -> str:
-    """Return ``error`` and its causes, as a log could show them; and what hangs on them."""
+    """Return the traceback, arguments and attributes of ``error`` and of its causes."""
     parts = ["".join(traceback.format_exception(error))]
     chain: BaseException | None = error
     while chain is not None:

@@ -1,4 +1,4 @@
-"""Settings: what the host can read from the environment."""
+"""Settings: whether the host can read them from the environment."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from macp_auth.testing.registry import Nonconformity, check
 from macp_auth.testing.subject import SignerSubject
 
 
-@check("Every setting has a type that a variable can fill", source="the host reads each setting from a text")
+@check("A variable can fill every setting's type", source="the host reads each setting from a text")
 async def settings_are_usable(subject: SignerSubject) -> None:
-    """Look at every field, also where its variable is not set."""
+    """Check every field, also if its variable is not set."""
     for fault in unusable_settings(subject.plugin):
         raise Nonconformity(fault)

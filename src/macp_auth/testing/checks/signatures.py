@@ -1,4 +1,4 @@
-"""Signatures: what a verifier that never heard of the signer must accept."""
+"""Signatures: any verifier must accept them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from macp_auth.testing.subject import SignerSubject
 
 LEADING_ZERO_SECONDS = 10.0
 LEADING_ZERO_SIGNATURES = 4000
-"""One in 256 has an R with a leading zero, one in 256 such an S: so many lack one with a chance of 3e-7."""
-_AT_ONCE = 16  # what a backend with batches takes well
+"""R has a leading zero in one of 256, and S in one of 256: this many lack one with a probability of 3e-7."""
+_AT_ONCE = 16  # a usual size of a batch
 
 
 async def _token(signer: Signer, version: KeyVersion) -> str:
@@ -36,7 +36,7 @@ def _jwk(version: KeyVersion) -> dict[str, str]:
 
 @check("PyJWT verifies a token of every version that signs", source="RFC 7515, section 5.2")
 async def pyjwt_verifies(subject: SignerSubject) -> None:
-    """Judge with a library that made neither the key nor the signature."""
+    """Verify with a library that made neither the key nor the signature."""
     async with subject.opened() as signer:
         for version in await signing_versions(signer):
             token = await _token(signer, version)
@@ -50,7 +50,7 @@ async def pyjwt_verifies(subject: SignerSubject) -> None:
 
 @check("joserfc verifies a token of every version that signs", source="RFC 7515, section 5.2")
 async def joserfc_verifies(subject: SignerSubject) -> None:
-    """Judge with a second library."""
+    """Verify with a second library."""
     try:
         from joserfc import errors, jwk, jws  # noqa: PLC0415 - only this check needs it
     except ImportError:
@@ -69,7 +69,7 @@ async def joserfc_verifies(subject: SignerSubject) -> None:
 
 @check("A signature is bytes: 64 for ES256, as many as the modulus for RS256", source="RFC 7518, 3.3 and 3.4")
 async def raw_form(subject: SignerSubject) -> None:
-    """Look at the form of a signature, whatever it says."""
+    """Check the type and length of a signature."""
     async with subject.opened() as signer:
         for version in await signing_versions(signer):
             signing_input = new_input()
@@ -79,9 +79,9 @@ async def raw_form(subject: SignerSubject) -> None:
                 raise Nonconformity(f"sign() returned a {type(signature).__name__}: return bytes")
 
 
-@check("A signature is of the whole input, and of nothing else", source="RFC 7515, section 5.1")
+@check("A signature covers the whole input, and nothing else", source="RFC 7515, section 5.1")
 async def every_byte_counts(subject: SignerSubject) -> None:
-    """Have inputs signed that differ in one byte, and try each signature on the others."""
+    """Sign inputs that differ in one byte, and verify each signature with the others."""
     async with subject.opened() as signer:
         for version in await signing_versions(signer):
             key, first = public_key(version), new_input("x" * 300)
@@ -92,8 +92,7 @@ async def every_byte_counts(subject: SignerSubject) -> None:
                 fitting = [text for text in inputs if jose.verifies(key, text, signature)]
                 if len(fitting) > 1:
                     raise Nonconformity(
-                        f"a signature of {version.kid!r} verifies for inputs that differ: sign all of the "
-                        "input"
+                        f"a signature of {version.kid!r} verifies for different inputs: sign the whole input"
                     )
             if jose.verifies(key, first, _with_change(signatures[0], len(signatures[0]) // 2)):
                 raise Nonconformity(
@@ -106,11 +105,11 @@ def _with_change(text: bytes, at: int) -> bytes:
 
 
 @check(
-    "Any bytes are signed, from 1 to those of the longest token",
+    f"Inputs of 1 to {MAX_TOKEN_BYTES} bytes, with any content, are signed",
     source=f"a token has up to {MAX_TOKEN_BYTES} bytes",
 )
 async def any_length(subject: SignerSubject) -> None:
-    """Have short, long and binary inputs signed; some backends take 4096 bytes and no more."""
+    """Sign short, long and binary inputs; some backends accept at most 4096 bytes."""
     async with subject.opened() as signer:
         for version in await signing_versions(signer):
             for signing_input in (b"x", b"\x00\xff" * 16, b"y" * 4097, b"z" * MAX_TOKEN_BYTES):
@@ -122,7 +121,7 @@ async def any_length(subject: SignerSubject) -> None:
 
 @check("R and S keep their leading zeros", source="RFC 7518, section 3.4")
 async def leading_zeros(subject: SignerSubject) -> None:
-    """Sign until there is an R and an S that begin with a zero byte; each signature must be good."""
+    """Sign until an R and an S begin with a zero byte; each signature must be correct."""
     async with subject.opened() as signer:
         versions = [v for v in await signing_versions(signer) if v.algorithm is Algorithm.ES256]
         if not versions:
@@ -141,7 +140,7 @@ async def leading_zeros(subject: SignerSubject) -> None:
 
 @check(
     "No two ECDSA signatures share a nonce",
-    source="FIPS 186-5, section 6.3: a nonce used twice gives the key away",
+    source="FIPS 186-5, section 6.3: a repeated nonce reveals the key",
 )
 async def fresh_nonces(subject: SignerSubject) -> None:
     """Compare the R of signatures over different inputs."""
@@ -153,7 +152,6 @@ async def fresh_nonces(subject: SignerSubject) -> None:
             signatures = [await sign_and_judge(signer, version, new_input()) for _ in range(_AT_ONCE)]
             if len({signature[: ES256_BYTES // 2] for signature in signatures}) < len(signatures):
                 raise Nonconformity(
-                    f"two signatures of {version.kid!r} have the same R: whoever sees both can compute "
-                    "the private key. "
-                    "Revoke that key, and use a new nonce for each signature"
+                    f"two signatures of {version.kid!r} have the same R, which reveals the private key: "
+                    "revoke that key, and use a new nonce for each signature"
                 )

@@ -1,4 +1,4 @@
-"""Workers: what is prepared once opens in every process, with the same keys."""
+"""Workers: every process opens the prepared state with the same keys."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from macp_auth.testing.judge import ES256_BYTES, judge
 from macp_auth.testing.registry import Nonconformity, Skipped, check
 from macp_auth.testing.subject import SignerSubject
 
-_WORKER_SECONDS = 30.0  # to start a Python and import a plugin, on a busy machine
+_WORKER_SECONDS = 30.0  # to start Python and import a plugin, on a busy machine
 _FORKS = 2
 Signatures = list[tuple[KeyVersion, bytes, bytes]]
 
 
-@check("What prepare() returns can be pickled", source="it is handed to each worker through a pipe")
+@check("The result of prepare() can be pickled", source="each worker gets it through a pipe")
 async def state_travels(subject: SignerSubject) -> None:
-    """Pickle it, and open from the copy."""
+    """Pickle it, and open a signer from the copy."""
     async with subject.opened(await subject.prepare()) as signer:
         await signer.key_versions()
 
 
 @check("A spawned worker has the same kids, and signs", source="the service spawns its workers")
 async def spawned_worker(subject: SignerSubject) -> None:
-    """Open in a new process, and judge what it signed by the keys of this one."""
+    """Open in a new process, and verify its signatures with the keys of this one."""
     prepared = await subject.prepare()
     async with subject.opened(prepared) as signer:
         versions = await signer.key_versions()
@@ -40,11 +40,11 @@ async def spawned_worker(subject: SignerSubject) -> None:
 
 
 @check(
-    "Forked workers have the same kids, and nonces of their own",
+    "Forked workers have the same kids, and different nonces",
     source="another server may fork; FIPS 186-5, section 6.3",
 )
 async def forked_workers(subject: SignerSubject) -> None:
-    """Open in two children of a new process, which have all that it had imported."""
+    """Open in two forks of a new process, which share its imported modules."""
     if "fork" not in multiprocessing.get_all_start_methods():
         raise Skipped("this system has no fork")
     prepared = await subject.prepare()
@@ -61,9 +61,8 @@ async def forked_workers(subject: SignerSubject) -> None:
     ]
     if len(set(r_values)) < len(r_values):
         raise Nonconformity(
-            "two forked workers used the same ECDSA nonce: whoever sees both signatures can compute the "
-            "private key. "
-            "Do not seed randomness when the plugin is imported"
+            "two forked workers used the same ECDSA nonce, which reveals the private key: do not seed a "
+            "random generator when the plugin is imported"
         )
 
 
@@ -72,21 +71,21 @@ def _judge_all(versions: Sequence[KeyVersion], signatures: Signatures) -> None:
     for version, signing_input, signature in signatures:
         if version.kid not in here or here[version.kid].public_jwk != version.public_jwk:
             raise Nonconformity(
-                f"a worker has the key {version.kid!r}, and its parent does not: make keys in prepare(), "
+                f"a worker has the key {version.kid!r}, but its parent does not: make keys in prepare(), "
                 "not in open()"
             )
         judge(here[version.kid], signing_input, signature, versions)
 
 
 def _in_worker(subject: SignerSubject, prepared: bytes, forks: int) -> list[Signatures]:
-    """Return what a spawned process signed, or what each of its forks did."""
+    """Return the signatures of a spawned process, or of each of its forks."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     try:
         work = pickle.dumps((_opening(subject), prepared))
-    except Exception as error:  # noqa: BLE001 - pickle raises whatever an object's methods raise
+    except Exception as error:  # noqa: BLE001 - an object's methods may raise anything
         raise Nonconformity(
-            f"open, {subject.plugin.open!r}, is found in no other process ({type(error).__name__}): "
+            f"another process can't find open, {subject.plugin.open!r} ({type(error).__name__}): "
             "make it a function of a module, or install the plugin"
         ) from None
     process = context.Process(target=_work, args=(theirs, work, forks), daemon=False)
@@ -104,7 +103,7 @@ def _in_worker(subject: SignerSubject, prepared: bytes, forks: int) -> list[Sign
 
 def _received(pipe: Connection) -> Signatures:
     if not pipe.poll(_WORKER_SECONDS):
-        raise Nonconformity(f"a worker process said nothing for {_WORKER_SECONDS:g} s")
+        raise Nonconformity(f"a worker process did not answer within {_WORKER_SECONDS:g} s")
     try:
         answer: Signatures | str = pipe.recv()
     except EOFError:
@@ -115,7 +114,7 @@ def _received(pipe: Connection) -> Signatures:
 
 
 def _opening(subject: SignerSubject) -> Any:
-    """Return what finds ``open`` in another process: the plugin's name, as the host does, or the function."""
+    """Return how another process finds ``open``: by the plugin's name, as the host does, or the function."""
     name = subject.plugin.name
     return name if name in available_signers() else subject.plugin.open
 
@@ -147,5 +146,5 @@ def _sign_and_send(pipe: Connection, opening: Any, prepared: bytes) -> None:
 
     try:
         pipe.send(asyncio.run(sign()))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the parent must hear of it
+    except Exception as error:  # noqa: BLE001 - reported to the parent
         pipe.send(f"the signer raised {type(error).__name__}")
