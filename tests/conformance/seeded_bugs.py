@@ -581,9 +581,7 @@ BUGS: dict[str, Bug] = {
     "hex-text": Bug(signer=HexText, check=_RAW, says="returned a str", host_logs=_BAD),
     "base64": Bug(signer=Base64Bytes, check=_RAW, says="it is base64 text", host_logs=_BAD),
     "mutable-bytes": Bug(signer=MutableBytes, check=_RAW, says="returned a bytearray", host_logs=_BAD),
-    "foreign-key": Bug(
-        signer=ForeignKey, check=_RAW, says="no published key made it", host_logs=_BAD
-    ),
+    "foreign-key": Bug(signer=ForeignKey, check=_RAW, says="no published key made it", host_logs=_BAD),
     "cuts-input": Bug(signer=CutsInput, check="any-length", says="an input of 4097 bytes"),
     "reuses-nonce": Bug(signer=ReusesNonce, check="fresh-nonces", says="have the same R"),
     "seeds-at-import": Bug(signer=SeedsAtImport, check="forked-workers", says="same ECDSA nonce"),
@@ -606,9 +604,14 @@ BUGS: dict[str, Bug] = {
         says="two versions have the kid",
         host_logs="the same kid",
     ),
-    "key-of-each-worker": Bug(signer=KeyOfEachWorker, check="kids-survive-a-worker", says="there is a new kid"),
+    "key-of-each-worker": Bug(
+        signer=KeyOfEachWorker, check="kids-survive-a-worker", says="there is a new kid"
+    ),
     "key-of-each-start": Bug(
-        signer=KeyOfEachStart, prepare=prepare_new_key, check="kids-survive-a-restart", says="there is a new kid"
+        signer=KeyOfEachStart,
+        prepare=prepare_new_key,
+        check="kids-survive-a-restart",
+        says="there is a new kid",
     ),
     "leaks-d": Bug(
         signer=LeaksD,
@@ -623,7 +626,10 @@ BUGS: dict[str, Bug] = {
         host_logs="offers a bad key",
     ),
     "offers-dicts": Bug(
-        signer=OffersDicts, check="offers-a-key", says="returned a dict in the list", host_logs="a dict for a key version"
+        signer=OffersDicts,
+        check="offers-a-key",
+        says="returned a dict in the list",
+        host_logs="a dict for a key version",
     ),
     "only-verifies": Bug(
         signer=OnlyVerifies,
@@ -631,7 +637,9 @@ BUGS: dict[str, Bug] = {
         says="none with can_sign",
         host_logs="no key version that can sign",
     ),
-    "milliseconds": Bug(signer=Milliseconds, check="times-are-seconds", says="return seconds since the epoch"),
+    "milliseconds": Bug(
+        signer=Milliseconds, check="times-are-seconds", says="return seconds since the epoch"
+    ),
     "created-now": Bug(signer=CreatedNow, check="readings-agree", says="differ between calls"),
     "reads-keys-once": Bug(signer=ReadsKeysOnce, check="rotation-is-seen", says="returns no new version"),
     "forgets-old-key": Bug(
@@ -699,7 +707,10 @@ BUGS: dict[str, Bug] = {
         signer=ShowsInErrors, check="quiet-errors", says="a SignerUnavailable shows a secret"
     ),
     "talking-refusal": Bug(
-        signer=GoodSigner, prepare=prepare_talking, check="quiet-refusal", says="error for invalid settings shows a secret"
+        signer=GoodSigner,
+        prepare=prepare_talking,
+        check="quiet-refusal",
+        says="error for invalid settings shows a secret",
     ),
     "closes-once": Bug(signer=ClosesOnce, check="close-is-idempotent", says="raised RuntimeError"),
     "signs-closed": Bug(signer=SignsClosed, check="closed-signer-refuses", says="works after aclose"),

@@ -309,7 +309,7 @@ def test_a_token_file_that_is_not_there(openbao: OpenBao, key_name: str, tmp_pat
     ("options", "status", "text"),
     [
         ({"renewable": False, "period": None, "ttl": "30m"}, FAILURE, "can't be renewed"),
-        ({"num_uses": 100}, FAILURE, "for only 100 more requests"),
+        ({"num_uses": 100}, FAILURE, "more requests"),
         ({"explicit_max_ttl": "2h"}, WARNING, "7200 s after its creation (explicit_max_ttl)"),
         ({"period": None}, WARNING, "it has no period"),
         ({"no_parent": False}, WARNING, "it is not an orphan"),

@@ -345,7 +345,7 @@ def test_no_credentials(
 
 
 @pytest.mark.parametrize(
-    ("variable", "message"), [("AWS_REGION", "set AWS_REGION"), ("AWS_PROFILE", "AWS_PROFILE names no")]
+    ("variable", "message"), [("AWS_REGION", "set AWS_REGION"), ("AWS_PROFILE", "unknown profile in AWS")]
 )
 def test_aws_set_up_that_cannot_work(
     variable: str, message: str, open_kms: Callable[..., Signer], monkeypatch: pytest.MonkeyPatch

@@ -157,7 +157,7 @@ def test_wrong_pin_is_an_answer_and_a_log_line(hsm: SoftHSM, tmp_path: Path) -> 
     hsm.write_pin("wrong-pin-0000")
     with serving(hsm, tmp_path) as service:
         assert service.get("/tokens", {"sender": "agent://risk"})[0] == 503
-        assert "does not take the PIN (PinIncorrect)" in service.log.read_text()
+        assert "refuses the PIN (PinIncorrect)" in service.log.read_text()
         hsm.write_pin(hsm.pin)
         eventually(lambda: service.get("/tokens", {"sender": "agent://risk"})[0] == 200)
     assert "wrong-pin" not in service.log.read_text()

@@ -1,4 +1,4 @@
-"""A key of the test's own."""
+"""A new key for each test."""
 
 from __future__ import annotations
 

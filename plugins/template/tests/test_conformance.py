@@ -1,4 +1,4 @@
-"""What every signer must do: macp-auth's conformance kit."""
+"""The rules for every signer: macp-auth's conformance kit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Subject(SignerSubject):
     """This plugin. Its backend, a file that is read once, can't be rotated, broken or made to hang."""
 
     def secrets(self) -> Collection[bytes]:
-        """Return what must be seen nowhere."""
+        """Return what no output may show."""
         return [Path(self.environ["MACP_AUTH_EXAMPLE_KEY_FILE"]).read_bytes()]
 
 

@@ -42,7 +42,7 @@ def test_signature_verifies(key_file: Path) -> None:
 
 
 def test_other_kid_and_closed_signer(key_file: Path) -> None:
-    """Only the kid that was offered signs, and nothing does after the end."""
+    """Another kid is unknown, and a closed signer does not sign."""
 
     async def ask() -> None:
         signer = ExampleSigner(prepare(ExampleSettings(str(key_file))))
@@ -58,7 +58,7 @@ def test_other_kid_and_closed_signer(key_file: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["missing", "readable", "text", "rsa", "encrypted"])
 def test_unfit_file_stops_the_start(kind: str, key_file: Path) -> None:
-    """The text names the variable, and shows neither the path nor what is in the file."""
+    """The text names the variable, and shows neither the path nor the content."""
     encryption = BestAvailableEncryption(b"passphrase")
     match kind:
         case "missing":

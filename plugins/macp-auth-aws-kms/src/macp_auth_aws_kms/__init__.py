@@ -1,18 +1,18 @@
 """``aws-kms``: asymmetric keys that never leave AWS KMS.
 
 Settings:
-    ``MACP_AUTH_AWS_KMS_KEYS``  one to sixteen key ids, key ARNs, alias names or alias ARNs, with commas
-        between. Each is one key version. An alias is resolved at every refresh.
+    ``MACP_AUTH_AWS_KMS_KEYS``  one to sixteen key ids, key ARNs, alias names or alias ARNs, separated by
+        commas. Each is one key version. An alias is resolved at every refresh.
     ``MACP_AUTH_AWS_KMS_ENDPOINT_URL``  another address of KMS, such as a VPC endpoint's.
-    ``MACP_AUTH_AWS_KMS_TIMEOUT_SECONDS``  the most that a signature may take, a second attempt included.
+    ``MACP_AUTH_AWS_KMS_TIMEOUT_SECONDS``  time limit of a signature, including a second attempt.
     ``MACP_AUTH_AWS_KMS_MAX_CALLS``  concurrent signatures in a worker; one more is rejected at once.
-    ``AWS_REGION``  the region; unset, boto3 looks where it always does. So it does for credentials.
+    ``AWS_REGION``  the region; if unset, boto3 finds it, as it does the credentials.
 Keys: ``SIGN_VERIFY`` of RSA_2048, RSA_3072 or RSA_4096 (RS256), or ECC_NIST_P256 (ES256). The kid is the
-    RFC 7638 thumbprint, ``created_at`` the key's creation in KMS. An enabled key is offered and can sign;
-    one that is disabled or waits for its deletion is withdrawn.
+    RFC 7638 thumbprint, ``created_at`` the key's creation in KMS. An enabled key is published and can sign;
+    one that is disabled or pending deletion is not published.
 Privileges: kms:Sign, kms:GetPublicKey and kms:DescribeKey on these keys; the README has the policy.
-Fails: at start-up on settings alone, for KMS may be away then. Later, a name that is not there, or
-    a key of another kind, fails the whole reading: the keys that were read before stay in force.
+Fails: at start-up only on invalid settings: KMS is not called. Later, if a name does not exist or is a key
+    of another kind, the refresh fails, and the last good keys stay in use.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _URL = Annotated[
 
 
 class AWSKMSSettings(Struct, frozen=True, kw_only=True):
-    """What may be set."""
+    """The settings."""
 
     keys: Annotated[
         str,
         Meta(
             pattern=rf"^{_NAME}(,{_NAME}){{0,15}}$",
-            description="The signing keys, predecessors included.",
-            extra={"expects": "1 to 16 key ids, key ARNs or aliases, with commas between"},
+            description="The signing keys, including predecessors.",
+            extra={"expects": "1 to 16 key ids, key ARNs or aliases, separated by commas"},
         ),
     ]
     region: Annotated[
@@ -61,7 +61,7 @@ class AWSKMSSettings(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0.5,
             le=30,
-            description="The most that a signature may take, a second attempt included.",
+            description="Time limit of a signature, including a second attempt.",
             extra={"expects": "a number of seconds from 0.5 to 30"},
         ),
     ] = 1.8
@@ -70,19 +70,19 @@ class AWSKMSSettings(Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=1024,
-            description="Signatures under way at once in a worker; each has a thread.",
+            description="Maximum number of concurrent signatures in a worker; each has a thread.",
             extra={"expects": "a whole number from 1 to 1024"},
         ),
     ] = 64
 
 
 def prepare(settings: AWSKMSSettings) -> AWSKMSSettings:
-    """Return the settings: all of it is public, and each worker asks KMS for itself."""
+    """Return the settings: they contain no secret, and each worker calls KMS itself."""
     return settings
 
 
 def open_signer(settings: AWSKMSSettings) -> AWSKMSSigner:
-    """Return a signer; it makes its AWS client, of which processes must not share one, on its first call."""
+    """Return a signer. It makes its AWS client, which processes must not share, on its first call."""
     return AWSKMSSigner(
         [name.strip() for name in settings.keys.split(",")],
         region=settings.region,

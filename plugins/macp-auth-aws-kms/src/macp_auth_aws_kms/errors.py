@@ -1,7 +1,7 @@
-"""botocore's errors, in macp-auth's words.
+"""Translates botocore's errors to macp-auth's.
 
-A vendor's text never passes. That of a refused request signature may repeat the request's headers, the
-session token among them. The error code and the request id do pass: CloudTrail has the rest.
+AWS's texts are dropped: that of a refused request signature may repeat the request's headers, with the
+session token. The error code and the request id are kept: CloudTrail has the rest.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from botocore import exceptions as aws  # type: ignore[import-untyped]  # botoco
 from macp_auth import SignerError, SignerMisconfigured, SignerRefused, SignerUnavailable
 
 WITHDRAWN = {"key-missing", "key-disabled"}
-"""The reasons for which a key that was there can't sign any more."""
+"""The reasons for which a key can no longer sign."""
 _REFUSED = {
     "AccessDeniedException": "permission-denied",
-    "AccessDenied": "permission-denied",  # STS, asked for a role's credentials
+    "AccessDenied": "permission-denied",  # of STS, for a role's credentials
     "NotFoundException": "key-missing",
     "DisabledException": "key-disabled",
     "KMSInvalidStateException": "key-disabled",
@@ -27,11 +27,11 @@ _REFUSED = {
     "MissingAuthenticationTokenException": "credentials-refused",
     "UnrecognizedClientException": "credentials-refused",
 }
-_MENDS = {
+_REMEDIES = {
     "permission-denied": "allow it in the policies of the key and of the service's role",
-    "key-missing": "put a key or alias that is there, in this account and region, into the setting",
-    "key-disabled": "enable the key, or let another one sign",
-    "credentials-refused": "renew the credentials, and see that the clock is right",
+    "key-missing": "set a key or alias that exists in this account and region",
+    "key-disabled": "enable the key, or use another one",
+    "credentials-refused": "renew the credentials, and check the clock",
 }
 _THROTTLED = {"LimitExceededException", "RequestLimitExceeded", "Throttling", "ThrottlingException"}
 _UNFIT = {
@@ -46,25 +46,25 @@ _SERVER_ERROR = 500
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Raise macp-auth's errors where the body raises others; ``what`` says what was asked for."""
+    """Translate the errors of the body; ``what`` is the beginning of their texts."""
     try:
         yield
     except aws.ClientError as error:
         raise _answered(error, what) from None
     except (aws.NoCredentialsError, aws.PartialCredentialsError, aws.CredentialRetrievalError) as error:
         raise SignerUnavailable(
-            f"{what}: there are no AWS credentials ({type(error).__name__}); give the service a role",
+            f"{what}: no AWS credentials ({type(error).__name__}); give the service a role",
             reason="no-credentials",
         ) from None
     except aws.NoRegionError:
-        raise SignerMisconfigured(f"{what}: no AWS region is known; set AWS_REGION") from None
+        raise SignerMisconfigured(f"{what}: no AWS region; set AWS_REGION") from None
     except aws.ProfileNotFound:
-        raise SignerMisconfigured(f"{what}: AWS_PROFILE names no profile; fix or unset it") from None
+        raise SignerMisconfigured(f"{what}: unknown profile in AWS_PROFILE; correct or unset it") from None
     except (aws.ConnectTimeoutError, aws.ReadTimeoutError):
         raise SignerUnavailable(f"{what}: KMS did not answer in time", reason="timeout") from None
     except (aws.HTTPClientError, aws.ConnectionError) as error:
         raise SignerUnavailable(
-            f"{what}: KMS can't be reached ({type(error).__name__})", reason="unreachable"
+            f"{what}: cannot reach KMS ({type(error).__name__})", reason="unreachable"
         ) from None
     except aws.BotoCoreError as error:
         raise SignerUnavailable(f"{what}: the AWS client failed ({type(error).__name__})") from None
@@ -85,4 +85,4 @@ def _answered(error: aws.ClientError, what: str) -> SignerError:
     if code in _UNFIT:
         return SignerMisconfigured(f"{text}; the setting must name keys for signing")
     reason = _REFUSED.get(code)
-    return SignerRefused(f"{text}; {_MENDS[reason]}" if reason else text, reason=reason)
+    return SignerRefused(f"{text}; {_REMEDIES[reason]}" if reason else text, reason=reason)

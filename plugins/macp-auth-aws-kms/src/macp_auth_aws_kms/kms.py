@@ -1,4 +1,4 @@
-"""The three calls to KMS, synchronous as boto3 is, and what their answers mean."""
+"""The three calls to KMS, synchronous like boto3, and the meaning of their answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any
 
 from boto3.session import Session  # type: ignore[import-untyped]  # boto3 has no types
-from botocore.config import Config  # type: ignore[import-untyped]  # the same
+from botocore.config import Config  # type: ignore[import-untyped]
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from msgspec import Struct
 
@@ -37,7 +37,7 @@ _SIGNING_ALGORITHMS = {
     Algorithm.ES256: "ECDSA_SHA_256",
 }
 _USABLE = {"Enabled", "Updating"}
-"""Updating: a multi-Region key changes its primary Region, and signs meanwhile."""
+"""Updating: a multi-Region key is changing its primary Region, and still signs."""
 _ATTEMPTS = 2
 
 
@@ -49,14 +49,14 @@ class Key(Struct, frozen=True):
 
 
 class KMS:
-    """KMS, for as long as a process lives. Every method may be called by several threads at once.
+    """KMS. Thread-safe.
 
     Args:
         names: key ids, key ARNs or aliases.
-        region: None for what boto3 finds.
-        endpoint_url: None for what boto3 finds.
-        timeout: the most that one call may take, in seconds, its second attempt included.
-        connections: kept open at the most.
+        region: None for boto3's default.
+        endpoint_url: None for boto3's default.
+        timeout: time limit of one call in seconds, including its second attempt.
+        connections: maximum number of open connections.
     """
 
     def __init__(
@@ -72,31 +72,31 @@ class KMS:
         self._region = region
         self._endpoint_url = endpoint_url
         self._config = Config(
-            # Two attempts and the short pause between them fit into the timeout.
+            # Two attempts, and the short pause between them, fit into the timeout.
             connect_timeout=timeout / 5,
             read_timeout=timeout / 4,
             retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
             max_pool_connections=connections,
             tcp_keepalive=True,
         )
-        self._making = Lock()
-        self._made: Any = None
+        self._lock = Lock()
+        self._cached_client: Any = None
         self._public: dict[str, PublicJWK] = {}
 
     @property
     def _client(self) -> Any:
-        with self._making:  # a session of its own: the default one is not for threads
-            if self._made is None:
-                self._made = Session(region_name=self._region).client(
+        with self._lock:  # boto3's default session is not thread-safe
+            if self._cached_client is None:
+                self._cached_client = Session(region_name=self._region).client(
                     "kms", endpoint_url=self._endpoint_url, config=self._config
                 )
-        return self._made
+        return self._cached_client
 
     def keys(self) -> list[Key]:
-        """Return the enabled keys, in the order of their names; two names of one key count once.
+        """Return the enabled keys, in the order of their names; a key with two names is returned once.
 
         Raises:
-            SignerError: a name can't be read, is no such key, or none is enabled.
+            SignerError: a name can't be read, is not a signing key, or no key is enabled.
         """
         keys: dict[str, Key] = {}
         for number, name in enumerate(self._names, 1):
@@ -120,7 +120,7 @@ class KMS:
                 f"of {', '.join(_ALGORITHMS)}"
             )
         jwk = self._public.get(arn)
-        if jwk is None:  # a key's public half never changes
+        if jwk is None:  # a public key never changes
             answer = self._client.get_public_key(KeyId=arn)
             jwk = self._public[arn] = public_jwk(load_der_public_key(answer["PublicKey"]))
         version = KeyVersion(
@@ -136,7 +136,7 @@ class KMS:
         """Return the raw JWS signature.
 
         Raises:
-            SignerError: there is none.
+            SignerError: KMS did not sign.
         """
         algorithm = key.version.algorithm
         raw = len(signing_input) <= MAX_RAW_BYTES
@@ -150,6 +150,6 @@ class KMS:
             return signature if algorithm is Algorithm.RS256 else raw_ecdsa_signature(signature)
 
     def close(self) -> None:
-        """Close the connections that are idle."""
-        if self._made is not None:
-            self._made.close()
+        """Close the idle connections."""
+        if self._cached_client is not None:
+            self._cached_client.close()

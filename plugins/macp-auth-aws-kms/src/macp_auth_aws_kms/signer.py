@@ -1,4 +1,4 @@
-"""The signer port over KMS: each blocking call in a thread, their number and their time bounded."""
+"""The signer port over KMS: blocking calls run in threads, with limits of their number and time."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from macp_auth_aws_kms.kms import KMS, Key
 
 T = TypeVar("T")
 _CALLS_PER_KEY = 2
-_READINGS = 2
-"""How many run at once: one that KMS does not answer must not hold up the next."""
-_MAX_READINGS_WAITING = 16
+_READS = 2
+"""Concurrent reads of the keys: one that hangs must not delay the next."""
+_MAX_READS_WAITING = 16
 
 
 class AWSKMSSigner(Signer):
-    """Signs with the keys that were enabled when they were last read.
+    """Signs with the keys that were enabled at the last read.
 
     Args:
         names: key ids, key ARNs or aliases.
-        region: None for what boto3 finds.
-        endpoint_url: None for what boto3 finds.
-        timeout: the most that a signature may take, in seconds.
-        max_calls: signatures in progress at once.
+        region: None for boto3's default.
+        endpoint_url: None for boto3's default.
+        timeout: time limit of a signature in seconds.
+        max_calls: maximum number of concurrent signatures.
     """
 
     def __init__(
@@ -43,37 +43,37 @@ class AWSKMSSigner(Signer):
             region=region,
             endpoint_url=endpoint_url,
             timeout=timeout,
-            connections=max_calls + _READINGS,
+            connections=max_calls + _READS,
         )
         self._timeout = timeout
-        self._reading_timeout = timeout * _CALLS_PER_KEY * len(names)
+        self._read_timeout = timeout * _CALLS_PER_KEY * len(names)
         self._signatures = BoundedThreadPool(
             "aws-kms",
             threads=max_calls,
             when_full="as many signatures as MACP_AUTH_AWS_KMS_MAX_CALLS are in progress",
         )
-        # Threads of their own: the keys are read whatever is being signed.
-        self._readings = BoundedThreadPool(
+        # A separate pool, so that signatures do not delay reads of the keys.
+        self._reads = BoundedThreadPool(
             "aws-kms",
-            threads=_READINGS,
-            max_waiting=_MAX_READINGS_WAITING,
-            when_full="too many readings of the keys wait for KMS",
+            threads=_READS,
+            max_waiting=_MAX_READS_WAITING,
+            when_full="too many reads of the keys wait for KMS",
         )
         self._keys: dict[str, Key] = {}
 
     async def key_versions(self) -> Sequence[KeyVersion]:
-        """Describe every key again; one that is no longer enabled can't sign from here on."""
-        keys = await _within(self._reading_timeout, self._readings, self._kms.keys)
+        """Describe every key again; one that is no longer enabled can't sign any more."""
+        keys = await _within(self._read_timeout, self._reads, self._kms.keys)
         self._keys = {key.version.kid: key for key in keys}
         return [key.version for key in keys]
 
     async def sign(self, kid: str, signing_input: bytes) -> bytes:
-        """Have KMS sign.
+        """Sign with KMS.
 
         Raises:
-            UnknownKid: there is no such key, or it was disabled since it was read.
-            SignerUnavailable: no answer in time, or as many signatures as may be are in progress.
-            SignerRefused: KMS said no.
+            UnknownKid: there is no such key, or it was disabled after the last read.
+            SignerUnavailable: no answer in time, or too many concurrent signatures.
+            SignerRefused: KMS refused.
         """
         return await _within(self._timeout, self._signatures, partial(self._sign, kid, signing_input))
 
@@ -84,14 +84,14 @@ class AWSKMSSigner(Signer):
         try:
             return self._kms.sign(key, signing_input)
         except SignerRefused as error:
-            if error.reason in WITHDRAWN:  # since the last reading; the host reads again now
+            if error.reason in WITHDRAWN:  # since the last read; UnknownKid makes the host read again
                 raise UnknownKid(kid) from error
             raise
 
     async def aclose(self) -> None:
-        """Fail the calls in progress, and let the threads end: none blocks for longer than its timeout."""
+        """Fail the calls in progress; each thread ends within its timeout."""
         await self._signatures.aclose(grace_seconds=0)
-        await self._readings.aclose(grace_seconds=0)
+        await self._reads.aclose(grace_seconds=0)
         self._kms.close()
 
 

@@ -1,17 +1,17 @@
-"""``pkcs11``: keys that never leave a PKCS#11 token, be it a hardware security module or SoftHSM.
+"""``pkcs11``: keys that never leave a PKCS#11 token, such as a hardware security module or SoftHSM.
 
 Settings:
     ``MACP_AUTH_PKCS11_MODULE``        the path of the vendor's PKCS#11 library.
     ``MACP_AUTH_PKCS11_TOKEN_LABEL``   the token's label; with ``..._TOKEN_SERIAL`` if several share it.
-    ``MACP_AUTH_PKCS11_PIN_FILE``      the path of a file that holds the user PIN.
+    ``MACP_AUTH_PKCS11_PIN_FILE``      the path of a file with the user PIN.
     ``MACP_AUTH_PKCS11_KEY_LABEL``     the label of the key, and the stem of its later versions' labels.
     ``MACP_AUTH_PKCS11_MAX_WAITING``   how many requests may wait for the token.
-The schedule stands in the labels: a private key labelled ``macp`` has always been there; one labelled
-    ``macp@2026-12-01T06:00:00Z`` counts as made at that time, and signs a publish lead later.
-Privileges: the token's user PIN, to find and use private keys, in a read-only session; to read the PIN
-    file, which nobody else may write and only its owner and group may read.
+Schedule: the labels define it. A private key labelled ``macp`` has no creation time; one labelled
+    ``macp@2026-12-01T06:00:00Z`` was created at that time, and signs a publish lead later.
+Privileges: the token's user PIN, to find and use private keys in a read-only session; read access to the
+    PIN file, which only its owner may write, and only its owner and group may read.
 Fails: at start-up, without the library, or with a PIN file that others may read. Later, a lost session
-    is opened again, once a request; a PIN that the token refused is never shown to it again.
+    is opened again, once per request; a refused PIN is never presented again.
 """
 
 from __future__ import annotations

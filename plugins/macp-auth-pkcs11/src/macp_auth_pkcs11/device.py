@@ -1,7 +1,6 @@
-"""The token as one thread uses it: a session, the keys that it shows, and signatures.
+"""The token, for one thread: the session, its keys, and signatures.
 
-Here the library's exceptions become the host's. None carries anything secret: a PIN is in no message,
-and the library's own say no more than the name of a return code.
+Translates the library's exceptions. No text contains a secret: the library's only name a return code.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ from macp_auth import (
     thumbprint,
 )
 from macp_auth_pkcs11.labels import NoTime, is_version, made_at
-from macp_auth_pkcs11.public_keys import proven_jwk, sign_digest
+from macp_auth_pkcs11.public_keys import sign_digest, verified_jwk
 from macp_auth_pkcs11.settings import PKCS11Settings, read_pin
 
-if TYPE_CHECKING:  # the package imports its compiled half late, and so do we
+if TYPE_CHECKING:  # the compiled module must be loaded late
     from pkcs11._pkcs11 import lib
 
 T = TypeVar("T")
 
 OPENING_INTERVAL = 1.0
-"""Seconds from one opening of the token to the next: an outage must not become a storm of logins."""
+"""Minimum seconds between openings of the token, so that an outage does not cause a storm of logins."""
 
 _ALGORITHMS = {KeyType.RSA: Algorithm.RS256, KeyType.EC: Algorithm.ES256}
 _PIN_LOCKS = TokenFlag.USER_PIN_FINAL_TRY | TokenFlag.USER_PIN_LOCKED
@@ -56,12 +55,12 @@ _REFUSALS = (
     errors.KeySizeRange,
     errors.KeyTypeInconsistent,
     errors.MechanismInvalid,
-    errors.UserNotLoggedIn,  # in a session that has just logged in: the key wants the PIN each time
+    errors.UserNotLoggedIn,  # after a login: the key requires the PIN for each signature
 )
 
 
 class Device:
-    """One token. All of it is called from one thread, on which the library is loaded as well."""
+    """One token. All methods run on one thread, which also loads the library."""
 
     def __init__(self, settings: PKCS11Settings) -> None:
         self._settings = settings
@@ -72,12 +71,12 @@ class Device:
         self._opened_at = -math.inf
 
     def key_versions(self) -> list[KeyVersion]:
-        """Return the versions of the key that the token has now; what is no longer there can't sign.
+        """Return the key's versions on the token; removed ones can't sign any more.
 
         Raises:
             SignerUnavailable: the token can't be reached.
-            SignerRefused: it does not take the PIN, or a key does not sign.
-            SignerMisconfigured: there is no key, or one whose time or public half is not to be told.
+            SignerRefused: it refuses the PIN, or a key does not sign.
+            SignerMisconfigured: there is no key, or one without a valid time or public key.
         """
         return self._in_session(self._read_keys)
 
@@ -100,8 +99,8 @@ class Device:
         return self._in_session(sign_in)
 
     def close(self) -> None:
-        """End the session and let go of the library. May be called again."""
-        # The library forgets all it holds: sessions, the login, and its list of slots, which may be old.
+        """End the session, and release the library. Idempotent."""
+        # This also drops the library's list of slots, which may be outdated.
         self._session, self._keys = None, {}
         library, self._library = self._library, None
         if library is not None:
@@ -109,12 +108,12 @@ class Device:
                 library.finalize()
 
     def _in_session(self, use: Callable[[Session], T]) -> T:
-        """Run ``use``; if that fails in a session that was open before, once more in a new one."""
+        """Run ``use``; if it fails in an existing session, run it again in a new one."""
         if self._session is not None:
             try:
                 return use(self._session)
             except PKCS11Error:
-                # A lost session, a reset device and a key that is gone look alike; a new session tells.
+                # A lost session, a reset device and a removed key have the same errors.
                 self.close()
         try:
             return use(self._open())
@@ -127,7 +126,7 @@ class Device:
         if self._refused_pin is not None and self._refused_pin.reveal() == pin.reveal():
             raise _pin_refused("not tried again")
         if time.monotonic() < self._opened_at + OPENING_INTERVAL:
-            raise SignerUnavailable("the token was opened a moment ago, and failed; it is tried again soon")
+            raise SignerUnavailable("opening the token has just failed; it is tried again soon")
         self._opened_at = time.monotonic()
         try:
             self._session = self._log_in(pin)
@@ -140,8 +139,8 @@ class Device:
         token = self._token()
         if token.flags & _PIN_LOCKS:
             raise SignerRefused(
-                "the token's user PIN is locked, or one wrong try from it, so it is not tried; "
-                "log in by hand with the right one, or unlock it as its security officer",
+                "the token's user PIN is locked, or one wrong attempt would lock it, so it is not tried; "
+                "log in by hand with the correct PIN, or unlock it as the security officer",
                 reason="pin-locked",
             )
         try:
@@ -174,29 +173,29 @@ class Device:
         return found[0]
 
     def _read_keys(self, session: Session) -> list[KeyVersion]:
-        # Ask for anything first: in a lost session, a search puts a traceback on stderr (python-pkcs11 0.10).
+        # Read an attribute first: in a lost session, a search prints a traceback (python-pkcs11 0.10).
         _ = [key[Attribute.CLASS] for key in self._keys.values()]
         found = [self._read_key(session, label, key) for label, key in self._private_keys(session)]
         if sum(version.created_at is None for version, _ in found) > 1:
             raise SignerMisconfigured(
                 f"several private keys are labelled {self._settings.key_label!r} "
-                "(MACP_AUTH_PKCS11_KEY_LABEL) without a time; only the first may go without"
+                "(MACP_AUTH_PKCS11_KEY_LABEL) without a time; only the first may have none"
             )
         if not found:
             raise SignerMisconfigured(
-                f"the token shows no private key labelled {self._settings.key_label!r} that may sign "
+                f"the token has no private key labelled {self._settings.key_label!r} that may sign "
                 "(MACP_AUTH_PKCS11_KEY_LABEL)"
             )
         self._keys = {version.kid: key for version, key in found}
-        # A token lists objects as it likes; every replica must see the same order.
+        # Tokens list objects in any order; every replica must have the same.
         return sorted((version for version, _ in found), key=lambda version: version.kid)
 
     def _private_keys(self, session: Session) -> Iterator[tuple[str, SignMixin]]:
-        # All are asked for their labels: a search knows no prefix.
+        # PKCS#11 can't search by a prefix.
         for key in list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY})):
-            with suppress(UnicodeDecodeError):  # then it is not ours
+            with suppress(UnicodeDecodeError):  # another software's label
                 label = key[Attribute.LABEL]
-                # It is a SignMixin if its CKA_SIGN is true.
+                # SignMixin means that CKA_SIGN is true.
                 if isinstance(key, SignMixin) and is_version(label, self._settings.key_label):
                     yield label, key
 
@@ -208,7 +207,7 @@ class Device:
             raise SignerMisconfigured(str(error)) from None
         except (KeyError, ValueError):
             raise SignerMisconfigured(f"the private key labelled {label!r} is neither RSA nor EC") from None
-        jwk = proven_jwk(session, key)
+        jwk = verified_jwk(session, key)
         if jwk is None:
             raise SignerMisconfigured(
                 f"the token has no public key and no certificate that belongs to the private key {label!r} "
@@ -229,7 +228,7 @@ def _translated(error: PKCS11Error) -> SignerError:
 
 def _pin_refused(detail: str) -> SignerRefused:
     return SignerRefused(
-        f"the token does not take the PIN ({detail}); the same one is not tried again, because tokens lock; "
-        "put the right one in MACP_AUTH_PKCS11_PIN_FILE",
+        f"the token refuses the PIN ({detail}); it is not tried again, because tokens lock; put the "
+        "correct one in MACP_AUTH_PKCS11_PIN_FILE",
         reason="pin-refused",
     )

@@ -1,7 +1,7 @@
-"""When a key was made, as its label says it.
+"""The creation time of a key, in its label.
 
-PKCS#11 knows no such time: CKA_START_DATE is a day, most tools can't set it, and some tokens fill it in
-by themselves. A label is set when the key is made, by every tool, and shown by every listing.
+PKCS#11 has no such attribute: CKA_START_DATE is a day, most tools can't set it, and some tokens set it
+themselves. Every tool sets a label when it creates a key, and lists it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
 class NoTime(ValueError):
-    """What follows the ``@`` is no time. The text is for the operator."""
+    """The label has no valid time after the ``@``."""
 
 
 def is_version(label: str, stem: str) -> bool:
@@ -25,7 +25,7 @@ def made_at(label: str, stem: str) -> float | None:
     """Return the time in ``label``, in seconds since the epoch; None if it has none.
 
     Raises:
-        NoTime: what follows the ``@`` is no time in UTC to the second.
+        NoTime: the text after the ``@`` is not a time in UTC with whole seconds.
     """
     if label == stem:
         return None
@@ -36,6 +36,6 @@ def made_at(label: str, stem: str) -> float | None:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
         raise NoTime(
-            f"the private key labelled {label!r}: after the @ must be the time at which it was made, "
-            "in UTC, such as 2026-12-01T06:00:00Z"
+            f"the private key labelled {label!r}: the text after the @ must be its creation time in UTC, "
+            "such as 2026-12-01T06:00:00Z"
         ) from None

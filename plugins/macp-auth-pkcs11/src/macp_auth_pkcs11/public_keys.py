@@ -1,8 +1,8 @@
-"""The public half of a private key, found on the token and proven to belong to it.
+"""Finds the public key of a private key on the token, and verifies that they belong together.
 
-A public key or a certificate may be written to a token without its PIN (PKCS#11 v2.40, section 2.6:
-a public session may write public objects). Published unproven, such a one would let its author forge
-tokens. So no public half is believed until it has verified a signature of the private one.
+Public keys and certificates can be written to a token without its PIN (PKCS#11 v2.40, section 2.6: a
+public session may write public objects). If one were published unverified, its author could forge tokens.
+So a public key is used only if it verifies a signature of the private key.
 """
 
 from __future__ import annotations
@@ -28,55 +28,56 @@ _P256_BYTES = 32
 _P256_POINT_BYTES = 65
 _DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")  # SHA-256 (RFC 8017, section 9.2)
 _PREHASHED = Prehashed(SHA256())
-_PROBE_INPUT = hashlib.sha256(b"macp-auth-pkcs11: is this the public half?").digest()
+_PROBE_INPUT = hashlib.sha256(b"macp-auth-pkcs11: is this the public key?").digest()
 
 
 def sign_digest(key: SignMixin, digest: bytes) -> bytes:
     """Return the raw JWS signature over a SHA-256 ``digest`` (RFC 7518, sections 3.3 and 3.4).
 
-    The token gets the digest, not the message: few bytes to carry, on mechanisms that any token has.
+    The token gets the digest, not the message: fewer bytes, and mechanisms that every token has.
 
     Raises:
         PKCS11Error: the token did not sign.
     """
     if key.key_type is KeyType.RSA:
         return key.sign(_DIGEST_INFO + digest, mechanism=Mechanism.RSA_PKCS)
-    return key.sign(digest, mechanism=Mechanism.ECDSA)  # which answers with R, then S
+    return key.sign(digest, mechanism=Mechanism.ECDSA)  # returns R, then S
 
 
-def proven_jwk(session: Session, key: SignMixin) -> PublicJWK | None:
-    """Return the public half of ``key``; None if the token has none that verifies its signature.
+def verified_jwk(session: Session, key: SignMixin) -> PublicJWK | None:
+    """Return the public key of ``key``; None if the token has none that verifies its signature.
 
     Raises:
         PKCS11Error: the token did not answer, or did not sign.
     """
     signature = sign_digest(key, _PROBE_INPUT)
-    return next((public_jwk(half) for half in _candidates(session, key) if _verifies(half, signature)), None)
+    candidates = _candidates(session, key)
+    return next((public_jwk(public) for public in candidates if _verifies(public, signature)), None)
 
 
 def _candidates(session: Session, key: SignMixin) -> Iterator[PublicKey]:
-    """What may be the public half: the private object's own numbers, public keys and certificates."""
+    """Yield candidates: the numbers of the private object, public keys, and certificates."""
     same_id = {Attribute.ID: key[Attribute.ID]}
     public_keys = {Attribute.CLASS: ObjectClass.PUBLIC_KEY, Attribute.KEY_TYPE: key.key_type, **same_id}
     certificates = {Attribute.CLASS: ObjectClass.CERTIFICATE, **same_id}
-    # Each search is read to its end before anything else: a session does one thing at a time.
+    # Each search must end before the next operation: a session does one thing at a time.
     for found in (key, *session.get_objects(public_keys), *session.get_objects(certificates)):
-        # A token says in one of three ways that an object has no such attribute.
+        # Tokens have three errors for a missing attribute.
         with suppress(
             AttributeTypeInvalid, AttributeSensitive, FunctionFailed, ValueError, UnsupportedAlgorithm
         ):
-            half = _read(found)
-            if isinstance(half, rsa.RSAPublicKey) or (
-                isinstance(half, ec.EllipticCurvePublicKey) and isinstance(half.curve, ec.SECP256R1)
+            public = _read(found)
+            if isinstance(public, rsa.RSAPublicKey) or (
+                isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, ec.SECP256R1)
             ):
-                yield half
+                yield public
 
 
 def _read(found: Object) -> object:
-    """Return the public key that ``found`` holds, of whatever type.
+    """Return the public key in ``found``, of any type.
 
     Raises:
-        ValueError: it holds none that we know.
+        ValueError: it has none of a known type.
         PKCS11Error: it lacks an attribute, or the token did not answer.
     """
     if found[Attribute.CLASS] is ObjectClass.CERTIFICATE:
@@ -84,19 +85,19 @@ def _read(found: Object) -> object:
     if found[Attribute.KEY_TYPE] is KeyType.RSA:
         n, e = found[Attribute.MODULUS], found[Attribute.PUBLIC_EXPONENT]
         return rsa.RSAPublicNumbers(int.from_bytes(e), int.from_bytes(n)).public_key()
-    # An OCTET STRING by the standard, the bare point by some tokens; the point is at the end of both.
-    # One of another curve is no point of this one.
+    # By the standard an OCTET STRING, with some tokens the bare point; both end with the point.
+    # A point of another curve raises ValueError.
     point = found[Attribute.EC_POINT][-_P256_POINT_BYTES:]
     return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
 
 
-def _verifies(half: PublicKey, signature: bytes) -> bool:
+def _verifies(public: PublicKey, signature: bytes) -> bool:
     try:
-        if isinstance(half, rsa.RSAPublicKey):
-            half.verify(signature, _PROBE_INPUT, padding.PKCS1v15(), _PREHASHED)
+        if isinstance(public, rsa.RSAPublicKey):
+            public.verify(signature, _PROBE_INPUT, padding.PKCS1v15(), _PREHASHED)
         else:
             r, s = int.from_bytes(signature[:_P256_BYTES]), int.from_bytes(signature[_P256_BYTES:])
-            half.verify(encode_dss_signature(r, s), _PROBE_INPUT, ec.ECDSA(_PREHASHED))
+            public.verify(encode_dss_signature(r, s), _PROBE_INPUT, ec.ECDSA(_PREHASHED))
     except InvalidSignature:
         return False
     return True

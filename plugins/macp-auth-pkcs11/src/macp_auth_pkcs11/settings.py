@@ -1,4 +1,4 @@
-"""What may be set, and what can be known of it before the library is loaded."""
+"""The settings, and the checks that do not need the library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Text = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"\S")]
 
 
 class PKCS11Settings(Struct, frozen=True, kw_only=True):
-    """The settings. None of them is a secret: the PIN stays in its file until the login."""
+    """The settings. None is a secret: the PIN is read from its file at each login."""
 
     module: Annotated[
         Text,
@@ -38,14 +38,14 @@ class PKCS11Settings(Struct, frozen=True, kw_only=True):
     pin_file: Annotated[
         Text,
         Meta(
-            description="The path of a file that holds the user PIN.",
-            extra={"expects": "the path of a file that holds the user PIN"},
+            description="The path of a file with the user PIN.",
+            extra={"expects": "the path of a file with the user PIN"},
         ),
     ]
     key_label: Annotated[
         Text,
         Meta(
-            description="The first key's label; later ones add `@` and the time at which they were made.",
+            description="The first key's label; later ones add `@` and their creation time.",
             extra={"expects": "the label of a private key"},
         ),
     ]
@@ -61,10 +61,10 @@ class PKCS11Settings(Struct, frozen=True, kw_only=True):
 
 
 def prepare(settings: PKCS11Settings) -> PKCS11Settings:
-    """Check the files, and nothing else: a library that is loaded before a fork is not fit for use after.
+    """Check only the files: a library that is loaded before a fork can't be used after it.
 
     Raises:
-        SignerMisconfigured: the library is not there, or the PIN file is of no use.
+        SignerMisconfigured: the library does not exist, or the PIN file is unusable.
     """
     if not Path(settings.module).is_file():
         raise SignerMisconfigured(f"MACP_AUTH_PKCS11_MODULE: there is no file {settings.module}")
@@ -76,11 +76,11 @@ def prepare(settings: PKCS11Settings) -> PKCS11Settings:
 
 
 def read_pin(path: str) -> Secret[str]:
-    """Return the file's content, without the line's end.
+    """Return the file's content, without the line end.
 
     Raises:
         SignerUnavailable: it can't be read.
-        SignerMisconfigured: others can get at it, or its content is no PIN.
+        SignerMisconfigured: others can access it, or its content is not a PIN.
     """
     subject = f"MACP_AUTH_PKCS11_PIN_FILE: {path}"
     content = read_private_file(path, subject, max_bytes=_MAX_PIN_BYTES)

@@ -1,4 +1,4 @@
-"""The signer port, on one token and one thread."""
+"""The signer port, with one token and one thread."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 
 class Backend:
-    """A token and its thread. Signers of one process share it: a library knows one login a process."""
+    """A token and its thread. The signers of a process share it: a library has one login per process."""
 
     _open: ClassVar[dict[tuple[int, PKCS11Settings], Backend]] = {}
 
     def __init__(self, settings: PKCS11Settings) -> None:
         self.device = Device(settings)
-        # C_Initialize without arguments promises the library that one thread at a time calls it, and SoftHSM
-        # 2.6.1 crashes where two do.
+        # C_Initialize without arguments promises that one thread at a time calls the library; SoftHSM 2.6.1
+        # crashes with two.
         self.thread = BoundedThreadPool(
             "pkcs11",
             threads=1,
@@ -35,13 +35,13 @@ class Backend:
 
     @classmethod
     def acquire(cls, settings: PKCS11Settings) -> Backend:
-        """Return the one for ``settings``, for one user more. A forked process gets one of its own."""
+        """Return the backend of this process for ``settings``, and count the user."""
         backend = cls._open.setdefault((os.getpid(), settings), cls(settings))
         backend.users += 1
         return backend
 
     async def release(self) -> None:
-        """Take one user off, and close after the last."""
+        """Close after the last user."""
         self.users -= 1
         if not self.users:
             for key in [key for key, backend in self._open.items() if backend is self]:
@@ -50,7 +50,7 @@ class Backend:
 
 
 class PKCS11Signer(Signer):
-    """Signs with the private keys of one token. Opens it at the first call, in the process that calls."""
+    """Signs with the private keys of one token, which is opened on the first call."""
 
     def __init__(self, settings: PKCS11Settings) -> None:
         self._backend = Backend.acquire(settings)
@@ -61,7 +61,7 @@ class PKCS11Signer(Signer):
         return await self._run(self._backend.device.key_versions)
 
     async def sign(self, kid: str, signing_input: bytes) -> bytes:
-        """Have the token sign the SHA-256 of ``signing_input``."""
+        """Sign the SHA-256 digest of ``signing_input`` with the token."""
         digest = hashlib.sha256(signing_input).digest()
         return await self._run(partial(self._backend.device.sign, kid, digest))
 

@@ -35,7 +35,7 @@ from macp_auth import (
 
 
 class ExampleSettings(Struct, frozen=True):
-    """What may be set: each field is a variable, read and checked by the host."""
+    """The settings: each field is a variable, which the host reads and checks."""
 
     key_file: Annotated[
         str,
@@ -48,11 +48,11 @@ class ExampleSettings(Struct, frozen=True):
 
 
 def prepare(settings: ExampleSettings) -> Secret[bytes]:
-    """Read the file before anything listens; what is returned is handed to every worker process.
+    """Read the file before anything listens; every worker process gets the returned value.
 
     Raises:
         SignerMisconfigured: there is no such key, or others can read or change the file; the text names the
-            variable and shows nothing of the file.
+            variable, and shows nothing of the file.
     """
     try:
         pem = read_private_file(settings.key_file, "MACP_AUTH_EXAMPLE_KEY_FILE", max_bytes=10_000)
@@ -61,8 +61,8 @@ def prepare(settings: ExampleSettings) -> Secret[bytes]:
         raise SignerMisconfigured(str(error)) from None
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise SignerMisconfigured(
-            "MACP_AUTH_EXAMPLE_KEY_FILE holds no P-256 private key in PEM without a passphrase; "
-            "make one with: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
+            "MACP_AUTH_EXAMPLE_KEY_FILE must be a P-256 private key in PEM without a passphrase; "
+            "create one with: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
         ) from None
     return Secret(pem)
 
@@ -71,16 +71,16 @@ def load(pem: bytes) -> ec.EllipticCurvePrivateKey:
     """Return the private key.
 
     Raises:
-        ValueError, TypeError, UnsupportedAlgorithm: it is none of P-256, or needs a passphrase.
+        ValueError, TypeError, UnsupportedAlgorithm: it is not a P-256 key, or needs a passphrase.
     """
     key = load_pem_private_key(pem, password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise ValueError("another kind of key")  # noqa: TRY004 - whatever is wrong with the file, it is a value
+        raise ValueError("another kind of key")  # noqa: TRY004 - the file's content is a value
     return key
 
 
 class ExampleSigner(Signer):
-    """Signs with the one key. A worker opens its own from what ``prepare`` returned."""
+    """Signs with the one key. Each worker opens its own from the result of ``prepare``."""
 
     def __init__(self, pem: Secret[bytes]) -> None:
         self._key: ec.EllipticCurvePrivateKey | None = load(pem.reveal())
@@ -95,7 +95,7 @@ class ExampleSigner(Signer):
         return [self._version]
 
     async def sign(self, kid: str, signing_input: bytes) -> bytes:
-        """Sign at once: a call that waits for something must be awaited, or run in a thread."""
+        """Sign. A call that waits must be awaited, or run in a thread."""
         if self._key is None:
             raise SignerUnavailable("the signer is closed", reason="closed")
         if kid != self._version.kid:
