@@ -17,8 +17,9 @@ from macp_auth.adapters.audit.line import (
     timestamp,
 )
 from macp_auth.adapters.audit.waiting import MAX_NAMES, Tally
+from macp_auth.domain.callers import Caller, Method
 from macp_auth.domain.claims import Claims
-from macp_auth.domain.errors import InvalidScopes, MalformedJSON
+from macp_auth.domain.errors import InvalidScopes, MalformedJSON, NoGrant
 from macp_auth.domain.minting import MintedToken, MintEvent, TokenRequest
 from macp_auth.entrypoints.http.errors import reason_word, status_of
 
@@ -37,6 +38,8 @@ def attempt(outcome: MintedToken | Exception, request: TokenRequest | None = Non
         minted=None if isinstance(outcome, Exception) else outcome,
         status=200 if error is None else status_of(error),
         reason=None if error is None else reason_word(error),
+        caller=of.get("caller"),
+        grant=of.get("grant"),
     )
 
 
@@ -106,6 +109,54 @@ def test_a_refusal_before_the_body_is_read() -> None:
     ]
 
 
+PLAYGROUND = Caller("playground", Method.JWT, "system:serviceaccount:macp:playground")
+
+
+def test_an_authenticated_caller_is_named() -> None:
+    """With the method, the subject and the grant; the address moves to a member of its own."""
+    anonymous = written(attempt(minted()))
+    line = written(attempt(minted(), caller=PLAYGROUND, grant="playground/1"))
+    assert line == anonymous | {
+        "caller": "playground",
+        "method": "jwt",
+        "subject": "system:serviceaccount:macp:playground",
+        "grant": "playground/1",
+        "client": "192.0.2.7",
+    }
+
+
+def test_a_refusal_names_the_caller_without_a_grant() -> None:
+    """No grant decided; a Unix socket's client has no address."""
+    line = written(attempt(NoGrant(), TokenRequest(sender="a", scopes={}), caller=PLAYGROUND, client=None))
+    assert (line["status"], line["reason"]) == (403, "no-grant")
+    assert [line[name] for name in ("caller", "method", "grant", "client")] == [
+        "playground",
+        "jwt",
+        None,
+        None,
+    ]
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "\x7f", "\ud800", "\U000e0001"])
+@pytest.mark.parametrize("length", [1, 100, 1000, 5000])
+def test_a_subject_is_whole_or_left_out(letter: str, length: int) -> None:
+    """Whatever a credential says, the token's sender and scopes stay, and so does the caller's name."""
+    caller = Caller("c" * 64, Method.FORWARDED_CERTIFICATE, letter * length)
+    scopes = {"allowed_modes": ["m" * 1500], "x": "y" * 300}
+    for outcome, asked in (
+        (minted("s" * 900, scopes), None),
+        (InvalidScopes("x"), TokenRequest(sender="\x7f" * 300, scopes=scopes)),
+    ):
+        line = written(attempt(outcome, asked, caller=caller, grant="g" * 129, client="c" * 62, id="r" * 128))
+        assert line["subject"] in (letter * length, None)
+        assert (line["subject"] is None) == ("subject" in line["truncated"])
+        assert (line["caller"], line["grant"]) == ("c" * 64, "g" * 129)
+        if asked is None:
+            assert line["scopes"]["allowed_modes"] == ["m" * 1500]
+        if length == 1 and letter == "a" and asked is None:
+            assert line["truncated"] == []
+
+
 LETTERS = ["a", "é", "😀", '"', "\\", "\x00", "\x7f", "\u2028", "\U000e0001"]
 """Of one byte to twelve each in a line."""
 
@@ -123,24 +174,28 @@ def test_the_longest_texts_fit_whatever_they_are_made_of(letter: str) -> None:
 
 @pytest.mark.parametrize("letter", LETTERS)
 @pytest.mark.parametrize("part", ["sender", "mode", "modes"])
-def test_what_matters_of_a_token_is_whole_or_the_token_is_refused(letter: str, part: str) -> None:
+@pytest.mark.parametrize("caller", [None, Caller("c" * 64, Method.FORWARDED_CERTIFICATE, "s" * 2048)])
+def test_what_matters_of_a_token_is_whole_or_the_token_is_refused(
+    letter: str, part: str, caller: Caller | None
+) -> None:
     """At every length: either the check refuses, or the line has the sender and the known scopes."""
     outcomes = set()
+    left_out = ["unknown_scopes"] if caller is None else ["unknown_scopes", "subject"]
     for length in (1, 100, 270, 290, 560, 580, 850, 900, 1024, 1700, 1800, 3300, 3400, 3500, 3600, 4096):
         sender = letter * length if part == "sender" else "a"
         modes = {"mode": [letter * length], "modes": [letter] * length}.get(part, [])
         known = {"can_start_sessions": False, "allowed_modes": modes, "max_open_sessions": 2**64 - 1}
         token = minted(sender, {"x" * 3000: "y", **known, "z": {}}, "k" * 43)
         try:
-            check_line(token.claims, token.kid)
+            check_line(token.claims, token.kid, with_caller=caller is not None)
         except LineTooLong:
             outcomes.add("refused")
             continue
-        line = written(attempt(token, id="r" * 128, client="c" * 62))
+        line = written(attempt(token, id="r" * 128, client="c" * 62, caller=caller, grant="g" * 129))
         assert (line["sender"], line["kid"]) == (sender, "k" * 43)
         assert {name: line["scopes"][name] for name in known} == known
         outcomes.add("whole")
-        assert line["truncated"] in ([], ["unknown_scopes"])
+        assert line["truncated"] in ([], ["unknown_scopes"], left_out)
         assert (line["truncated"] == []) == ("z" in line["scopes"])
     assert outcomes == {"whole", "refused"}
 

@@ -27,7 +27,7 @@ def line(at: float, sender: str = "a", kid: str = "k1", ttl: int = 60, **of: Any
         status=200,
         reason=None,
         request_id="r",
-        caller=None,
+        caller=of.get("caller"),
         sender=sender,
         scopes={},
         ttl=ttl,
@@ -35,6 +35,7 @@ def line(at: float, sender: str = "a", kid: str = "k1", ttl: int = 60, **of: Any
         kid=kid,
         token_sha256="0" * 64,
         truncated=of.get("truncated", ()),
+        method=of.get("method", msgspec.UNSET),
     )
     return msgspec.json.encode(recorded) + b"\n"
 
@@ -102,6 +103,29 @@ def test_a_truncated_sender_is_marked_and_found() -> None:
     lines = [line(NOON, "s" * 64, truncated=("sender", "scopes")), line(NOON, "s" * 64)]
     assert senders(lines) == [("s" * 64, 1), ("s" * 64 + "…", 1)]
     assert senders(lines, sender="s" * 300) == [("s" * 64 + "…", 1)]
+
+
+CALLED = [
+    line(NOON, caller="playground", method="jwt"),
+    line(NOON + 1, caller="ci", method="secret"),
+    line(NOON + 2, "b", caller="192.0.2.7"),
+    line(NOON + 3, "c", caller="ci", method="secret"),
+    line(NOON + 4, "d", caller="ci"),
+]
+
+
+def test_a_question_narrows_to_a_caller() -> None:
+    """Only if it was authenticated: an address is not one."""
+    assert senders(CALLED, caller="ci") == [("c", 1), ("a", 1)]
+    assert senders(CALLED, caller="192.0.2.7") == []
+
+
+def test_the_command_shows_the_callers_where_there_are_any() -> None:
+    """For those who look up what a stolen credential got."""
+    shown = run("-", stdin=b"".join(CALLED)).stdout
+    assert [text.strip() for text in shown.splitlines() if "by " in text] == ["by ci", "by ci, playground"]
+    narrowed = run("-", "--json", "--caller", "playground", stdin=b"".join(CALLED)).stdout
+    assert [identity["callers"] for identity in json.loads(narrowed)["identities"]] == [["playground"]]
 
 
 def run(*args: str, stdin: bytes = b"") -> Result:

@@ -41,7 +41,7 @@ TOKEN = "head.payload.signature"
 
 
 def record(time: str, sender: str | None, *, kid: str | None = "key-2026-11", **of: Any) -> dict[str, Any]:
-    fields = dict.fromkeys(AuditLine.__struct_fields__)
+    fields = {each.name: None for each in msgspec.structs.fields(AuditLine) if each.required}
     told: dict[str, Any] = {
         "time": time,
         "event": "minted",

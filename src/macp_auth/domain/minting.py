@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from macp_auth.domain.callers import Caller
 from macp_auth.domain.claims import Claims
 
 
@@ -46,6 +47,10 @@ class MintEvent(Struct, frozen=True, kw_only=True, gc=False):
     """The HTTP status of the response."""
     reason: str | None
     """Why there is no token, one of a few words in lower case and hyphens; None if there is one."""
+    caller: Caller | None = None
+    """Who called; None if that is not known."""
+    grant: str | None = None
+    """The name of the grant that decided; None if none did."""
 
 
 Observer = Callable[[MintEvent], None]

@@ -9,8 +9,9 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
+from macp_auth.domain.callers import Caller, Method
 from macp_auth.domain.claims import Claims
 from macp_auth.domain.errors import InvalidRequest
 from macp_auth.domain.minting import MintedToken, MintEvent, TokenRequest
@@ -24,8 +25,10 @@ MAX_SENDER_CHARS = 256
 """For a refused request; the sender of a token is never truncated."""
 SHORT_SENDER_CHARS = 64
 """For a refused request whose line would still be too long."""
-SENDER, SCOPES, UNKNOWN_SCOPES = "sender", "scopes", "unknown_scopes"
-"""The values of ``truncated``; the last stands for all scopes that the runtime does not read."""
+MAX_CALLER_CHARS, MAX_GRANT_CHARS = 64, 129
+"""The names of the callers file are no longer: a grant's is the caller's, a slash, and one of its own."""
+SENDER, SCOPES, UNKNOWN_SCOPES, SUBJECT = "sender", "scopes", "unknown_scopes", "subject"
+"""The values of ``truncated``; ``unknown_scopes`` are all scopes that the runtime does not read."""
 _EXACT = 2**53  # above it, JSON readers differ (RFC 8259, section 6)
 _NOTHING = TokenRequest(scopes=None)
 _SHA256 = hashlib.sha256()  # creating one between two signatures takes OpenSSL 2.7 us longer than copying one
@@ -38,7 +41,10 @@ class LineTooLong(InvalidRequest):
 
 
 class AuditLine(Struct, frozen=True, kw_only=True, gc=False):  # freed before the garbage collector would run
-    """The record of one event. A field without a value is null, never absent."""
+    """The record of one event. A field without a value is null, never absent.
+
+    Only the last four are absent, all together, if the caller was not authenticated.
+    """
 
     time: str
     event: str
@@ -46,6 +52,8 @@ class AuditLine(Struct, frozen=True, kw_only=True, gc=False):  # freed before th
     reason: str | None
     request_id: str
     caller: str | None
+    """The name of the caller; the client's address if the caller was not authenticated. No name is like an
+    address: a name begins with a letter and has no colon."""
     sender: str | None
     scopes: Any
     ttl: float | None
@@ -53,6 +61,11 @@ class AuditLine(Struct, frozen=True, kw_only=True, gc=False):  # freed before th
     kid: str | None
     token_sha256: str | None
     truncated: tuple[str, ...]
+    method: str | UnsetType = UNSET
+    subject: str | UnsetType | None = UNSET
+    grant: str | UnsetType | None = UNSET
+    client: str | UnsetType | None = UNSET
+    """The client's address."""
 
 
 class DroppedLines(Struct, frozen=True, kw_only=True):
@@ -80,23 +93,28 @@ def audit_line(event: MintEvent) -> bytes:
     in full.
     """
     line = _record(event)
-    encoded = _fitting(line) or _fitting(_without_unknown_scopes(line)) or _encoded(_shortened(line))
-    return encoded + b"\n"
+    return (_fitting(line) or _fitting_part(line)) + b"\n"
 
 
-def check_line(claims: Claims, kid: str) -> None:
+def check_line(claims: Claims, kid: str, *, with_caller: bool = False) -> None:
     """Check that the sender and scopes of a token fit into one line.
+
+    Args:
+        claims: of the token.
+        kid: of the token.
+        with_caller: whether the line names an authenticated caller.
 
     Raises:
         LineTooLong: they do not fit.
     """
+    longest, room = (_LONGEST_WITH_CALLER, _ROOM_WITH_CALLER) if with_caller else (_LONGEST, _ROOM)
     modes = claims.macp_scopes.get("allowed_modes") or ()
     characters = len(claims.sub) + len(kid) + sum(map(len, modes)) + len(modes)
-    if _MAX_BYTES_PER_CHARACTER * characters <= _ROOM:
+    if _MAX_BYTES_PER_CHARACTER * characters <= room:
         return
     scopes = _known(claims.macp_scopes)
     try:
-        size = len(_encoded(msgspec.structs.replace(_LONGEST, sender=claims.sub, scopes=scopes, kid=kid)))
+        size = len(_encoded(msgspec.structs.replace(longest, sender=claims.sub, scopes=scopes, kid=kid)))
     except UnicodeEncodeError:
         return  # a lone surrogate: minting rejects it with a clearer error
     if size >= MAX_LINE_BYTES:
@@ -135,8 +153,21 @@ def _written(milliseconds: int) -> str:
 
 def _record(event: MintEvent) -> AuditLine:
     if event.minted is not None:
-        return _minted(event, event.minted)
-    return _refused(event, event.request or _NOTHING)
+        line = _minted(event, event.minted)
+    else:
+        line = _refused(event, event.request or _NOTHING)
+    return line if event.caller is None else _called(line, event.caller, event.grant)
+
+
+def _called(line: AuditLine, caller: Caller, grant: str | None) -> AuditLine:
+    return msgspec.structs.replace(
+        line,
+        caller=caller.name,
+        method=caller.method,
+        subject=caller.subject,
+        grant=grant,
+        client=line.caller,
+    )
 
 
 def _minted(event: MintEvent, minted: MintedToken) -> AuditLine:
@@ -198,10 +229,25 @@ def _without_unknown_scopes(line: AuditLine) -> AuditLine:
     return msgspec.structs.replace(line, scopes=_known(line.scopes), truncated=truncated)
 
 
+def _without_subject(line: AuditLine) -> AuditLine:
+    if not isinstance(line.subject, str):
+        return line
+    return msgspec.structs.replace(line, subject=None, truncated=(*line.truncated, SUBJECT))
+
+
 def _shortened(line: AuditLine) -> AuditLine:
     sender = line.sender and line.sender[:SHORT_SENDER_CHARS].encode(errors="replace").decode()
-    truncated = (SCOPES,) if sender == line.sender else (SENDER, SCOPES)
+    truncated: tuple[str, ...] = (SCOPES,) if sender == line.sender else (SENDER, SCOPES)
+    if SUBJECT in line.truncated:
+        truncated += (SUBJECT,)
     return msgspec.structs.replace(line, sender=sender, scopes=None, truncated=truncated)
+
+
+def _fitting_part(line: AuditLine) -> bytes:
+    """Return as much of ``line`` as fits."""
+    known = _without_unknown_scopes(line)
+    without_subject = _without_subject(known)
+    return _fitting(known) or _fitting(without_subject) or _encoded(_shortened(without_subject))
 
 
 def _fitting(line: AuditLine) -> bytes | None:
@@ -237,5 +283,16 @@ _LONGEST = AuditLine(
     truncated=(UNKNOWN_SCOPES,),
 )
 """The longest line of a token, without the parts of unbounded length: sender, allowed modes, kid."""
+_LONGEST_WITH_CALLER = msgspec.structs.replace(
+    _LONGEST,
+    caller="c" * MAX_CALLER_CHARS,
+    method=max(Method, key=len),
+    subject=None,
+    grant="g" * MAX_GRANT_CHARS,
+    client=_LONGEST.caller,
+    truncated=(UNKNOWN_SCOPES, SUBJECT),
+)
 _MAX_BYTES_PER_CHARACTER = 12  # two escapes; a mode's quotes and comma count as one character
-_ROOM = MAX_LINE_BYTES - 32 - len(_encoded(_LONGEST))  # 32: numbers of 20 digits in place of null
+_NUMBERS_BYTES = 32  # two of 20 digits in place of null
+_ROOM = MAX_LINE_BYTES - _NUMBERS_BYTES - len(_encoded(_LONGEST))
+_ROOM_WITH_CALLER = MAX_LINE_BYTES - _NUMBERS_BYTES - len(_encoded(_LONGEST_WITH_CALLER))

@@ -16,13 +16,15 @@ class Question(Struct, frozen=True, kw_only=True):
 
     kid: str | None = None
     sender: str | None = None
+    caller: str | None = None
+    """The name of an authenticated caller."""
     since: float | None = None
     """Seconds since the epoch, inclusive to the millisecond."""
     until: float | None = None
     """The same."""
 
 
-class Identity(Struct, kw_only=True):
+class Identity(Struct, kw_only=True, omit_defaults=True):
     """The tokens of one sender. A truncated sender ends in an ellipsis and may stand for several."""
 
     sender: str
@@ -32,6 +34,8 @@ class Identity(Struct, kw_only=True):
     last: str
     exp: int
     """The latest expiry, in seconds since the epoch."""
+    callers: set[str] = set()
+    """The authenticated callers that got them."""
 
 
 class Log(Struct, frozen=True):
@@ -64,6 +68,8 @@ class _Line(Struct):
 
     event: object = None
     time: object = None
+    caller: object = None
+    method: object = None
     sender: object = None
     kid: object = None
     exp: object = None
@@ -117,12 +123,16 @@ class _Tally:
         match line:
             case _Line(event="minted", time=str(at), sender=str(sender), exp=int(exp)):
                 whole = not (isinstance(line.truncated, list) and SENDER in line.truncated)
+                caller = line.caller if isinstance(line.method, str) else None
                 if (
                     self._since <= at <= self._until
                     and self._question.kid in (None, line.kid)
+                    and self._question.caller in (None, caller)
                     and (self._question.sender is None or _is_of(self._question.sender, sender, whole=whole))
                 ):
-                    _count(self.found, sender if whole else sender + "…", at, exp)
+                    identity = _count(self.found, sender if whole else sender + "…", at, exp)
+                    if isinstance(caller, str):
+                        identity.callers.add(caller)
             case _Line(event="dropped", time=str(at), since=str(since), lines=int(count)):
                 self.dropped += count if at >= self._since and since <= self._until else 0
             case _Line(event="refused" | "refused-summary", time=str()):
@@ -136,14 +146,15 @@ def _is_of(wanted: str, recorded: str, *, whole: bool) -> bool:
     return wanted == recorded if whole else wanted.startswith(recorded)
 
 
-def _count(found: dict[str, Identity], sender: str, at: str, exp: int) -> None:
+def _count(found: dict[str, Identity], sender: str, at: str, exp: int) -> Identity:
     if (identity := found.get(sender)) is None:
-        found[sender] = Identity(sender=sender, tokens=1, first=at, last=at, exp=exp)
+        identity = found[sender] = Identity(sender=sender, tokens=1, first=at, last=at, exp=exp)
     else:
         identity.tokens += 1
         identity.first = min(identity.first, at)
         identity.last = max(identity.last, at)
         identity.exp = max(identity.exp, exp)
+    return identity
 
 
 _decode = msgspec.json.Decoder(_Line).decode

@@ -17,7 +17,7 @@ from macp_auth.entrypoints.cli.output import echo
 from macp_auth.entrypoints.cli.times import moment
 
 if TYPE_CHECKING:  # slow to import; `--help` must not wait
-    from macp_auth.adapters.audit.report import Question, Report
+    from macp_auth.adapters.audit.report import Report
 
 _GZIP = b"\x1f\x8b"  # RFC 1952, section 2.3.1
 
@@ -37,6 +37,7 @@ def audit() -> None:
 )
 @click.option("--kid", help="Only tokens signed by this key.")
 @click.option("--sender", help="Only tokens of this sender.")
+@click.option("--caller", help="Only tokens of this authenticated caller.")
 @click.option("--since", metavar="TIME", help="Only tokens minted then or later.")
 @click.option("--until", metavar="TIME", help="Only tokens minted then or earlier.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -45,6 +46,7 @@ def report_command(  # noqa: PLR0913 - one parameter an option
     files: Sequence[str],
     kid: str | None,
     sender: str | None,
+    caller: str | None,
     since: str | None,
     until: str | None,
     as_json: bool,
@@ -55,9 +57,10 @@ def report_command(  # noqa: PLR0913 - one parameter an option
     ISO 8601 with a zone (2026-12-01T06:00Z), or a time ago (-2h; s, m, h, d). Exits 1 if the answer may
     be incomplete: lines are missing or unreadable, or a FILE has no lines.
     """
-    from macp_auth.adapters.audit.report import Log, report  # noqa: PLC0415
+    from macp_auth.adapters.audit.report import Log, Question, report  # noqa: PLC0415
 
-    question = _question(kid, sender, since, until)
+    first, last = _period(since, until)
+    question = Question(kid=kid, sender=sender, caller=caller, since=first, until=last)
     answer = report((Log(name, _lines(name)) for name in dict.fromkeys(files)), question)
     _print_json(answer) if as_json else _print_table(answer)
     if answer.dropped:
@@ -67,14 +70,12 @@ def report_command(  # noqa: PLR0913 - one parameter an option
     sys.exit(1 if answer.dropped or answer.faults else 0)
 
 
-def _question(kid: str | None, sender: str | None, since: str | None, until: str | None) -> Question:
-    from macp_auth.adapters.audit.report import Question  # noqa: PLC0415
-
+def _period(since: str | None, until: str | None) -> tuple[float | None, float | None]:
     now = time.time()
     first, last = _past("--since", since, now), _past("--until", until, now)
     if first is not None and last is not None and first > last:
         raise click.BadParameter("must not be later than --until", param_hint="--since")
-    return Question(kid=kid, sender=sender, since=first, until=last)
+    return first, last
 
 
 def _past(option: str, text: str | None, now: float) -> float | None:
@@ -94,7 +95,7 @@ def _lines(name: str) -> Iterator[bytes]:
 def _print_json(answer: Report) -> None:
     import msgspec  # noqa: PLC0415
 
-    echo(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode())
+    echo(msgspec.json.format(msgspec.json.encode(answer, order="deterministic"), indent=2).decode())
 
 
 def _print_table(answer: Report) -> None:
@@ -103,6 +104,8 @@ def _print_table(answer: Report) -> None:
     for identity in answer.identities:
         tokens = "1 token" if identity.tokens == 1 else f"{identity.tokens} tokens"
         echo(f"{escaped(identity.sender)}  {tokens}")
+        if identity.callers:
+            echo(f"    by {escaped(', '.join(sorted(identity.callers)))}")
         echo(f"    minted {escaped(identity.first)} to {escaped(identity.last)}")
         echo(f"    valid until {utc(identity.exp)}")
     total = sum(identity.tokens for identity in answer.identities)
