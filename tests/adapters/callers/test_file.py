@@ -188,6 +188,10 @@ FILE_MISTAKES = [
     ("[issuer]", "issuer: expected an array, found a table; write [[issuer]]"),
     ("[[proxy]]", "proxy: expected a table, found an array; correct it"),
     ("[proxy]", "proxy: the key client_certificate_header is missing; add it"),
+    (
+        '[proxy]\nclient_certificate_header = "x"\ntrusted = true',
+        "proxy: unknown key trusted; the keys are client_certificate_header",
+    ),
     *(
         (f'[proxy]\nclient_certificate_header = "{header}"', f"proxy.client_certificate_header: {HEADER}")
         for header in ("", "X-Forwarded-Client-Cert", "x_f", "x:", "x\\r\\ny", "-x", "x" * 65)
@@ -523,7 +527,7 @@ def test_urls(url: str) -> None:
 )
 def test_strange_keys(key: str) -> None:
     """They look like a part of msgspec's report, or of the terminal."""
-    for text in (f'"{key}" = 1', f'{CALLER}"{key}" = 1'):
+    for text in (f'"{key}" = 1', f'"{key}" = 1\n{CALLER}', f'{CALLER}"{key}" = 1'):
         assert "unknown key" in error_of(text)
         assert error_of(text).isprintable()
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
-from macp_auth.adapters.input_file import Custody, FileUnusable, InputFile
+from macp_auth.adapters.input_file import Custody, FileUnusable, input_file
 from macp_auth.domain.errors import ConfigurationError, InvalidSender
 from macp_auth.domain.grants import ALL_MODES, Ceiling, Grant, Grants
 from macp_auth.domain.keys import Algorithm
@@ -149,7 +149,7 @@ def read_callers(path: Path, source: str, *, audience: str, max_ttl_seconds: int
         ConfigurationError: it can't be read, is invalid, or others can access it; the text has the remedy.
     """
     try:
-        content = InputFile(path, Custody.GRANTS, MAX_BYTES).read()
+        content = input_file(path, Custody.GRANTS, MAX_BYTES).read()
     except FileUnusable as error:
         raise ConfigurationError(f"{source} {error}") from None
     callers = parse_callers(content.data, source, audience=audience, max_ttl_seconds=max_ttl_seconds)
