@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from macp_auth.adapters.callers.identity import is_workload_id
 from macp_auth.adapters.input_file import Custody, FileUnusable, input_file
 from macp_auth.domain.errors import ConfigurationError, InvalidSender
 from macp_auth.domain.grants import ALL_MODES, Ceiling, Grant, Grants
@@ -33,14 +34,11 @@ MAX_BYTES = 32 * 1024 * 1024
 _MAX_TTL_SECONDS = 365 * 24 * 3600  # as MACP_AUTH_MAX_TTL_SECONDS
 _MAX_PER_MINUTE = 1_000_000  # more than a replica can sign
 _MAX_CHARS = 1024
-_MAX_SPIFFE_ID_BYTES = 2048  # SPIFFE-ID, section 2.3
 _MAX_DNS_NAME_CHARS = 253  # RFC 1035, section 2.3.4, as text
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _NAME_FORM = "1 to 64 letters, digits, dots, hyphens and underscores, a letter first"
 _HEADER = re.compile(r"[a-z][a-z0-9-]{0,63}")
-# SPIFFE-ID, sections 2.1 to 2.3; X509-SVID, section 3.1: the ID of a workload has a path.
-_SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+)+")
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DNS_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -227,7 +225,7 @@ class _Reader:
     def _add_identity(self, caller: _Caller) -> None:
         match caller:
             case _Caller(spiffe_id=str(text), dns_name=None, jwt=None, secret_sha256=None):
-                if len(text) > _MAX_SPIFFE_ID_BYTES or not _SPIFFE_ID.fullmatch(text):
+                if not is_workload_id(text):
                     raise _Fault(
                         "spiffe_id",
                         "not the SPIFFE ID of a workload; write spiffe://TRUST-DOMAIN/PATH, with a trust "
