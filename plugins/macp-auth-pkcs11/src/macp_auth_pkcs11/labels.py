@@ -36,6 +36,6 @@ def made_at(label: str, stem: str) -> float | None:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
         raise NoTime(
-            f"the private key labelled {label!r}: the text after the @ must be its creation time in UTC, "
+            f"the private key labelled {label!r}: after the @ must be its creation time in UTC, "
             "such as 2026-12-01T06:00:00Z"
         ) from None
