@@ -114,9 +114,9 @@ def test_changes_are_taken_up_and_logged_once() -> None:
     async def during(ring: KeyRing) -> None:
         signer.versions = (version("b"), version("a"))
         await until(signs(ring, "b"))
-        in_force = ring.keys
+        active = ring.keys
         await next_reading(signer)
-        assert ring.keys is in_force
+        assert ring.keys is active
 
     logs = refreshed(signer, FAST, during)
     assert [log["event"] for log in logs] == ["signing key", "published keys", "signing key"]
@@ -191,11 +191,11 @@ def test_a_start_without_keys_goes_on_trying(failure: Exception) -> None:
     signer.failure = failure
 
     async def during(ring: KeyRing) -> None:
-        assert ring.in_force is None
+        assert ring.active is None
         with pytest.raises(SignerUnavailable):
             _ = ring.keys
         signer.failure = None
-        await until(lambda: ring.in_force is not None)
+        await until(lambda: ring.active is not None)
         assert signs(ring, "a")()
 
     logs = refreshed(signer, FAST, during)

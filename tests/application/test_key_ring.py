@@ -197,7 +197,7 @@ def test_a_kid_that_can_not_be_seen_or_is_too_long(kid: str) -> None:
         key_set(version(kid))
 
 
-def test_a_version_that_is_gone_asks_for_a_reading_while_it_is_in_force() -> None:
+def test_a_version_that_is_gone_asks_for_a_refresh_while_it_is_active() -> None:
     """By a token and by a self-test; not by another failure, nor when it was replaced in the meantime."""
     signer = Failing(version("a"))
     ring = opened(signer)

@@ -76,9 +76,9 @@ def test_planned_rotation_keeps_the_rules_at_every_second() -> None:
     ]
     for second in range(300):
         now = NOW + second
-        in_force = schedule(after, TIMING, now)
-        published = {key.version.kid for key in in_force.keys}
-        assert in_force.signing.kid == ("a" if now < rotation.signs_from else "b")
+        active = schedule(after, TIMING, now)
+        published = {key.version.kid for key in active.keys}
+        assert active.signing.kid == ("a" if now < rotation.signs_from else "b")
         assert "b" in published
         assert ("a" in published) == (now < rotation.signs_from + TIMING.retire_lag)
 
@@ -89,16 +89,16 @@ def test_revocation_makes_another_sign_at_once() -> None:
     retiring, gone = version("retiring", not_after=NOW + 20), version("gone", not_after=NOW - 20)
     for before, signing in ([retiring], "retiring"), ([gone], "pending"), ([], "pending"):
         revocation = plan_revocation([*before, active, pending], "active", TIMING, NOW)
-        assert revocation.in_force.signing.kid == signing
+        assert revocation.schedule.signing.kid == signing
         assert list(revocation.gone) == [version for version in before if version is gone]
-    assert plan_revocation([active, pending], "pending", TIMING, NOW).in_force.signing.kid == "active"
+    assert plan_revocation([active, pending], "pending", TIMING, NOW).schedule.signing.kid == "active"
 
 
 def test_revocation_falls_back_on_a_key_that_had_left() -> None:
     """Better than none: verifiers learn of it as they would of a new one."""
     versions = [version("gone", not_after=NOW - 20), version("active", created_at=NOW - 500)]
     revocation = plan_revocation(versions, "active", TIMING, NOW)
-    assert (revocation.in_force.signing.kid, revocation.carries_on, revocation.gone) == ("gone", "gone", ())
+    assert (revocation.schedule.signing.kid, revocation.carries_on, revocation.gone) == ("gone", "gone", ())
 
 
 @pytest.mark.parametrize("now", [NOW, NOW + 120])
@@ -107,7 +107,7 @@ def test_key_that_was_to_be_replaced_carries_on(now: float) -> None:
     versions = [version("a", not_after=NOW + 150), version("b", created_at=NOW, not_before=NOW + 100)]
     revocation = plan_revocation(versions, "b", TIMING, now)
     assert revocation.carries_on == "a"
-    (key,) = revocation.in_force.keys
+    (key,) = revocation.schedule.keys
     assert (key.version.kid, key.next_change) == ("a", None)
     assert plan_rotation([key.version], TIMING, now, None).retiring.kid == "a"
 

@@ -65,7 +65,7 @@ def test_revocation_bounds(name: str) -> None:
         ({"refresh": 506}, 5400, 4196),
     ],
 )
-def test_timing_in_force(changes: dict[str, int], lead: int, lag: int) -> None:
+def test_active_timing(changes: dict[str, int], lead: int, lag: int) -> None:
     """Unset, the lead is rounded up and the lag is exact; what is set is taken as it is."""
     assert policy(**changes).timing == Timing(publish_lead=lead, retire_lag=lag)
 

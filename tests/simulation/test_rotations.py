@@ -176,12 +176,12 @@ def test_histories_leave_out_no_refresh_that_mattered(seed: int) -> None:
     for replica in made.replicas:
         now = replica.history[0].since
         while now < made.end:
-            kids, signing = _in_force(made.backend, made.setup.timing, now + replica.ahead, now)
+            kids, signing = _active(made.backend, made.setup.timing, now + replica.ahead, now)
             assert (replica.at(now + 1e-6).kids, replica.at(now + 1e-6).signing) == (kids, signing)
             now += replica.interval
 
 
-def _in_force(backend: Backend, timing: Timing, clock: float, now: float) -> tuple[frozenset[str], str]:
+def _active(backend: Backend, timing: Timing, clock: float, now: float) -> tuple[frozenset[str], str]:
     due = schedule(backend.versions_at(now), timing, clock)
     return frozenset(key.version.kid for key in due.keys), due.signing.kid
 

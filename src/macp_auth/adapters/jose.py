@@ -224,7 +224,7 @@ def _check_private_numbers(bits: int, p: int, q: int, d: int) -> None:
 
 
 def _close_primes() -> InvalidJWK:
-    return InvalidJWK("the RSA primes are so close that anybody can find them; make a new key")
+    return InvalidJWK("the RSA primes are so close that anyone can find them; generate a new key")
 
 
 def _load_ec(jwk: Mapping[str, Any]) -> ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey:

@@ -86,14 +86,14 @@ class KeyRefresher:
             await self._refresh()
 
     def _pause(self, now: float) -> float:
-        if (keys := self._keys.in_force) is None:
+        if (keys := self._keys.active) is None:
             return min(self.interval, _FIRST_KEYS_PAUSE)
         pause = self.interval * random.uniform(0.8, 1)  # noqa: S311 - spreads load; not a secret
         next_change = keys.schedule.next_change
         return pause if next_change is None else max(_SHORTEST_PAUSE, min(pause, next_change - now))
 
     async def _refresh(self) -> None:
-        before = self._keys.in_force
+        before = self._keys.active
         failed = _NONE_YET if before is None else _KEPT
         try:
             await self._keys.refresh(self._now())
@@ -113,7 +113,7 @@ class KeyRefresher:
         self._log_change(before)
 
     def _log_change(self, before: KeySet | None) -> None:
-        after = self._keys.in_force
+        after = self._keys.active
         if after is None:
             return
         if before is not None and after.states != before.states:

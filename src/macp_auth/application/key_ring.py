@@ -32,7 +32,7 @@ class KeyRing:
         """Set when the signer no longer has the signing version, or has another key for it."""
 
     @property
-    def in_force(self) -> KeySet | None:
+    def active(self) -> KeySet | None:
         """The active key set; None before the signer's keys have been read."""
         return self._keys
 
@@ -54,15 +54,15 @@ class KeyRing:
             SignerError: they can't be read or used; the last good ones stay active.
         """
         versions = tuple(await self._signer.key_versions())
-        self._put_in_force(schedule(versions, self._timing, now))
+        self._activate(schedule(versions, self._timing, now))
         self._versions = versions
 
     def reschedule(self, now: float) -> None:
         """Activate the schedule at ``now`` of the versions that were read last."""
         if self._versions:
-            self._put_in_force(schedule(self._versions, self._timing, now))
+            self._activate(schedule(self._versions, self._timing, now))
 
-    def _put_in_force(self, due: Schedule) -> None:
+    def _activate(self, due: Schedule) -> None:
         if self._keys is None or self._keys.schedule != due:
             self._keys = KeySet(due)
 

@@ -84,5 +84,5 @@ def _published(keys: KeyRing) -> list[PublishedKey]:
             created_at=key.version.created_at,
             next_change=key.next_change,
         )
-        for key in (keys.in_force.schedule.keys if keys.in_force else ())
+        for key in (keys.active.schedule.keys if keys.active else ())
     ]

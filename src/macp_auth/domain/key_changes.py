@@ -33,7 +33,7 @@ class Rotation(Struct, frozen=True):
 class Revocation(Struct, frozen=True):
     """The effect of removing a key."""
 
-    in_force: Schedule
+    schedule: Schedule
     carries_on: str | None
     """The kid of the key that signs from now on, if its expiry must be removed because nothing replaces
     it."""
@@ -89,11 +89,11 @@ def plan_revocation(versions: Sequence[KeyVersion], kid: str, timing: Timing, no
     remaining = [version for version in others if version not in gone]
     if not any(version.can_sign for version in remaining):
         remaining, gone = others, ()
-    in_force = schedule(remaining, timing, now)
-    signing = in_force.signing
-    is_relieved = any(key.state is State.PRE_ACTIVATION for key in in_force.keys)
+    planned = schedule(remaining, timing, now)
+    signing = planned.signing
+    is_relieved = any(key.state is State.PRE_ACTIVATION for key in planned.keys)
     if signing.not_after is None or is_relieved:
-        return Revocation(in_force, carries_on=None, gone=gone)
+        return Revocation(planned, carries_on=None, gone=gone)
     # It was to be replaced by the revoked key; now nothing replaces it.
     lasting = [replace(version, not_after=None) if version is signing else version for version in remaining]
     return Revocation(schedule(lasting, timing, now), carries_on=signing.kid, gone=gone)

@@ -59,10 +59,10 @@ class KeySet:
 
     __slots__ = ("etag", "jwks", "schedule", "signing")
 
-    def __init__(self, in_force: Schedule) -> None:
-        self.schedule = in_force
-        self.signing = SigningKey(in_force.signing)
-        self.jwks = jwks_document(key.version for key in in_force.keys)
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.signing = SigningKey(schedule.signing)
+        self.jwks = jwks_document(key.version for key in schedule.keys)
         """The encoded JWK Set."""
         self.etag = f'"{hashlib.sha256(self.jwks).hexdigest()[:32]}"'
         """Its entity tag (RFC 9110, section 8.8.3): equal on all replicas with the same keys."""

@@ -165,14 +165,14 @@ def _signer(counts: Counts, states: list[tuple[str, WorkerState]], signer: str) 
             yield _histogram(f"signer_{name}", text, signer, count)
         else:
             yield _counter(f"signer_{name}", text, ["signer"], [([signer], count)])
-    told = [
+    reported = [
         (name, [signer, worker], number)
         for worker, state in states
         for name, number in state.signer.items()
         if name not in counts.signer and not isinstance(number, Distribution)
     ]
-    for name in sorted({name for name, _, _ in told}):
-        rows: list[Row] = [(labels, number) for of, labels, number in told if of == name]
+    for name in sorted({name for name, _, _ in reported}):
+        rows: list[Row] = [(labels, number) for of, labels, number in reported if of == name]
         yield _gauge(f"signer_{name}", text, ["signer", "worker"], rows)
 
 

@@ -255,7 +255,7 @@ def _try(plan: ServicePlan) -> Iterator[Finding]:
             yield from _tried(
                 Check.KEYS, lambda: runner.run(keys.refresh(time.time())), lambda: _summary(keys)
             )
-            if keys.in_force is not None:
+            if keys.active is not None:
                 claims = probe_claims(plan.settings.issuer, plan.settings.audience, time.time())
                 begun = time.monotonic()
                 yield from _tried(

@@ -81,7 +81,7 @@ def revocation(kid: str, planned: Revocation, policy: RotationPolicy, now: float
     return "\n".join(
         [
             f"revoked  {kid}",
-            f"signs    {planned.in_force.signing.kid}, {within}",
+            f"signs    {planned.schedule.signing.kid}, {within}",
             *_removed(planned.gone),
             "",
             "A verifier may still accept the revoked key:",
