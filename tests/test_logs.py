@@ -33,7 +33,7 @@ print("went on")
 
 @pytest.mark.skipif(not FULL.exists(), reason="only Linux has /dev/full; run this test there")
 def test_a_line_that_can_t_be_written_is_lost_and_no_more() -> None:
-    """Whoever logs goes on: a background task that ended there would never be missed."""
+    """The caller continues: nobody would notice a background task that ended there."""
     with FULL.open("w") as full:
         run = subprocess.run(
             [sys.executable, "-u", "-c", LOG],

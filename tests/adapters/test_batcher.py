@@ -16,7 +16,7 @@ from tools.support.bounded import bounded
 
 
 class Backend:
-    """Answers a batch when it is told to; each answer is the request in upper case."""
+    """Answers a batch on request; each answer is the request in upper case."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.batches: list[tuple[str, list[bytes]]] = []
@@ -34,7 +34,7 @@ class Backend:
         return [asyncio.create_task(self.batcher.submit(key, content)) for content in contents]
 
     async def begun(self, calls: int) -> None:
-        """Wait until so many calls are under way."""
+        """Wait until so many calls are in flight."""
         while len(self.gates) < calls:  # noqa: ASYNC110 - the batcher has no event to tell
             await asyncio.sleep(0)
 
@@ -118,7 +118,7 @@ async def test_one_bad_item_fails_alone() -> None:
 
 @pytest.mark.parametrize("outcomes", [ConnectionError("down"), [b"one too few"]])
 def test_a_call_that_fails_is_the_outcome_of_all(outcomes: Any) -> None:
-    """Nobody waits for ever, also when the answers don't fit the requests."""
+    """No request waits for ever, even if the answers don't match the requests."""
 
     @bounded
     async def test() -> None:
@@ -159,7 +159,7 @@ async def test_too_many_requests_are_turned_away_at_once() -> None:
 
 @bounded
 async def test_a_cancelled_request_is_left_out() -> None:
-    """One whose caller has gone is not signed; one that is under way harms nobody."""
+    """One whose caller has gone is not signed; one in flight does no harm."""
     backend = Backend()
     under_way = backend.submit(b"a")[0]
     await asyncio.sleep(0)
@@ -202,21 +202,21 @@ async def test_close_before_a_call_has_begun() -> None:
 
 
 @bounded
-async def test_the_sizes_of_calls_are_told() -> None:
-    """One alone, then all that waited; and how many are under way and unanswered."""
+async def test_the_sizes_of_calls_are_reported() -> None:
+    """One alone, then all that waited; and how many are in flight and unanswered."""
     backend = Backend()
     tasks = backend.submit(b"a")
     await backend.begun(1)
     tasks += backend.submit(b"b", b"c")
     await asyncio.sleep(0)
-    told = backend.batcher.statistics()
-    assert (told["calls_in_flight"], told["requests_waiting"]) == (1, 3)
+    statistics = backend.batcher.statistics()
+    assert (statistics["calls_in_flight"], statistics["requests_waiting"]) == (1, 3)
     await backend.answer()
     await backend.answer()
     await asyncio.gather(*tasks)
-    told = backend.batcher.statistics()
-    sizes = told["batch_size"]
+    statistics = backend.batcher.statistics()
+    sizes = statistics["batch_size"]
     assert isinstance(sizes, Distribution)
     assert dict(zip(sizes.bounds, sizes.counts, strict=False)) == {1: 1, 2: 1, 4: 0, 8: 0, 16: 0, 32: 0}
     assert sizes.total == 3
-    assert (told["calls_in_flight"], told["requests_waiting"]) == (0, 0)
+    assert (statistics["calls_in_flight"], statistics["requests_waiting"]) == (0, 0)

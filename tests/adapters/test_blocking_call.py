@@ -1,4 +1,4 @@
-"""Calls that block: nobody waits too long, and nothing that came late is lost."""
+"""Blocking calls: the wait is limited, and a late result is kept."""
 
 from __future__ import annotations
 

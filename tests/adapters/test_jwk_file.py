@@ -170,7 +170,7 @@ def test_a_broken_file_keeps_the_last_good_keys(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", BREAK)
 def test_a_broken_file_stops_the_start(path: Path, how: str) -> None:
-    """With the variable's name, whatever the cause, and without what is in it."""
+    """For every cause, with the variable's name, and without its content."""
     do, _, message = BREAK[how]
     do(path)
     with pytest.raises(SignerMisconfigured, match=message) as refused:

@@ -48,9 +48,9 @@ def test_a_folder_that_can_not_be_written_may_be_a_secret(
         raise OSError(number, "refused")
 
     monkeypatch.setattr(tempfile, "NamedTemporaryFile", refuse)
-    with pytest.raises(SignerMisconfigured, match="can't be written: refused; nothing changed") as told:
+    with pytest.raises(SignerMisconfigured, match="can't be written: refused; nothing changed") as caught:
         create_jwk_file(tmp_path / "keys.json", KEY, "a", NOW)
-    assert (_SECRET in str(told.value)) is hinted
+    assert (_SECRET in str(caught.value)) is hinted
 
 
 @pytest.mark.parametrize("kid", ["a\nb", "\x1b[31mred", "\u202eback"], ids=ascii)

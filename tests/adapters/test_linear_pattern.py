@@ -23,7 +23,7 @@ def test_the_whole_text_must_match() -> None:
     [(r"\p{Greek}+", "\u03b1\u03b2"), (r"[\p{Greek}-]{2}", "\u03b1-"), (".", "\U0001f600"), ("(?i)a", "A")],
 )
 def test_unicode(pattern: str, text: str) -> None:
-    """A character is one, whatever it takes in UTF-8."""
+    """A character counts as one, whatever its size in UTF-8."""
     assert LinearPattern(pattern).matches(text)
 
 

@@ -127,7 +127,7 @@ def test_a_plugin_that_cannot_prepare_stops_the_start_up_by_name(
 
 
 class Liar(Signer):
-    """Publishes one key and signs with whatever it is told to."""
+    """Publishes one key, and signs with the given one."""
 
     def __init__(self, honest: Signer, answer: Callable[[bytes], object]) -> None:
         self._honest = honest

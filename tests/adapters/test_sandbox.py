@@ -126,7 +126,7 @@ def is_gone(name: str) -> bool:
 
 
 class ClosesQuickly(Scripted):
-    """Leaves to themselves the calls that are under way."""
+    """Abandons the calls in flight."""
 
     async def aclose(self) -> None:
         pass
@@ -219,7 +219,7 @@ def test_any_exception_becomes_a_plugin_fault(error: BaseException) -> None:
 
 
 def test_a_panic_of_the_reading_is_a_plugin_fault_too() -> None:
-    """Whoever reads the keys again and again expects errors of the domain, and goes on after one."""
+    """The refresher expects errors of the domain, and continues after one."""
     backend = Scripted()
     backend.read = raising(PanicException("s3cret"))
     with pytest.raises(PluginFault, match="'faulty' raised PanicException in key_versions"):
@@ -482,7 +482,7 @@ def changed(**parts: object) -> KeyVersion:
     ],
 )
 def test_no_bad_key_is_published(versions: object, message: str) -> None:
-    """Whatever a signer offers as its keys, it is checked, and the message names the signer."""
+    """Everything that a signer returns as its keys is checked, and the message names the signer."""
     backend = Scripted()
     backend.versions = versions
     with pytest.raises(SignerMisconfigured, match=f"'odd'.* {message}"):

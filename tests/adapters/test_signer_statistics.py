@@ -26,8 +26,8 @@ KEY = LocalKey.signing("k1", jose.generate(Algorithm.ES256))
 class Telling(Signer):
     """Tells what the test says, and in which thread it was asked."""
 
-    def __init__(self, told: Any = None, raising: BaseException | None = None) -> None:
-        self._told = told
+    def __init__(self, reported: Any = None, raising: BaseException | None = None) -> None:
+        self._reported = reported
         self._raising = raising
         self._honest = LocalSigner([KEY])
         self.threads: list[str] = []
@@ -45,7 +45,7 @@ class Telling(Signer):
         self.threads.append(threading.current_thread().name)
         if self._raising is not None:
             raise self._raising
-        return self._told
+        return self._reported
 
 
 async def opened(plugin: Signer) -> TranslatingSigner:
@@ -61,7 +61,7 @@ def test_a_signer_tells_nothing_unless_it_wants_to() -> None:
 
 
 def test_numbers_pass_every_rule_and_two_rules_add_their_own() -> None:
-    """The circuit, and what is under way."""
+    """The circuit, and the calls in flight."""
 
     async def run() -> None:
         signer: Signer = await opened(Telling({"calls_total": 7}))
@@ -69,11 +69,11 @@ def test_numbers_pass_every_rule_and_two_rules_add_their_own() -> None:
         signer = CircuitBreaker(signer, "demo", failures=1, open_seconds=60)
         signer = VerifyingSigner(signer, "demo")
         await signer.key_versions()
-        told = {"calls_total": 7, "signatures_in_flight": 0, "circuit_open": 0, "unusable_keys": 0}
-        assert signer.statistics() == told
+        reported = {"calls_total": 7, "signatures_in_flight": 0, "circuit_open": 0, "unusable_keys": 0}
+        assert signer.statistics() == reported
         with pytest.raises(SignerUnavailable):
             await signer.sign("k1", b"x")
-        assert signer.statistics() == {**told, "circuit_open": 1}
+        assert signer.statistics() == {**reported, "circuit_open": 1}
 
     asyncio.run(run())
 
@@ -99,7 +99,7 @@ def test_a_plugin_s_nonsense_is_left_out() -> None:
 
 
 def test_a_plugin_is_asked_in_its_own_thread() -> None:
-    """One that blocks blocks itself; who asks gets what it told the time before."""
+    """A signer that blocks blocks only itself; the caller gets the previous report."""
 
     async def run() -> None:
         plugin = Telling({"calls_total": 7})

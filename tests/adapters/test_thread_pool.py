@@ -68,7 +68,7 @@ def test_all_calls_run_on_one_thread_in_order() -> None:
 
 
 def test_what_a_call_raises_reaches_its_caller_only() -> None:
-    """An error goes to whoever made the call, and the thread goes on."""
+    """The caller gets the error, and the thread continues."""
 
     def fail() -> None:
         raise KeyError("mine")
@@ -84,7 +84,7 @@ def test_what_a_call_raises_reaches_its_caller_only() -> None:
 
 
 def test_beyond_the_bound_is_refused_at_once() -> None:
-    """With the queue full, a request is told so without waiting; with room again, it is served."""
+    """With a full queue, a request is refused at once; later it is served again."""
 
     async def scenario() -> None:
         pool, gate = one_thread(2), Gate()
@@ -209,7 +209,7 @@ def test_several_threads_and_no_more() -> None:
 
 
 def test_an_abandoned_call_counts_until_it_returns() -> None:
-    """Else calls that nobody waits for any more would pile up."""
+    """Otherwise abandoned calls would pile up."""
 
     async def scenario() -> None:
         pool, gate = BoundedThreadPool(NAME, threads=1, when_full="full"), Gate()
@@ -225,7 +225,7 @@ def test_an_abandoned_call_counts_until_it_returns() -> None:
 
 
 def test_a_thread_starts_when_it_is_needed() -> None:
-    """Calls one after the other use one thread of many, on whatever event loop they come from."""
+    """Calls one after the other use one thread of many, from any event loop."""
     pool = BoundedThreadPool(NAME, threads=8, when_full="full")
     assert NAME not in {thread.name for thread in threading.enumerate()}
     threads = {asyncio.run(pool.run(threading.get_ident)) for _ in range(20)}

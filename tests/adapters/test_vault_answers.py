@@ -188,7 +188,7 @@ def test_the_reason_is_that_of_the_operation() -> None:
 
 
 def test_closing_is_finished_by_one_who_is_cancelled() -> None:
-    """Whoever closes it next waits for the same end."""
+    """A second call waits for the same end."""
 
     async def close(url: str) -> None:
         signer = VaultTransitSigner(VaultSettings(key="k", addr=url, token=Secret("t")))

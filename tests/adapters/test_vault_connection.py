@@ -1,4 +1,4 @@
-"""What leaves the connection to Vault is an error of the domain, in words for whoever fixes it."""
+"""Errors of the connection to Vault are errors of the domain, and name the remedy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def refusal_of(addr: str, *, token: str = "") -> SignerError:
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port of loopback that nobody listens on, and nobody takes."""
+    """A free port on loopback."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         yield reserved.getsockname()[1]
@@ -87,7 +87,7 @@ def test_a_token_that_can_not_be_sent() -> None:
 
 
 def test_connections_that_are_closed() -> None:
-    """Who asks while the service ends is told so."""
+    """A request during the shutdown gets the reason."""
     settings = VaultSettings(key="macp", addr="http://127.0.0.1:9")
 
     async def ask() -> None:

@@ -35,7 +35,7 @@ async def refused_by(connection: Connection) -> bool:
 
 
 def test_authorities_that_change_are_taken_up(tmp_path: Path) -> None:
-    """Within a second or so; a file that is half-written changes nothing, and is told of once."""
+    """Within a second or so; a half-written file changes nothing, and is logged once."""
     old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
     pair = new.issue("vault")
     trusted = tmp_path / "trusted.pem"
@@ -91,7 +91,7 @@ def test_a_name_that_leads_elsewhere_is_followed(monkeypatch: pytest.MonkeyPatch
 
 
 def test_no_secret_of_tls_is_logged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whatever the environment, meant for a browser, says."""
+    """The environment of a browser has no effect."""
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "secrets"))
     assert client_context(VaultSettings(key="k", addr="https://localhost")).keylog_filename is None
     assert not (tmp_path / "secrets").exists()

@@ -128,7 +128,7 @@ def test_changes_are_taken_up_and_logged_once() -> None:
     "failure", [SignerUnavailable("down"), SignerRefused("no"), RuntimeError("a plugin's"), None], ids=repr
 )
 def test_a_failed_reading_keeps_the_keys_and_is_logged_each_time(failure: Exception | None) -> None:
-    """Whatever the signer raises, or no usable set; a good reading is taken up again."""
+    """For any exception of the signer, or no usable set; later keys are used again."""
     signer = Scripted(version("a"))
 
     async def during(ring: KeyRing) -> None:

@@ -192,7 +192,7 @@ def test_a_proof_is_a_token_of_typical_size_that_is_worth_nothing() -> None:
 
 @pytest.mark.parametrize("kid", ["", " a", "a\n", "a\u202eb", "\ud800", "k" * 257])
 def test_a_kid_that_can_not_be_seen_or_is_too_long(kid: str) -> None:
-    """Whatever signer offers it."""
+    """From any signer."""
     with pytest.raises(SignerMisconfigured, match="kid"):
         key_set(version(kid))
 

@@ -28,6 +28,6 @@ def no_time() -> TimeInterval:
 def test_a_bad_request_is_refused_before_the_clock_is_asked(
     request_: TokenRequest, error: type[MACPAuthError]
 ) -> None:
-    """Or its caller would be told to try again, for ever."""
+    """Otherwise its caller would retry for ever."""
     with pytest.raises(error):
         asyncio.run(minter_over(60).minter.mint(request_, no_time))

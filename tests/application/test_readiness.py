@@ -108,7 +108,7 @@ class Watched:
         while self.readiness.reason != reason:  # noqa: ASYNC110 - nothing tells us when
             await asyncio.sleep(0.002)
 
-    async def some_looks(self) -> None:
+    async def some_checks(self) -> None:
         await asyncio.sleep(5 * LOOK)
 
 
@@ -133,7 +133,7 @@ def test_a_fault_shows_and_passes(fault: BaseException | str, reason: str, detai
         for _ in range(2):
             watched.signer.fault = fault
             await watched.until(reason)
-            await watched.some_looks()
+            await watched.some_checks()
             assert watched.readiness.reason == reason
             watched.signer.fault = None
             await watched.until(None)
@@ -181,7 +181,7 @@ def test_tokens_that_are_signed_are_proof_enough() -> None:
             await asyncio.sleep(LOOK / 8)
             assert watched.signer.asked <= asked + minted + 3  # a late loop may let a look pass
         asked = watched.signer.asked
-        await watched.some_looks()
+        await watched.some_checks()
         assert watched.signer.asked > asked
 
     assert Watched().during(live) == [("ready", None, None)]
@@ -226,7 +226,7 @@ def test_stale_keys() -> None:
 
     async def live(watched: Watched) -> None:
         watched.now = 3 * READING
-        await watched.some_looks()
+        await watched.some_checks()
         assert watched.readiness.reason is None
         watched.now += 1
         await watched.until("stale-keys")
@@ -275,7 +275,7 @@ def test_a_failure_and_a_return_show_within_five_seconds() -> None:
     ids=repr,
 )
 def test_a_reason_is_one_plain_word(error: Exception, reason: str) -> None:
-    """Whatever a signer of another package puts there."""
+    """For any value of a plugin."""
     assert reason_of(error) == reason
 
 
@@ -361,7 +361,7 @@ def test_a_probe_is_as_long_as_a_token_and_each_is_another(fault: str, reason: s
     async def live(watched: Watched) -> None:
         watched.signer.fault = fault
         await watched.until(reason)
-        await watched.some_looks()
+        await watched.some_checks()
         assert watched.readiness.reason == reason
 
     Watched().during(live)

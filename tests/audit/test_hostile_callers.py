@@ -49,12 +49,12 @@ class Collector:
         return [line for line in self.lines if line["event"] == name]
 
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
-        def read_and_look() -> bool:
+        def read_and_check() -> bool:
             for _ in range(20):
                 self.read()
             return condition()
 
-        wait_until(read_and_look, within=SOON, what=what)
+        wait_until(read_and_check, within=SOON, what=what)
 
     def close(self) -> None:
         os.close(self._reader)

@@ -1,4 +1,4 @@
-"""One attempt, one line: every field, bounded, valid JSON whatever was sent."""
+"""One line per attempt: all fields, bounded, valid JSON for any request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report: who got tokens, whatever else is in the log; and it says when it may lack some."""
+"""The report: who got tokens, with anything else in the log, and whether it may be incomplete."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def senders(lines: Iterable[bytes], **question: Any) -> list[tuple[str, int]]:
 
 
 def test_an_identity_has_its_first_last_and_longest() -> None:
-    """In whatever order the lines come, as from several workers."""
+    """With lines in any order, as from several workers."""
     lines = [line(NOON + 5), line(NOON, ttl=600), line(NOON + 9, "b"), line(NOON + 2)]
     first, second = asked(lines).identities
     assert (first.sender, first.tokens, first.exp) == ("a", 3, NOON + 600)
@@ -167,7 +167,7 @@ def test_the_command_fails_on_an_incomplete_log() -> None:
     ids=["empty", "the other log", "a JWK Set", "compressed"],
 )
 def test_a_file_that_is_no_audit_log_is_named(tmp_path: Path, content: bytes) -> None:
-    """Beside one that is: that nobody got a token is not to be concluded from the wrong file."""
+    """Even with a valid one: the wrong file does not prove that there were no tokens."""
     wrong, right = tmp_path / "wrong.log", tmp_path / "right.log"
     wrong.write_bytes(content)
     right.write_bytes(line(NOON, event="refused"))
@@ -232,7 +232,7 @@ def test_a_distance_is_counted_from_now() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["-", "--since", "yesterday"], "--since"),
         (["-", "--until", "2027-01-15T12:00"], "--until"),
@@ -243,15 +243,15 @@ def test_a_distance_is_counted_from_now() -> None:
         ([], "FILE"),
     ],
 )
-def test_the_command_refuses_what_it_can_t_understand(args: list[str], told: str) -> None:
+def test_the_command_refuses_what_it_can_t_understand(args: list[str], message: str) -> None:
     """A time needs its zone, a distance leads to the past, a file must be there."""
     done = run(*args)
     assert done.exit_code == 2
-    assert told in " ".join(done.stderr.split())
+    assert message in " ".join(done.stderr.split())
 
 
 def test_no_character_of_a_log_moves_the_terminal_that_reads_it() -> None:
-    """A log may be of anybody's making: what it says is shown escaped, and a name stays in its line."""
+    """Anyone may have written a log: its texts are escaped, and a name stays on its line."""
     hidden = "\x9b1A\x7f\u202e\u2028\nb  9 tokens"
     shown = run("-", stdin=line(NOON, hidden)).stdout
     assert shown.splitlines()[0] == "\\u009b1A\\u007f\\u202e\\u2028\\u000ab  9 tokens  1 token"

@@ -52,13 +52,13 @@ def tokens_in(*paths: Path) -> list[str]:
 def wait_for_tokens(expected: list[str], *paths: Path) -> None:
     """Wait until the files tell of just these tokens, each once."""
 
-    def told() -> bool:
+    def written() -> bool:
         try:
             return len(tokens_in(*paths)) >= len(expected)
         except (ValueError, AssertionError, FileNotFoundError):
             return False  # half of it is written
 
-    wait_until(told, within=SOON, what=f"{len(expected)} lines")
+    wait_until(written, within=SOON, what=f"{len(expected)} lines")
     assert sorted(tokens_in(*paths)) == sorted(map(fingerprint, expected))
 
 
@@ -187,11 +187,11 @@ def mint_with_long_scopes(service: Service) -> str:
     return sender
 
 
-def test_a_full_disk_fails_no_mint_and_is_told_once(start_service: Start) -> None:
+def test_a_full_disk_fails_no_mint_and_is_logged_once(start_service: Start) -> None:
     """/dev/full takes nothing, for good: the lines wait, and at the end they are counted."""
     service = start_service({**ES256, "MACP_AUTH_AUDIT_LOG": "/dev/full"})
     mint(service, 20)
-    wait_until(lambda: events(service, TROUBLE), within=SOON, what="it is told")
+    wait_until(lambda: events(service, TROUBLE), within=SOON, what="the log event")
     time.sleep(2.5)  # some tries more
     mint(service, 20)
     assert events(service, TROUBLE)[0]["reason"] == "No space left on device"
@@ -213,7 +213,7 @@ def test_a_disk_that_was_full_gets_the_lines_that_waited(start_service: Start, t
     assert service.log_path.stat().st_size < size - 1000  # it may grow on
     process.rlimit(resource.RLIMIT_FSIZE, (size + 150, resource.RLIM_INFINITY))
     tokens += mint(service, 30)
-    wait_until(lambda: events(service, TROUBLE), within=SOON, what="it is told")
+    wait_until(lambda: events(service, TROUBLE), within=SOON, what="the log event")
     assert path.stat().st_size == size + 150
     process.rlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     wait_until(lambda: events(service, RECOVERED), within=SOON, what="it is over")
@@ -239,13 +239,13 @@ def test_a_pipe_that_nobody_reads_holds_up_no_mint(start_service: Start, tmp_pat
     service = start_service({**ES256, "MACP_AUTH_AUDIT_LOG": str(path)}, "--workers", "2")
     with Load(service, clients=4) as load:
         load.wait_for(600)
-        wait_until(lambda: events(service, TROUBLE), within=SOON, what="it is told")
+        wait_until(lambda: events(service, TROUBLE), within=SOON, what="the log event")
         load.wait_for(400)
     assert load.failed == []
     assert max(attempt.seconds for attempt in load.attempts) < 2  # this machine may be slow
-    told = [json.loads(line)["token_sha256"] for line in read_lines(reader, len(load.attempts))]
+    fingerprints = [json.loads(line)["token_sha256"] for line in read_lines(reader, len(load.attempts))]
     os.close(reader)
-    assert sorted(told) == sorted(fingerprint(attempt.token) for attempt in load.attempts)
+    assert sorted(fingerprints) == sorted(fingerprint(attempt.token) for attempt in load.attempts)
 
 
 def test_a_closed_pipe_fails_no_mint(start_service: Start, tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_a_closed_pipe_fails_no_mint(start_service: Start, tmp_path: Path) -> No
     assert json.loads(read_lines(reader, 1)[0])["token_sha256"] == fingerprint(before[0])
     os.close(reader)
     tokens = mint(service, 5)
-    wait_until(lambda: events(service, TROUBLE), within=SOON, what="it is told")
+    wait_until(lambda: events(service, TROUBLE), within=SOON, what="the log event")
     tokens += mint(service, 5)
     again = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     received = [json.loads(line)["token_sha256"] for line in read_lines(again, len(tokens))]

@@ -124,7 +124,7 @@ def test_what_waits_is_bounded_in_bytes() -> None:
 
 
 def test_the_end_does_not_wait_long_for_what_can_t_be_written(pipe: int, tmp_path: Path) -> None:  # noqa: ARG001 - it is not read
-    """A service that is told to stop stops, though nobody reads its lines; they are counted."""
+    """A stopping service stops although nothing reads its lines; they are counted."""
     dropped: list[int] = []
     writer = line_writer(tmp_path / "pipe", dropped.append)
     with capture_logs() as logs:
@@ -183,7 +183,7 @@ def test_a_service_that_ends_has_written_all(tmp_path: Path) -> None:
 
 
 def test_a_line_is_written_soon_also_when_it_is_alone(pipe: int, tmp_path: Path) -> None:
-    """Whoever follows the log sees it."""
+    """It is visible in the log."""
     writer = line_writer(tmp_path / "pipe")
     writer.start()
     for number in range(5):

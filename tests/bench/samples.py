@@ -24,7 +24,7 @@ OF_OURS_ONLY = {"bare_us", "cpu_to_bare", "jwks_cpu_us"}
 
 
 def figures(**medians: float) -> Spreads:
-    """Every figure of a subject: one, but for those that are told."""
+    """Every figure of a subject: 1, except the given ones."""
     every = {row.figure: 1.0 for row in ROWS} | medians
     return {name: Spread(value, value * 0.9, value * 1.1) for name, value in every.items()}
 

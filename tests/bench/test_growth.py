@@ -23,7 +23,7 @@ GROWTH = "tools.bench.growth"
 
 
 def test_a_short_growth_has_every_point_and_its_slope() -> None:
-    """Plugins that nobody selected are there, and none was imported: the service would have ended."""
+    """Plugins that are not selected are not imported: they would end the service."""
     require_tool("wrk", "wrk")
     done = call_short(GROWTH, "--json")
     assert done.returncode == 0, done.stderr
@@ -49,7 +49,7 @@ def test_the_service_knows_the_plugins_that_it_does_not_select() -> None:
 
 
 @pytest.mark.parametrize("size", SERIES["scopes"].sizes)
-def test_scopes_have_exactly_the_size_that_is_told(size: int) -> None:
+def test_scopes_have_exactly_the_requested_size(size: int) -> None:
     """The bytes of JSON that go into the token, and the token is not refused for them."""
     scopes = json.loads(request_with_scopes(size))["scopes"]
     assert len(json.dumps(scopes, separators=(",", ":"))) == size
@@ -76,7 +76,7 @@ def costing(cpu_us: float) -> Run[Minting]:
 
 
 def test_the_slope_is_what_a_step_more_adds() -> None:
-    """A microsecond for ten keys is ten for a hundred, and the runs' slopes are told apart."""
+    """A microsecond for ten keys is ten for a hundred, and the slopes of the runs are distinguished."""
     sizes = SERIES["keys"].sizes
     flat, steep = ({size: costing(100 + size * each) for size in sizes} for each in (0, 0.1))
     found = slope(SERIES["keys"], [flat, steep])

@@ -36,7 +36,7 @@ RS256, ES256 = Algorithm.RS256, Algorithm.ES256
         (ES256, {"resident_mib": 70.1}, ["ES256, jwk-file: resident memory, MiB"]),
     ],
 )
-def test_a_missed_target_is_told_apart_from_a_met_one(
+def test_a_missed_target_differs_from_a_met_one(
     algorithm: Algorithm, medians: dict[str, float], missed: list[str]
 ) -> None:
     """Each target is judged by the median of its own figure."""
@@ -51,7 +51,7 @@ def test_a_missed_target_is_told_apart_from_a_met_one(
 def test_the_gain_has_a_target_where_two_workers_have_two_cores(
     found: float, workers: int, cores: int, met: list[bool]
 ) -> None:
-    """On a single core, two workers can gain nothing, and it is nobody's fault."""
+    """On a single core, two workers gain nothing, and that is not a fault."""
     scaling = {ES256: {"gain": Spread(found, 0, 9)}}
     verdicts = judge_scaling(scaling, workers=workers, cores=cores)
     assert [verdict.met for verdict in verdicts] == met
@@ -121,7 +121,7 @@ def test_bars_are_as_long_as_their_figures() -> None:
 
 
 def test_nothing_in_a_chart_lies_outside_of_it() -> None:
-    """Whatever the figures are."""
+    """With any figures."""
     for svg in (chart.draw(samples.bench_report()), growth_chart.draw(samples.growth_report())):
         root = ET.fromstring(svg)  # noqa: S314 - our own
         width, height = map(float, root.get("viewBox", "").split()[2:])

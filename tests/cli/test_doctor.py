@@ -62,9 +62,9 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def test_a_deployment_that_is_fit_to_go_live(good: dict[str, str]) -> None:
     """Exit 0, a line a check in order, nothing on standard error, and nothing of the private key."""
-    told = run(good)
-    assert (told.returncode, told.stderr) == (0, "")
-    *lines, empty, verdict = told.stdout.splitlines()
+    done = run(good)
+    assert (done.returncode, done.stderr) == (0, "")
+    *lines, empty, verdict = done.stdout.splitlines()
     assert (empty, verdict) == ("", "0 failures, 0 warnings")
     silent = {
         Check.AUDIT,
@@ -78,17 +78,17 @@ def test_a_deployment_that_is_fit_to_go_live(good: dict[str, str]) -> None:
     checks = [check for check in Check if check not in silent]
     assert [line.split()[:2] for line in lines] == [["ok", check] for check in checks]
     for key in json.loads(Path(good["MACP_AUTH_SIGNING_KEYS_FILE"]).read_text())["keys"]:
-        assert key["d"] not in told.stdout
+        assert key["d"] not in done.stdout
 
 
 def test_an_ephemeral_key_is_not_fit() -> None:
     """Exit 1; the remedy is below the finding; what works is said all the same."""
-    told = run({})
-    assert told.returncode == 1
-    assert "FAIL  signer             the ephemeral key is lost when the service stops" in told.stdout
-    assert "\n      -> MACP_AUTH_SIGNER=vault-transit" in told.stdout
-    assert "\nok    signature " in told.stdout
-    assert told.stdout.endswith("\n1 failure, 0 warnings\n")
+    done = run({})
+    assert done.returncode == 1
+    assert "FAIL  signer             the ephemeral key is lost when the service stops" in done.stdout
+    assert "\n      -> MACP_AUTH_SIGNER=vault-transit" in done.stdout
+    assert "\nok    signature " in done.stdout
+    assert done.stdout.endswith("\n1 failure, 0 warnings\n")
 
 
 def test_warnings_fail_only_where_that_is_asked_for(good: dict[str, str]) -> None:
@@ -101,7 +101,7 @@ def test_warnings_fail_only_where_that_is_asked_for(good: dict[str, str]) -> Non
 
 
 def test_client_certificates_answer_for_an_open_port(good: dict[str, str], tmp_path: Path) -> None:
-    """Whoever can reach the port can get a token only with a certificate."""
+    """A client needs a certificate to get a token."""
     made = make_certificates(tmp_path)
     tls = {
         "MACP_AUTH_HOST": "0.0.0.0",
@@ -114,9 +114,9 @@ def test_client_certificates_answer_for_an_open_port(good: dict[str, str], tmp_p
 
 def test_json(good: dict[str, str]) -> None:
     """For machines: a list of findings with the same members, and the same exit status."""
-    told = run({**good, "MACP_AUTH_HOST": "0.0.0.0"}, "--json", "--issuer", "elsewhere")
-    assert told.returncode == 1
-    found = json.loads(told.stdout)
+    done = run({**good, "MACP_AUTH_HOST": "0.0.0.0"}, "--json", "--issuer", "elsewhere")
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
     assert all(list(finding) == ["check", "status", "text", "remedy"] for finding in found)
     statuses = {finding["check"]: finding["status"] for finding in found}
     assert (statuses["exposure"], statuses["issuer"], statuses["signature"]) == ("warning", "failure", "ok")
@@ -323,7 +323,7 @@ def exposure(env: dict[str, str]) -> list[tuple[str, Status]]:
 
 
 def test_each_way_to_be_exposed_is_a_finding_of_its_own(good: dict[str, str]) -> None:
-    """On all addresses, over plain HTTP, for anybody."""
+    """On all addresses, over plain HTTP, without authentication."""
     assert exposure(good | EVERYWHERE) == [
         (Check.EXPOSURE, Status.WARNING),
         (Check.ADDRESSES, Status.WARNING),

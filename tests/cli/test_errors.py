@@ -1,4 +1,4 @@
-"""What a command says when it can't do what it was asked: one line, whatever the command."""
+"""Errors of commands: one line, for every command."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(*args: str, stdout: int | None = subprocess.PIPE) -> subprocess.Complete
 
 
 @pytest.mark.parametrize(
-    ("args", "told", "command"),
+    ("args", "message", "command"),
     [
         (["nonsense"], "No such command 'nonsense'.", "macp-auth"),
         (["keys", "list", "--jsn"], "No such option '--jsn'. Did you mean '--json'?", "macp-auth keys list"),
@@ -35,11 +35,11 @@ def run(*args: str, stdout: int | None = subprocess.PIPE) -> subprocess.Complete
         ),
     ],
 )
-def test_a_command_that_can_t_be_understood(args: list[str], told: str, command: str) -> None:
+def test_a_command_that_can_t_be_understood(args: list[str], message: str, command: str) -> None:
     """One line that can be searched for, with where help is; exit status 2."""
     refused = run(*args)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == f"macp-auth: {told} See {command} --help\n"
+    assert refused.stderr == f"macp-auth: {message} See {command} --help\n"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def commands(command: click.Command, path: str = "macp-auth") -> Iterator[tuple[
 
 @pytest.mark.parametrize(("path", "command"), [pytest.param(*each, id=each[0]) for each in commands(root)])
 def test_each_command_and_option_says_what_it_is_for(path: str, command: click.Command) -> None:
-    """Nobody has to guess, or to look into the code."""
+    """Users need not guess, or read the code."""
     assert command.help, path
     unexplained = [each.name for each in command.params if isinstance(each, click.Option) and not each.help]
     assert unexplained == []

@@ -107,7 +107,7 @@ def test_algorithm_migration(keys: Command, file: Path) -> None:
 
 @pytest.mark.parametrize("kid", ["-Ux3", "-h4c", "-"])
 def test_a_kid_that_begins_with_a_hyphen(keys: Command, kid: str) -> None:
-    """One thumbprint in 64 does, and an emergency must not wait for somebody who knows about ``--``."""
+    """One thumbprint in 64 does, and in an emergency nobody should need to know about ``--``."""
     good(keys("rotate", "-keys.json", "--kid", kid))
     good(keys("rotate", "-keys.json", "--kid", "b"))
     assert kid in states(keys, "-keys.json")
@@ -153,14 +153,14 @@ def test_unsafe_requests_are_refused_and_the_rule_named(keys: Command, file: Pat
 
 
 def test_revocation(keys: Command, file: Path) -> None:
-    """The key is gone, the next one signs although it is in its lead, and the bounds are told."""
+    """The key is gone, the next one signs although it is in its lead, and the bounds are printed."""
     good(keys("rotate", "keys.json", "--kid", "a"))
     good(keys("rotate", "keys.json", "--kid", "b"))
-    told = good(keys("revoke", "keys.json", "a"))
+    output = good(keys("revoke", "keys.json", "a"))
     assert set(content(file)) == {"b"}
     assert states(keys, "keys.json") == {"b": "active"}
-    assert "signs    b" in told
-    (runtime,) = [line for line in told.splitlines() if line.split()[:1] == ["macp-runtime"]]
+    assert "signs    b" in output
+    (runtime,) = [line for line in output.splitlines() if line.split()[:1] == ["macp-runtime"]]
     assert "(in 6m 30s)" in runtime
     assert "(in 1h 6m)" in runtime
 
@@ -180,7 +180,7 @@ def test_revocation(keys: Command, file: Path) -> None:
     ],
 )
 def test_bad_times(keys: Command, at: str) -> None:
-    """No time, or none that a schedule can be reckoned from."""
+    """Not a time, or out of the range of a schedule."""
     good(keys("rotate", "keys.json", "--alg", "ES256"))
     assert "--at" in refused(keys("rotate", "keys.json", "--at", at))
 

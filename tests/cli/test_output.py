@@ -1,4 +1,4 @@
-"""What commands print, before somebody's terminal."""
+"""The output of commands on a terminal."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def outside(tmp_path: Path) -> dict[str, str]:
 
 
 def test_the_list_names_what_brings_each_signer(outside: dict[str, str]) -> None:
-    """The built-in ones are ours; nothing is imported, or the broken one would be told."""
+    """The built-in ones belong to macp-auth; nothing is imported, or the broken one would fail."""
     listed = run({**outside, "MACP_AUTH_SIGNER": "broken"}, "list", "--json")
     assert listed.returncode == 0, listed.stderr
     rows = {row["name"]: row for row in json.loads(listed.stdout)}
@@ -68,7 +68,7 @@ def test_a_star_marks_the_selected_one(env: dict[str, str], selected: str) -> No
 
 
 @pytest.mark.parametrize("args", [[], ["--json"]])
-def test_a_misspelt_selection_is_told(args: list[str]) -> None:
+def test_a_misspelt_selection_is_reported(args: list[str]) -> None:
     """After the names that there are; what the variable holds is not shown."""
     listed = run({"MACP_AUTH_SIGNER": "vault-transti"}, "list", *args)
     assert listed.returncode == 2
@@ -77,11 +77,11 @@ def test_a_misspelt_selection_is_told(args: list[str]) -> None:
 
 
 def test_a_built_in_signer_passes() -> None:
-    """Each check is told, in order, with its rule; what needs more than the environment is skipped."""
+    """Each check is printed with its rule; those that need more than the environment are skipped."""
     checked = run({"MACP_AUTH_SIGNING_ALG": "ES256"}, "check", "ephemeral")
-    told = re.findall(r"^(passed|failed|skipped) +(\S+)  ", checked.stdout, re.MULTILINE)
-    assert [name for _, name in told] == list(CHECKS)
-    assert ("skipped", "rotation-is-seen") in told
+    lines = re.findall(r"^(passed|failed|skipped) +(\S+)  ", checked.stdout, re.MULTILINE)
+    assert [name for _, name in lines] == list(CHECKS)
+    assert ("skipped", "rotation-is-seen") in lines
     assert re.search(r"\d+ passed, 0 failed, \d+ skipped$", checked.stdout.strip())
     assert (checked.returncode, checked.stderr) == (0, "")
 
@@ -97,7 +97,7 @@ def test_a_faulty_plugin_fails(outside: dict[str, str], tmp_path: Path) -> None:
     assert results["kids-are-unique"]["outcome"] == "passed"
 
 
-def test_a_backend_that_can_t_be_reached_is_told_once() -> None:
+def test_an_unreachable_backend_is_reported_once() -> None:
     """The checks after the one that finds it out would each wait, and say the same."""
     vault = {
         "MACP_AUTH_VAULT_ADDR": f"http://127.0.0.1:{free_port()}",
@@ -119,7 +119,7 @@ def test_a_backend_that_can_t_be_reached_is_told_once() -> None:
         ({}, "seeded-unusable-settings", "'seeded-unusable-settings' can't be configured: the field 'label'"),
     ],
 )
-def test_what_cannot_be_checked_is_told_in_a_line(
+def test_what_cannot_be_checked_is_reported_on_one_line(
     outside: dict[str, str], env: dict[str, str], name: str, message: str
 ) -> None:
     """Exit 2, on standard error."""

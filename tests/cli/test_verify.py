@@ -105,7 +105,7 @@ def test_bad(text: str, keys: list[dict[str, Any]], failed: dict[str, str]) -> N
 
 
 def test_foreign_algorithm() -> None:
-    """A shared-secret token is called out, whatever its kid says."""
+    """A token with a shared secret is reported, with any kid."""
     forged = jwt.encode(CLAIMS, "x" * 32, algorithm="HS256", headers={"kid": "k"})
     assert verdict(forged, KEY)["alg"] == verification.ALGORITHM
     assert "signature" in verdict(forged, KEY)
@@ -210,7 +210,7 @@ def test_a_proxy_is_not_asked_for_what_is_on_this_machine(service: Service, host
 
 @pytest.mark.parametrize("content", [None, "", "no PEM"])
 def test_a_file_that_is_no_authority(tmp_path: Path, content: str | None) -> None:
-    """One line, and no wait for a named pipe that nobody writes."""
+    """One line, and no wait for a named pipe without a writer."""
     file = tmp_path / "ca.pem"
     if content is None:
         os.mkfifo(file)

@@ -1,6 +1,6 @@
 """The kit on every signer that is built in.
 
-Whoever adds a signer to the registry gives it a set-up here, or ``test_every_built_in_has_a_set_up`` fails.
+Every signer in the registry needs a set-up here, or ``test_every_built_in_has_a_set_up`` fails.
 """
 
 from __future__ import annotations

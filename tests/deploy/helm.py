@@ -61,7 +61,7 @@ class Tools(Struct, frozen=True):
         return run.stderr
 
     def notes(self, *files: Path, values: Values | None = None) -> str:
-        """What helm tells whoever installs."""
+        """The notes that Helm prints after an installation."""
         chosen = [argument for file in files for argument in ("--values", file)]
         run = self.run("install", "macp-auth", CHART, "--dry-run=client", *chosen, values=values)
         assert run.returncode == 0, run.stderr

@@ -107,7 +107,7 @@ def _values() -> dict[str, Any]:
 
 
 AS_IN_KUBERNETES = {"podSecurityContext", "securityContext", "resources"}
-"""Values that are an object of Kubernetes' own: one row, whatever is in it."""
+"""Values that are an object of Kubernetes: one row each."""
 
 
 def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -34,7 +34,7 @@ def _images() -> Iterator[tuple[str, str]]:
 
 
 def test_foreign_images_are_named_by_digest() -> None:
-    """Nobody can change what a build, or `docker compose up`, gets."""
+    """A build, or `docker compose up`, gets pinned versions."""
     images = list(_images())
     assert {file for file, _ in images} == {"Dockerfile", "README.md", "compose.yaml"}
     assert [each for each in images if not re.search(r":[\d.]+[\w-]*@sha256:[0-9a-f]{64}$", each[1])] == []

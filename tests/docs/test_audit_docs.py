@@ -42,7 +42,7 @@ TOKEN = "head.payload.signature"
 
 def record(time: str, sender: str | None, *, kid: str | None = "key-2026-11", **of: Any) -> dict[str, Any]:
     fields = {each.name: None for each in msgspec.structs.fields(AuditLine) if each.required}
-    told: dict[str, Any] = {
+    given: dict[str, Any] = {
         "time": time,
         "event": "minted",
         "sender": sender,
@@ -50,7 +50,7 @@ def record(time: str, sender: str | None, *, kid: str | None = "key-2026-11", **
         "status": 200,
         "truncated": [],
     }
-    return {**fields, **told, **of}
+    return {**fields, **given, **of}
 
 
 AUDIT_LOG = [

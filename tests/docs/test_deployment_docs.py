@@ -260,7 +260,7 @@ def test_a_caller_from_another_network_gets_none(proxy_for_others: Proxy) -> Non
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_the_jwks_is_open(proxy: Proxy, service: Service, method: str) -> None:
-    """To whoever asks, without a password."""
+    """To everyone, without a password."""
     status, text = proxy.ask(method, "/.well-known/jwks.json")
     assert [status] == documented(proxy, "`GET /.well-known/jwks.json`")
     if method == "GET":

@@ -102,17 +102,17 @@ def is_ready(service: Service) -> bool:
 
 def test_the_page_has_what_services_tell_and_no_more(scrapes: list[Scrape]) -> None:
     """Every metric by its name, type and labels."""
-    told: dict[str, tuple[str, Labels]] = {}
+    exposed: dict[str, tuple[str, Labels]] = {}
     for found in scrapes:
         for family in found.families.values():
             name = f"{family.name}_total" if family.type == "counter" else family.name
             labels: Labels = frozenset().union(*(sample.labels for sample in family.samples))
             if family.samples:
-                told[name] = (family.type, labels - {"le"})
-    assert told == documented()
+                exposed[name] = (family.type, labels - {"le"})
+    assert exposed == documented()
 
 
-def test_what_was_done_is_what_is_told(scrapes: list[Scrape]) -> None:
+def test_what_was_done_is_what_is_exposed(scrapes: list[Scrape]) -> None:
     """A call to Vault, its login, and why it signs no more."""
     before, *_, after = scrapes
     assert before.value("macp_auth_signer_batch_size_count", signer="vault-transit") >= 1
@@ -121,7 +121,7 @@ def test_what_was_done_is_what_is_told(scrapes: list[Scrape]) -> None:
     assert after.values("macp_auth_not_ready", "reason") == {("sealed",): 1}
 
 
-def test_each_state_of_a_rotation_is_told(scrapes: list[Scrape]) -> None:
+def test_each_state_of_a_rotation_is_exposed(scrapes: list[Scrape]) -> None:
     """The key that signs, the one that will, and when."""
     rotated = scrapes[2]
     states = {state: kid for kid, state in rotated.values("macp_auth_key_state", "kid", "state")}

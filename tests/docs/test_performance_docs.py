@@ -70,7 +70,7 @@ def elsewhere(argument: str, directory: Path) -> str:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_runs_in_a_shortened_form(command: str, tmp_path: Path) -> None:
-    """With the page's own options, on less time and fewer subjects; and it writes the files it is told to."""
+    """With the page's own options, with less time and fewer subjects; and it writes the requested files."""
     require_tool("wrk", "wrk")
     for module, *options in recipe(command):
         arguments = [elsewhere(option, tmp_path) for option in options]

@@ -20,7 +20,7 @@ def test_there_is_advice_for_each_kind_of_fault() -> None:
 
 
 @pytest.mark.parametrize("name", ADVICE)
-def test_each_advice_is_a_row_with_a_cause_and_a_mend(name: str) -> None:
+def test_each_advice_is_a_row_with_a_cause_and_a_remedy(name: str) -> None:
     """An operator can search the page for what ``verify`` printed, and reads why and what to do."""
     found = [row for row in TABLE if row[0] == ADVICE[name]]
     assert len(found) == 1

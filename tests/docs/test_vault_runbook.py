@@ -83,7 +83,7 @@ def _a_proxy(place: Place, stack: ExitStack) -> None:
 
 
 def _a_node(place: Place, stack: ExitStack) -> None:
-    """A node that can be told to redirect: the standbys of OpenBao forward, so a fake stands before it."""
+    """A node that can redirect: OpenBao's standbys forward, so a fake is in front of it."""
     place.node = stack.enter_context(FakeServer(_passes_on(place)))
     place.url = place.node.url
 
@@ -170,7 +170,7 @@ FAULTS: dict[str, Callable[[Place], None]] = {
     "A signature is wrong": _another_key,
     "The keys are stale": _may_not_read,
 }
-MENDED_BY_OTHERS: dict[str, Callable[[Place], None]] = {
+FIXED_BY_OTHERS: dict[str, Callable[[Place], None]] = {
     "Vault can't be reached": lambda place: place.bao.start(),
     "Vault is sealed": lambda place: place.bao.unseal(),
     "Vault is a standby": _is_active,
@@ -205,8 +205,8 @@ def test_a_procedure_ends_the_fault_that_it_is_for(procedure: str, place: Place,
         *before, last = [*first, *steps(section(RUNBOOK, procedure)), ASK_AGAIN]
         for written, shown in before:
             _take(reader, written.replace("localhost:3200", f"localhost:{service.port}"), shown)
-        if procedure in MENDED_BY_OTHERS:
-            MENDED_BY_OTHERS[procedure](place)
+        if procedure in FIXED_BY_OTHERS:
+            FIXED_BY_OTHERS[procedure](place)
         _take(reader, last[0].replace("localhost:3200", f"localhost:{service.port}"), last[1])
         assert service.mint()["token"]
 

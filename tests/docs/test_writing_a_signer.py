@@ -82,7 +82,7 @@ def test_the_page_shows_the_template_whole() -> None:
 
 
 def test_every_block_of_code_in_the_steps_is_of_a_file() -> None:
-    """No code stands in the steps that nobody checks."""
+    """The steps contain no unchecked code."""
     assert all(name for name, block in walk() if block.language not in {"sh", "text"})
 
 
@@ -238,7 +238,7 @@ def test_numbers_in_the_text_are_the_codes() -> None:
 def test_messages_about_the_api_version_are_the_hosts() -> None:
     """Word for word, for a plugin that is older, newer, or says nothing."""
     (shown,) = blocks(section(REFERENCE, "The version of the API"))
-    told = []
+    messages = []
     for declared in (0, 2, None):
         plugin = SignerPlugin(
             name="example",
@@ -250,8 +250,8 @@ def test_messages_about_the_api_version_are_the_hosts() -> None:
         )
         with pytest.raises(errors.SignerMisconfigured) as refused:
             plugins._check_api_version(plugin)
-        told.append(str(refused.value))
-    assert shown.text.splitlines() == told
+        messages.append(str(refused.value))
+    assert shown.text.splitlines() == messages
 
 
 def test_what_a_line_says_when_it_does_not_load_is_said_by_the_code() -> None:

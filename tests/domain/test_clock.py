@@ -24,7 +24,7 @@ class Clocks:
         self.steady = 500.0
         self.ahead = 0.0
         self.settled = 0.0
-        self.reckoning = ClockMonitor(START, self.steady, tolerated=TOLERATED, accept_after=accept_after)
+        self.monitor = ClockMonitor(START, self.steady, tolerated=TOLERATED, accept_after=accept_after)
 
     @property
     def true(self) -> float:
@@ -39,7 +39,7 @@ class Clocks:
         self.ahead += seconds
 
     def look(self) -> None:
-        self.settled += self.reckoning.check(self.wall, self.steady)
+        self.settled += self.monitor.check(self.wall, self.steady)
 
     def live(self, seconds: float) -> None:
         """Let time pass, with a look a second."""
@@ -50,7 +50,7 @@ class Clocks:
 
     def now(self) -> TimeInterval:
         self.look()
-        return self.reckoning.interval(self.wall, self.steady)
+        return self.monitor.interval(self.wall, self.steady)
 
     def issues(self) -> bool:
         try:
@@ -69,7 +69,7 @@ def test_without_steps_it_is_the_wall_clock() -> None:
     clocks = Clocks()
     clocks.live(10 * DAY)
     assert clocks.now() == TimeInterval(clocks.wall, clocks.wall)
-    assert clocks.reckoning.offset == 0
+    assert clocks.monitor.offset == 0
 
 
 @pytest.mark.parametrize("step", [0.9, -0.9])
@@ -93,10 +93,10 @@ def test_after_a_large_step_nothing_is_issued_until_it_is_undone(step: float) ->
     assert not clocks.issues()
     clocks.live(2 * DAY)
     assert not clocks.issues()
-    assert clocks.reckoning.offset == pytest.approx(step)
+    assert clocks.monitor.offset == pytest.approx(step)
     clocks.step(-step)
     assert clocks.now() == TimeInterval(clocks.wall, clocks.wall)
-    assert clocks.reckoning.offset == pytest.approx(0)
+    assert clocks.monitor.offset == pytest.approx(0)
 
 
 def test_a_clock_that_comes_back_nearly_is_trusted() -> None:
@@ -119,7 +119,7 @@ def test_after_a_tolerated_step_both_clocks_count_until_it_is_settled(step: floa
     clocks.live(2)
     assert clocks.now() == TimeInterval(clocks.wall, clocks.wall)
     assert clocks.settled == pytest.approx(step)
-    assert clocks.reckoning.offset == 0
+    assert clocks.monitor.offset == 0
 
 
 def test_steps_that_follow_each_other_settle_nothing() -> None:
@@ -139,7 +139,7 @@ def test_small_steps_that_settle_are_followed_for_ever() -> None:
         clocks.step(0.5)
         clocks.live(300)
         assert clocks.issues()
-    assert abs(clocks.reckoning.offset) <= NOISE_SECONDS
+    assert abs(clocks.monitor.offset) <= NOISE_SECONDS
     assert clocks.settled == pytest.approx(100, abs=NOISE_SECONDS)
 
 
@@ -163,7 +163,7 @@ def test_the_time_of_the_schedule_goes_on_through_a_pause() -> None:
         clocks.step(step)
         clocks.look()
         clocks.live(1000)
-        assert clocks.reckoning.time(clocks.steady) == pytest.approx(clocks.true)
+        assert clocks.monitor.time(clocks.steady) == pytest.approx(clocks.true)
 
 
 STEPS = st.one_of(
@@ -173,7 +173,7 @@ STEPS = st.one_of(
 
 @given(st.lists(st.tuples(STEPS, st.floats(0, 50)), max_size=12), st.integers(1, 3600))
 def test_no_token_is_born_dead_or_lives_long(history: list[tuple[float, float]], ttl: int) -> None:
-    """By the wall clock or by the steady one, beyond a second, whatever the steps before it."""
+    """By the wall clock or by the steady one, beyond a second, after any steps."""
     clocks = Clocks()
     minter = minter_over(ttl)
     for step, seconds in history:

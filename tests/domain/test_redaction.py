@@ -123,7 +123,7 @@ def test_it_is_one_printable_bounded_line(text: str) -> None:
 
 
 def test_errors_and_findings_are_fit_by_themselves() -> None:
-    """Whoever makes them."""
+    """From any class."""
     text = f"\x1b[2J\u202e{TOKEN}{'x' * 10_000_000}"
     for fit in (str(SignerUnavailable(text)), failure("check", text, "run this").text):
         assert len(fit) <= LONGEST
@@ -133,7 +133,7 @@ def test_errors_and_findings_are_fit_by_themselves() -> None:
 
 
 def test_many_credentials_from_many_threads() -> None:
-    """The newest are known, whoever asks meanwhile."""
+    """The newest are known, also during concurrent calls."""
     texts = [secrets.token_hex(12) for _ in range(200)]
     with ThreadPoolExecutor(8) as pool:
         for text in texts:

@@ -137,7 +137,7 @@ def test_algorithms_may_differ() -> None:
 
 
 def test_keys_that_only_verify() -> None:
-    """They stay until they are removed or expire, whatever their other times, and never sign."""
+    """They stay until they are removed or expire, with any other times, and never sign."""
     versions = (
         key("seen", 0, can_sign=False),
         key("soon", can_sign=False, not_before=500),

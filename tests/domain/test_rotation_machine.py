@@ -140,7 +140,7 @@ class ModelVerifier:
         return now + self.ahead < token.expires + LEEWAY and token.kid not in self.kids
 
     def has(self, kid: str) -> bool:
-        """Also when the fetch under way is done."""
+        """Also after the fetch in progress."""
         return kid in self.kids and (self.answer is None or kid in self.answer[1])
 
 
@@ -185,7 +185,7 @@ class Deployment(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_a_file)
     @rule()
     def rotate_in_a_key_service(self) -> None:
-        """It knows only when a version was made, and rotates whenever it is told to."""
+        """It knows only the creation times, and rotates on request."""
         self._add(created_at=self._backend_clock, not_before=None)
 
     @precondition(lambda self: self.is_a_file)
@@ -414,7 +414,7 @@ class Deployment(RuleBasedStateMachine):
 
     @invariant()
     def replicas_agree(self) -> None:
-        """At the same time and with the same versions, whatever came before."""
+        """At the same time and with the same versions, after any history."""
         if not self.backend.versions:
             return
         for replica in self.replicas:

@@ -82,7 +82,7 @@ def test_near_misses(name: str, known: str) -> None:
     "name", ["x", "", "__proto__", "tenant", "allowed_roles", "allowed_tools", "observers_of", "scope"]
 )
 def test_unknown_fields_pass(name: str) -> None:
-    """Fields that the runtime does not know belong to somebody else."""
+    """Fields that the runtime does not know belong to other software."""
     value = {"a": [1, 2.5, None, {"b": "c"}]}
     assert check_scopes({name: value}) == {name: value}
 

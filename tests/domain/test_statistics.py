@@ -21,12 +21,12 @@ def test_a_value_is_counted_at_the_first_bound_that_it_does_not_exceed() -> None
 
 def test_good_numbers_are_kept() -> None:
     """Whole ones, broken ones and distributions."""
-    told = {"calls_total": 3, "seconds_left": 0.5, "size": Distribution((1.0, 2.0), [1, 0, 2], 9)}
-    assert sound_statistics(told) == told
+    reported = {"calls_total": 3, "seconds_left": 0.5, "size": Distribution((1.0, 2.0), [1, 0, 2], 9)}
+    assert sound_statistics(reported) == reported
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reported",
     [
         None,
         [("calls", 1)],
@@ -44,11 +44,11 @@ def test_good_numbers_are_kept() -> None:
         {"size": Distribution((1.0,), [1, 0], math.nan)},
     ],
 )
-def test_what_can_t_be_shown_is_left_out(told: Any) -> None:
+def test_what_can_t_be_shown_is_left_out(reported: Any) -> None:
     """A plugin may tell anything; none of it reaches the page of metrics."""
-    assert sound_statistics(told) == {}
+    assert sound_statistics(reported) == {}
 
 
 def test_there_is_an_end_to_what_is_kept() -> None:
-    """Each name is a time series in somebody's database."""
+    """Each name is a time series in a user's database."""
     assert len(sound_statistics({f"n_{number}": number for number in range(1000)})) == 64

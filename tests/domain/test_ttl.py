@@ -48,7 +48,7 @@ def test_no_positive_number(requested: object) -> None:
 
 @given(st.floats(min_value=0, exclude_min=True, allow_infinity=False) | st.integers(min_value=1))
 def test_always_within_bounds(requested: float) -> None:
-    """Whatever is asked, the lifetime is whole and from 1 to the maximum."""
+    """For any request, the lifetime is a whole number from 1 to the maximum."""
     lifetime = POLICY.resolve(requested)
     assert type(lifetime) is int
     assert 1 <= lifetime <= POLICY.maximum

@@ -1,4 +1,4 @@
-"""The drill's verdict: each thing that should not be is told, and nothing else."""
+"""The drill's verdict: it reports each fault, and nothing else."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def reject_after_the_lead(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize(
-    ("happen", "told"),
+    ("happen", "message"),
     [
         (lose, "1 tokens lost"),
         (reject, "wrongly rejected 1 times"),
@@ -95,16 +95,16 @@ def reject_after_the_lead(ledger: Ledger) -> None:
         (reject_after_the_lead, "wrongly rejected 1 times"),
     ],
 )
-def test_each_fault_is_told(happen: Callable[[Ledger], None], told: str) -> None:
+def test_each_fault_is_reported(happen: Callable[[Ledger], None], message: str) -> None:
     """What should not be fails the drill, by its name."""
     ledger = passing()
     happen(ledger)
     (fault,) = report(ledger).faults
-    assert told in fault
+    assert message in fault
     assert fault in str(report(ledger))
 
 
-def test_an_error_of_the_service_is_told() -> None:
+def test_an_error_of_the_service_is_reported() -> None:
     """The service's own log counts."""
     assert report(passing(), "boom").faults == ["the service logged: boom"]
 

@@ -35,7 +35,7 @@ def test_an_emergency_costs_no_more_than_the_bound(tmp_path: Path) -> None:
 
 
 def test_verifiers_reject_tokens_when_the_publish_lead_is_too_short(tmp_path: Path) -> None:
-    """The drill can fail: told of caches shorter than they are, the service signs with a key too early."""
+    """The drill can fail: configured with shorter caches than the real ones, the service signs too early."""
     scenario = Scenario(cache_ttl=30, claimed_cache_ttl=0, claimed_stale_grace=0, max_age=0)
     size = Size(tokens=0, rotations=1, revoke=False, seconds=60)
     report = run_drill(size, scenario, tmp_path, verifiers=("macp-runtime", "envoy"))

@@ -1,4 +1,4 @@
-"""Observers are told every mint event, once, before the answer, and can't spoil it."""
+"""Observers get every mint event once, before the response, and can't break it."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_signer_s_failure_is_an_event_with_its_own_word() -> None:
 
 
 def test_no_representation_shows_the_token() -> None:
-    """An observer that logs what it is told leaks nothing."""
+    """An observer that logs the event leaks nothing."""
     desk = Desk()
     desk.post()
     assert "eyJ" not in repr(desk.events)

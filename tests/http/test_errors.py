@@ -1,4 +1,4 @@
-"""Every error of ours has one status, and only the caller's own errors are told in detail."""
+"""Every error has one status, and only the caller's errors have details in the response."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def subclasses(error: type[MACPAuthError]) -> Iterator[type[MACPAuthError]]:
 
 def make(error: type[MACPAuthError]) -> MACPAuthError:
     if error is HTTPRefusal:
-        return HTTPRefusal(418, "told to the caller", {"X": "y"})
+        return HTTPRefusal(418, "shown to the caller", {"X": "y"})
     if error in ARGUMENTS:
         return error(*ARGUMENTS[error])
-    return error("told to the caller")
+    return error("shown to the caller")
 
 
 def expected_status(error: type[CallerRefused]) -> int:
@@ -73,7 +73,7 @@ def test_every_error_is_mapped(error: type[MACPAuthError]) -> None:
     if issubclass(error, SignerError | ClockStepped):
         assert response.status_code == 503
         assert int(response.headers["Retry-After"]) >= 1
-        assert "told to the caller" not in body["error"]
+        assert "shown to the caller" not in body["error"]
     elif issubclass(error, InvalidRequest):
         assert response.status_code == 400
         assert body == {"error": str(make(error))}
@@ -98,7 +98,7 @@ def test_a_bad_credential_s_fault_is_not_shown(fault: CredentialFault) -> None:
     assert json.loads(response.content) == {"error": "the credential is not accepted"}
 
 
-def test_the_unexpected_is_not_told() -> None:
+def test_the_unexpected_is_not_shown() -> None:
     """A fault of ours is a 500 in JSON; what it was stands in the log."""
     for error in (KeyError("secret"), InternalServerException("secret detail"), UnknownKid("secret")):
         response = error_response(REQUEST, error)

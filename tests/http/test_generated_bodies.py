@@ -1,4 +1,4 @@
-"""Whatever the body: no 5xx, JSON always, and no token that the runtime can't read."""
+"""With any body: no 5xx, always JSON, and no token that the runtime can't read."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def test_the_log_names_the_request_and_its_trace(
 
 
 def test_what_is_logged_outside_of_requests_has_no_id(out_of_order: Service) -> None:
-    """The service's own work is nobody's request."""
+    """The service's own work belongs to no request."""
     outside = [event for event in out_of_order.events if event["event"] != "no signature"]
     assert len(outside) > 3
     assert not [event for event in outside if "request_id" in event]

@@ -131,7 +131,7 @@ def test_plain_bodies(service: InProcess, encoding: str) -> None:
 
 
 def test_client_that_goes_away(service: InProcess) -> None:
-    """A body that ends too soon is answered, if anybody still listens, and mints nothing."""
+    """A truncated body is answered, if the client still reads, and mints nothing."""
     headers = [("content-type", "application/json"), ("content-length", "14")]
     answer = service.request("POST", "/tokens", headers, [])
     assert (answer.status, answer.json) == (400, {"error": "the request was cut off"})

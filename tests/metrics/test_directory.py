@@ -21,7 +21,7 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_is_there_for_as_long_as_it_is_used(memory: Path) -> None:
-    """Nobody but its owner can look into it."""
+    """Only its owner can read it."""
     with shared_directory() as made:
         (made / "1.cells").write_bytes(b"x")
         assert made.parent == memory
@@ -30,7 +30,7 @@ def test_it_is_there_for_as_long_as_it_is_used(memory: Path) -> None:
 
 
 def test_what_a_killed_service_left_is_swept(memory: Path) -> None:
-    """And nothing else: what somebody holds stays, and what is none of ours."""
+    """And nothing else: locked directories stay, and those of other software."""
     left, other = memory / "macp-auth-metrics-left", memory / "macp-auth-other"
     for each in (left, other):
         each.mkdir()

@@ -53,7 +53,7 @@ def collected(workers: Workers, now: float = NOW) -> Samples:
     return found
 
 
-def told(**signer: float | Distribution) -> WorkerState:
+def worker_state(**signer: float | Distribution) -> WorkerState:
     return msgspec.structs.replace(READY, signer=signer)
 
 
@@ -77,7 +77,7 @@ def test_a_worker_that_writes_nothing_is_silent(tmp_path: Path) -> None:
     assert late["macp_auth_not_ready"] == {("silent", "0"): 1}
 
 
-def test_the_reason_is_told_of_the_worker_that_has_it(tmp_path: Path) -> None:
+def test_the_reason_has_the_label_of_its_worker(tmp_path: Path) -> None:
     """The other one is ready, and has no reason."""
     write(tmp_path, GONE, READY)
     write(tmp_path, OTHER, msgspec.structs.replace(READY, not_ready="sealed"))
@@ -89,7 +89,7 @@ def test_the_reason_is_told_of_the_worker_that_has_it(tmp_path: Path) -> None:
 def test_counts_outlive_their_worker_and_gauges_do_not(tmp_path: Path) -> None:
     """The files of a worker that is gone are read once more, and removed."""
     pids = [GONE, OTHER]
-    state = told(logins_total=2, calls_in_flight=5, batch_size=Distribution((1, 2), [1, 2, 3], 20))
+    state = worker_state(logins_total=2, calls_in_flight=5, batch_size=Distribution((1, 2), [1, 2, 3], 20))
     write(tmp_path, GONE, state, timeout=3)
     write(tmp_path, OTHER, state, timeout=4)
     workers = Workers(tmp_path, lambda: pids)
@@ -128,13 +128,13 @@ def test_a_worker_that_is_being_started_is_not_taken_for_gone(tmp_path: Path) ->
 def test_a_plugin_that_tells_one_thing_here_and_another_there_breaks_no_scrape(
     tmp_path: Path, others: dict[str, Any]
 ) -> None:
-    """Whatever comes of it, the rest is answered."""
-    write(tmp_path, GONE, told(x_total=Distribution((1.0,), [0, 0]), y_total=2), timeout=1)
-    write(tmp_path, OTHER, told(**others))
+    """The rest is still answered."""
+    write(tmp_path, GONE, worker_state(x_total=Distribution((1.0,), [0, 0]), y_total=2), timeout=1)
+    write(tmp_path, OTHER, worker_state(**others))
     assert collected(Workers(tmp_path, lambda: [GONE, OTHER]))["macp_auth_mints_total"]
 
 
-def test_times_of_keys_are_told_where_they_are_known(tmp_path: Path) -> None:
+def test_times_of_keys_are_exposed_if_known(tmp_path: Path) -> None:
     """In seconds since the epoch; a time that nothing tells is absent."""
     keys = [
         PublishedKey("a", "ES256", "active", 5.0, None),

@@ -35,7 +35,7 @@ def assert_refused(answer: Answer) -> None:
     ],
 )
 def test_a_browser_gets_no_token(service: Service, name: str, value: str) -> None:
-    """Of whatever origin; and the connection serves on."""
+    """From any origin; the connection stays usable."""
     with connection(service.port) as sock:
         sock.sendall(mint_bytes((name, value)))
         assert_refused(read_answer(sock))

@@ -60,7 +60,7 @@ class Stepped:
         )
 
     def ready_workers(self) -> int:
-        """How many have told that they are."""
+        """How many report that they are."""
         return [event["event"] for event in self.service.events].count("ready")
 
     def wait_for(self, status: int) -> None:

@@ -58,7 +58,7 @@ def is_open(sock: socket.socket) -> bool:
 
 
 def test_the_soft_limit_of_descriptors_is_raised(tmp_path: Path) -> None:
-    """It is 256 where nobody set it; the service takes what it may have, and nobody is turned away."""
+    """It is 256 by default; the service raises it to the hard limit, and refuses no connection."""
     with Service(tmp_path, prefix=limited_to(256, 4096)) as service, idle_crowd(service.port) as crowd:
         assert service.mint()["token"]
         assert all(is_open(sock) for sock in crowd)
@@ -161,7 +161,7 @@ def test_idle_clients_of_the_metrics_keep_nobody_out(tmp_path: Path) -> None:
 
 
 def test_descriptors_that_are_taken_otherwise_keep_nobody_out(tmp_path: Path) -> None:
-    """The limit is lowered below what the service reckoned with: accept() fails, and idle ones make room."""
+    """The limit is lowered below what the service expects: accept() fails, idle connections end."""
     prlimit = require_tool("prlimit", "util-linux")
     with Service(tmp_path, {"MACP_AUTH_MAX_CONNECTIONS": "1000"}, prefix=limited_to(256, 2048)) as service:
         subprocess.run([prlimit, "--nofile=128:2048", "--pid", str(service.process.pid)], check=True)

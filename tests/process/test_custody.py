@@ -51,7 +51,7 @@ def test_the_key_leaves_the_environment(start_service: Callable[..., Service], w
 
 @linux
 def test_a_token_of_vault_leaves_the_environment(start_service: Callable[..., Service]) -> None:
-    """By either of its names; what belongs to nobody here is left alone."""
+    """By either of its names; other variables stay."""
     env = {
         "MACP_AUTH_SIGNER": "vault-transit",
         "MACP_AUTH_VAULT_KEY": "k",
@@ -89,7 +89,7 @@ def test_no_core_dump(start_service: Callable[..., Service], workers: str) -> No
 
 @linux
 def test_the_memory_is_closed() -> None:
-    """The kernel says so of the process itself, whoever runs it."""
+    """As the kernel reports for the process, for any user."""
     ask = "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE))"
     code = f"import ctypes, resource; from macp_auth.entrypoints.server.custody import close_memory; {ask}"
     run = [sys.executable, "-c", f"{code}; close_memory(); {ask}"]

@@ -1,4 +1,4 @@
-"""Files that a service is given and that are no files, hang, or belong to somebody else."""
+"""Configured files that are not regular files, hang, or belong to another user."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tools.support.tls import Authority
 
 HANG = 60  # seconds; a bound for what would hang
 STOP_SECONDS = 10
-SOMEBODY = 12345
+OTHER_UID = 12345
 KEYS_BROKEN = "cannot read keys; keeping the last good ones"
 TLS_BROKEN = "cannot use TLS files; keeping the last good ones"
 CA_BROKEN = "cannot use the TLS files for Vault; keeping the last good ones"
@@ -250,7 +250,7 @@ def test_a_start_on_a_file_system_that_hangs_ends(mount: HungMount, variable: st
 def test_a_file_system_that_hangs_while_the_service_runs(
     mount: HungMount, tmp_path: Path, variable: str
 ) -> None:
-    """It answers at once all the while, and ends when it is told to."""
+    """It answers at once all the time, and stops on SIGTERM."""
     files = Files(mount.folder)
     env = {**mount.env, **files.env(variable)}
     if variable in (*CREDENTIALS, "MACP_AUTH_VAULT_CACERT"):
@@ -292,26 +292,26 @@ def test_a_file_system_that_hangs_and_comes_back(
     wait_until(lambda: len(service.jwks()["keys"]) == 2, within=HANG, what="new keys are taken up")
 
 
-# --- a file of somebody else --------------------------------------------------------------------------
+# --- a file of another user ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("variable", ["MACP_AUTH_SIGNING_KEYS_FILE", "MACP_AUTH_TLS_KEY_FILE"])
 def test_a_key_of_another_user_is_refused(files: Files, variable: str) -> None:
-    """By a service of root's: whoever can change its key can mint for everybody."""
+    """For a service of root: who can change its key can mint for every sender."""
     require_root()
     env = files.env(variable)
-    os.chown(env[variable], SOMEBODY, SOMEBODY)
+    os.chown(env[variable], OTHER_UID, OTHER_UID)
     error = refusal_of(env)
     assert variable in error
     assert (
-        f"it belongs to uid {SOMEBODY}, neither root nor the user of this process (uid 0); "
-        f"run this as uid {SOMEBODY}" in error
+        f"it belongs to uid {OTHER_UID}, neither root nor the user of this process (uid 0); "
+        f"run this as uid {OTHER_UID}" in error
     )
     assert "chown" not in error
 
 
 @pytest.mark.parametrize("variable", ["MACP_AUTH_SIGNING_KEYS_FILE", "MACP_AUTH_TLS_KEY_FILE"])
-@pytest.mark.parametrize(("mode", "owner"), [(0o777, 0), (0o775, SOMEBODY)], ids=["open", "of-another"])
+@pytest.mark.parametrize(("mode", "owner"), [(0o777, 0), (0o775, OTHER_UID)], ids=["open", "of-another"])
 def test_a_key_that_others_can_replace_is_refused(
     tmp_path: Path, variable: str, mode: int, owner: int
 ) -> None:
@@ -338,10 +338,10 @@ def test_a_key_of_another_user_does_not_replace_a_good_one(
     foreign = files.folder / "foreign.json"
     foreign.write_text(json.dumps({"keys": [{**jwks.ec(copy=7), "kid": "theirs"}]}))
     foreign.chmod(0o600)
-    os.chown(foreign, SOMEBODY, SOMEBODY)
+    os.chown(foreign, OTHER_UID, OTHER_UID)
     foreign.replace(files.keys)
     wait_until(lambda: lines(service, KEYS_BROKEN), within=HANG, what="the log says so")
-    assert f"it belongs to uid {SOMEBODY}" in lines(service, KEYS_BROKEN)[0]["detail"]
+    assert f"it belongs to uid {OTHER_UID}" in lines(service, KEYS_BROKEN)[0]["detail"]
     assert [key["kid"] for key in service.jwks()["keys"]] == ["a"]
 
 
@@ -379,7 +379,7 @@ def test_an_audit_log_that_others_can_change_draws_a_warning(
     log.touch(0o600)
     if foreign:
         require_root()
-        os.chown(log, SOMEBODY, SOMEBODY)
+        os.chown(log, OTHER_UID, OTHER_UID)
     else:
         log.chmod(0o666)
     env = {"MACP_AUTH_AUDIT_LOG": str(log)}
@@ -401,19 +401,19 @@ def place() -> Iterator[Path]:
         yield path
 
 
-@pytest.mark.parametrize("owner", [SOMEBODY, 0], ids=["of-the-service", "of-root"])
+@pytest.mark.parametrize("owner", [OTHER_UID, 0], ids=["of-the-service", "of-root"])
 def test_root_rotates_and_the_service_keeps_its_file(place: Path, tmp_path: Path, owner: int) -> None:
     """Owner, group, mode and access list stay; the service goes on, and starts again.
 
     The folder is the service's, as systemd's StateDirectory is; the file may be root's.
     """
-    prefix = as_user(SOMEBODY, tmp_path)
+    prefix = as_user(OTHER_UID, tmp_path)
     folder = place / "keys"
     folder.mkdir()
     files = Files(folder)
     files.keys.chmod(0o640)
-    os.chown(folder, SOMEBODY, SOMEBODY)
-    group = SOMEBODY if owner == 0 else SOMEBODY + 1
+    os.chown(folder, OTHER_UID, OTHER_UID)
+    group = OTHER_UID if owner == 0 else OTHER_UID + 1
     os.chown(files.keys, owner, group)
     folder.chmod(0o700)
     env = {**KEYS, "MACP_AUTH_SIGNING_KEYS_FILE": str(files.keys)}

@@ -173,7 +173,7 @@ def test_a_new_service_begins_at_zero_and_leaves_nothing(start_service: StartSer
 
 
 def test_a_service_that_runs_keeps_its_directory_when_another_starts(start_service: StartService) -> None:
-    """Sweeping takes only what nobody holds."""
+    """Only unlocked directories are removed."""
     service = start_service(metrics_env())
     service.mint()
     with shared_directory():
@@ -198,7 +198,7 @@ def test_there_are_none_by_default(start_service: StartService) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/tokens", "/healthz", "/metrics/", "/Metrics"])
 def test_its_port_answers_nothing_else(measured: Service, path: str) -> None:
-    """Nobody mints on the port that is open to the monitoring."""
+    """The metrics port does not mint."""
     port = metrics_port(measured)
     assert exchange(port, request_bytes("GET", path, [("Host", "x")])).status == 404
     with connection(port) as sock:
@@ -253,7 +253,7 @@ def test_the_port_of_the_tokens_is_taken_too() -> None:
     assert "MACP_AUTH_METRICS_PORT" in ended.stderr
 
 
-def test_nothing_secret_is_told(start_service: StartService) -> None:
+def test_no_secret_is_exposed(start_service: StartService) -> None:
     """No sender, no scope, no token, and nothing of a private key, in the answer and in the files."""
     key = subprocess.run(
         [sys.executable, "-m", "macp_auth", "keys", "generate", "--alg", "ES256", "--kid", "k"],
@@ -263,10 +263,10 @@ def test_nothing_secret_is_told(start_service: StartService) -> None:
     token = service.mint(sender="agent://hidden", scopes={"secret-scope": "x"})["token"]
     wait_until(lambda: ready(service) == {("0",): 1}, within=HANG_SECONDS, what="ready")
     [directory] = directories_of(service)
-    told = scrape(service).text.encode() + b"".join(path.read_bytes() for path in directory.iterdir())
-    assert b'"k"' in told
+    exposed = scrape(service).text.encode() + b"".join(path.read_bytes() for path in directory.iterdir())
+    assert b'"k"' in exposed
     for secret in ("hidden", "secret-scope", *token.split("."), json.loads(key)["d"]):
-        assert secret.encode() not in told
+        assert secret.encode() not in exposed
 
 
 @pytest.mark.parametrize("workers", WORKERS)

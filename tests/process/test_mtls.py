@@ -102,7 +102,7 @@ def test_a_certificate_of_another_authority_ends_the_connection(
 
 @pytest.mark.parametrize("header", ["X-Client-Cert", "X-Forwarded-Client-Cert", "X-SSL-Client-Verify"])
 def test_a_header_is_no_certificate(service: TLSService, clients: Authority, header: str) -> None:
-    """What a proxy may set, anybody may set."""
+    """Everyone can set what a proxy can set."""
     pem = re.sub(r"\s", " ", clients.issue("claimed").certificate.read_text())
     assert service.exchange(mint_bytes((header, pem))).status == 403
 

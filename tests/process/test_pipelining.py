@@ -1,4 +1,4 @@
-"""Thousands of tiny requests in one write, on many connections: they cost little memory and nobody's time."""
+"""Thousands of tiny requests in one write, on many connections: little memory, and no delay for others."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def test_a_backend_that_fails_and_returns(
 def test_each_worker_answers_for_itself(
     start_service: Callable[..., Service], environment: dict[str, str], backend: Path
 ) -> None:
-    """Every worker finds out by itself, whoever is asked."""
+    """Every worker finds out itself."""
     service = start_service(environment, "--workers", "2")
     wait_until(lambda: changes(service).count("ready") == 2, within=WITHIN, what="both workers are ready")
     assert len(workers_of(service)) == 2

@@ -1,4 +1,4 @@
-"""Configurations that would start and mint what nobody can use, or what anybody can forge."""
+"""Configurations with which nobody could use the tokens, or anyone could forge them."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
     ],
 )
 def test_no_request_costs_much(raw: bytes, measured: Measured) -> None:
-    """Whatever is in its body and its headers."""
+    """With any body and headers."""
     least = float("inf")
     for _ in range(RUNS):
         cost, answer = measured.cost(raw)

@@ -101,7 +101,7 @@ def test_hung_clients_do_not_hold_up_the_end(start_service: StartService) -> Non
 
 
 def test_several_workers_that_drain_refuse_new_connections(start_service: StartService) -> None:
-    """A caller must not wait in a queue that nobody serves, and be reset at the end of it."""
+    """A caller must not wait in a queue without a server, and be reset at the end."""
     service = start_service({}, "--workers", "2")
     mint = mint_bytes()
     with connection(service.port) as in_body:
@@ -186,7 +186,7 @@ def test_only_silence_is_closed(start_service: StartService) -> None:
 
 
 class LoadingClient(threading.Thread):
-    """Mints in a loop on one keep-alive connection, until told that it was the last."""
+    """Mints in a loop on one keep-alive connection, until the response closes it."""
 
     def __init__(self, port: int) -> None:
         super().__init__(daemon=True)
@@ -194,18 +194,18 @@ class LoadingClient(threading.Thread):
         self.connection.auto_open = 0
         self.minted = 0
         self.failure: Exception | None = None
-        self.told = False
+        self.closed = False
 
     def run(self) -> None:
         self.connection.connect()
         try:
-            while not self.told:
+            while not self.closed:
                 self.connection.request("POST", "/tokens", MINT_BODY, dict(JSON_HEADERS))
                 response = self.connection.getresponse()
                 whole = len(response.read()) == int(response.headers["content-length"])
                 assert (response.status, whole) == (200, True)
                 self.minted += 1
-                self.told = response.headers["connection"] == "close"
+                self.closed = response.headers["connection"] == "close"
         except (OSError, http.client.HTTPException, AssertionError) as error:
             self.failure = error
         finally:
@@ -225,7 +225,7 @@ def test_no_request_is_lost_under_keep_alive_load(start_service: StartService, w
     for client in clients:
         client.join(STOP_SECONDS)
         assert client.failure is None
-        assert client.told
+        assert client.closed
     assert "Traceback" not in service.log
 
 

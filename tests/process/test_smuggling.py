@@ -253,7 +253,7 @@ def test_a_client_that_has_said_all_is_answered(service: Service) -> None:
 
 
 def test_an_upgrade_request_does_not_spoil_the_next(service: Service) -> None:
-    """A request to upgrade and close is answered, whatever else is in the packet."""
+    """A request to upgrade and close is answered, also with more in the packet."""
     asked = HEALTH.replace(b"\r\n\r\n", b"\r\nUpgrade: h2c\r\nConnection: upgrade, close\r\n\r\n")
     assert [answer.status for answer in send_and_read_to_end(service.port, asked + HEALTH).answers()] == [200]
 
@@ -390,7 +390,7 @@ def test_a_413_for_a_body_of_no_known_length_can_be_read(service: Service) -> No
 
 
 def test_a_refusal_can_be_read_by_who_sends_on(service: Service) -> None:
-    """Also when a body that nobody had read yet is what turned out malformed."""
+    """Also if the malformed part is a body that has not been read."""
     body = b"18000\r\n" + b" " * 0x18000 + b"\r\nzz\r\n"
     with connection(service.port) as sock:
         sock.sendall(mint_with("Transfer-Encoding: chunked", body=body))

@@ -134,7 +134,7 @@ def test_curl_mints(start: StartService, authority: Authority) -> None:
 def test_a_client_of_another_authority_and_one_without_tls_are_cut(
     start: StartService, tmp_path: Path
 ) -> None:
-    """Nobody gets an answer in plain text, and the log stays as it is."""
+    """Plain text gets no answer, and no log line."""
     service = start()
     elsewhere = Authority(tmp_path, "elsewhere")
     with pytest.raises(ssl.SSLCertVerificationError), service.connection(trusting(elsewhere.path)):
@@ -190,7 +190,7 @@ def test_a_kubernetes_secret_is_followed(tmp_path: Path, authority: Authority) -
         wait_until(is_served(service, mounted), within=TAKEN_UP, what="the new certificate is served")
 
 
-def test_a_broken_replacement_keeps_the_old_pair_until_it_is_mended(
+def test_a_broken_replacement_keeps_the_old_pair_until_it_is_corrected(
     start: StartService, authority: Authority, pair: Pair
 ) -> None:
     """Said once for each change, and never what is in the files."""
@@ -226,7 +226,7 @@ def test_a_broken_replacement_keeps_the_old_pair_until_it_is_mended(
 def test_a_worker_that_comes_while_the_files_are_broken_waits_for_them(
     start: StartService, pair: Pair
 ) -> None:
-    """It brings nobody down: the others serve, and it serves when the files are fixed."""
+    """It stops no other worker, and serves when the files are corrected."""
     service = start({}, "--workers", "2")
     wait_until(
         lambda: service.log.count(f"{pair.serial:x}") == 2, within=HANG_SECONDS, what="both workers have it"

@@ -43,7 +43,7 @@ def call(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess
 def test_standard_output_has_audit_lines_only(
     unruly: dict[str, str], start_service: Callable[..., Service], workers: str, path: str
 ) -> None:
-    """Whatever the plugin prints, and wherever; it is in the log, where an operator looks."""
+    """All output of the plugin is in the log, where an operator looks."""
     service = start_service({**unruly, "MACP_AUTH_AUDIT_LOG": path}, "--workers", workers)
     for _ in range(4):
         service.mint()
@@ -100,7 +100,7 @@ def test_a_stop_during_the_start_is_no_fault(
 def test_two_packages_with_one_name_are_refused(
     unruly: dict[str, str], tmp_path: Path, command: list[str]
 ) -> None:
-    """Otherwise nobody knows which of them signs."""
+    """Otherwise it is unknown which of them signs."""
     other = with_plugins(tmp_path / "other", "impostor", {"unruly": "tests.support.wordy_signer"})
     env = {**unruly, "PYTHONPATH": f"{other['PYTHONPATH']}:{unruly['PYTHONPATH']}"}
     done = call(command, env)

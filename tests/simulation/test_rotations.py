@@ -187,7 +187,7 @@ def _active(backend: Backend, timing: Timing, clock: float, now: float) -> tuple
 
 
 class Numbered:
-    """A source that answers anew at each request, and counts."""
+    """A source with a new answer to each request; counts them."""
 
     def __init__(self) -> None:
         self.requests: list[float] = []

@@ -19,9 +19,9 @@ class _Behaviour(Struct, frozen=True):
 
 
 class Proxy:
-    """Passes everything to ``target``, a port on loopback, until told otherwise. Use as a context manager.
+    """Passes everything to ``target``, a port on loopback, until changed. Use as a context manager.
 
-    What it is told holds for connections that it has as well as for new ones.
+    A change applies to open connections as well as to new ones.
     """
 
     def __init__(self, target: int) -> None:

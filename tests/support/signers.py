@@ -25,7 +25,7 @@ def example_signer(directory: Path) -> dict[str, str]:
 
 
 def rotated_file(directory: Path) -> dict[str, str]:
-    """A file of keys with a rotation under way, so that there is a next change."""
+    """A file of keys with a rotation in progress, so that there is a next change."""
     path = directory / "keys.json"
     for _ in range(2):
         rotate = [sys.executable, "-m", "macp_auth", "keys", "rotate", str(path)]

@@ -76,7 +76,7 @@ class Load:
             if attempt.status == 0:
                 connection.close()
             if attempt.status != 200:
-                self._stopping.wait(0.05)  # as a client that was told to retry would, only sooner
+                self._stopping.wait(0.05)  # as a client that retries, only sooner
         connection.close()
 
     def _mint(self, connection: http.client.HTTPConnection) -> Attempt:

@@ -106,7 +106,7 @@ def test_a_deployment_that_is_fit_to_go_live(openbao: OpenBao, key_name: str, ke
     """The command exits 0 with a line a check, in order, and shows no secret."""
     openbao.create_key(key_name, key_type)
     env = with_good_token(openbao, key_name)
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "macp_auth", "doctor"],
         env=clean_environment(env),
         capture_output=True,
@@ -114,12 +114,12 @@ def test_a_deployment_that_is_fit_to_go_live(openbao: OpenBao, key_name: str, ke
         timeout=30,
         check=False,
     )
-    assert (told.returncode, told.stderr) == (0, "")
-    assert told.stdout.endswith("\n0 failures, 0 warnings\n")
-    checks = [line.split()[1] for line in told.stdout.splitlines() if line.startswith("ok ")]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("\n0 failures, 0 warnings\n")
+    checks = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("ok ")]
     assert [check for check in checks if check in set(Check)] == list(Check)
     assert checks[-2:] == ["keys", "signature"]
-    assert env["VAULT_TOKEN"] not in told.stdout
+    assert env["VAULT_TOKEN"] not in done.stdout
 
 
 def test_a_login_is_given_back(openbao: OpenBao, key_name: str) -> None:
@@ -197,24 +197,24 @@ def test_plain_http_to_another_host(
 
 @pytest.fixture
 def health() -> Iterator[Callable[..., dict[str, str]]]:
-    """Starts a server of which only the health is told, for what no real one can be made to say."""
-    told: dict[str, Any] = {"initialized": True, "sealed": False, "standby": False}
+    """Starts a server with a given health, for states that a real one does not reach."""
+    state: dict[str, Any] = {"initialized": True, "sealed": False, "standby": False}
 
     def reply(request: Request) -> Reply:
         if request.path.startswith("/v1/sys/health"):
-            shift = told.pop("shift", 0)
-            return Reply(200, {**told, "server_time_utc": int(time.time() + shift)})
+            shift = state.pop("shift", 0)
+            return Reply(200, {**state, "server_time_utc": int(time.time() + shift)})
         return Reply(403, {"errors": ["permission denied"]})
 
     with FakeServer(reply) as server:
 
-        def tell(**more: Any) -> dict[str, str]:
-            told.update(more)
+        def configured(**more: Any) -> dict[str, str]:
+            state.update(more)
             return {"MACP_AUTH_SIGNER": "vault-transit", "MACP_AUTH_VAULT_KEY": "k", "VAULT_TOKEN": "t"} | {
                 "VAULT_ADDR": server.url
             }
 
-        yield tell
+        yield configured
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def health() -> Iterator[Callable[..., dict[str, str]]]:
 def test_clocks_that_differ(
     health: Callable[..., dict[str, str]], shift: float, status: Status, text: str
 ) -> None:
-    """Up to a second nothing can be told; beyond MACP_AUTH_CLOCK_SKEW_SECONDS, rotation does not hold."""
+    """Up to a second it can not be measured; beyond MACP_AUTH_CLOCK_SKEW_SECONDS, rotation is unsafe."""
     [found] = [found for found in examined(health(shift=shift)) if found.check == Check.CLOCK]
     assert found.status is status
     assert text in found.text
@@ -323,7 +323,7 @@ def test_a_token_that_will_end(
     status: Status,
     text: str,
 ) -> None:
-    """In the environment nobody replaces it: a failure where the end is near, else a warning."""
+    """Nothing replaces a token of the environment: a failure if it expires soon, else a warning."""
     found = fault(with_good_token(openbao, key_name, **options), Check.TOKEN, status)
     assert text in found.text
     assert str(found.remedy).startswith("vault token create -orphan -policy=macp-auth -period=")
@@ -339,7 +339,7 @@ def test_a_token_from_a_file_may_end(openbao: OpenBao, key_name: str, tmp_path: 
 
 
 def test_a_root_token(openbao: OpenBao, good: dict[str, str]) -> None:
-    """It works, and gives whoever takes it all of Vault."""
+    """It works, but a thief would control all of Vault."""
     found = fault({**good, "VAULT_TOKEN": openbao.root_token}, Check.TOKEN, WARNING)
     assert "root token" in found.text
 
@@ -397,7 +397,7 @@ def test_a_token_that_may_not_renew_itself(openbao: OpenBao, key_name: str) -> N
 
 @pytest.mark.usefixtures("good")
 def test_a_token_that_may_too_much(openbao: OpenBao, key_name: str) -> None:
-    """Whoever takes it could make the key exportable, and export it."""
+    """A thief could make the key exportable, and export it."""
     openbao.write_policy(
         f"all-{key_name}", 'path "transit/*" { capabilities = ["create", "read", "update", "delete"] }'
     )
@@ -516,7 +516,7 @@ def pkcs8(key: ec.EllipticCurvePrivateKey) -> bytes:
         (Check.VERSIONS, WARNING, {"min_encryption_version": 2}),
     ],
 )
-def test_a_key_s_configuration_that_can_be_mended(
+def test_a_key_s_configuration_that_can_be_corrected(
     openbao: OpenBao,
     good: dict[str, str],
     key_name: str,

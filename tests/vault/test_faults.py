@@ -271,7 +271,7 @@ def test_a_refused_secret_id_does_not_lock_its_role(
 def test_another_key_of_the_same_name(
     shared: OpenBao, key_name: str, start_service: Callable[..., Service]
 ) -> None:
-    """Made anew, it signs what the published key does not verify: the keys are read again at once."""
+    """The published key does not verify signatures of the new one: the keys are read again at once."""
     service = start_service(with_token(shared, key_name))
     with Load(service) as load:
         load.wait_for(4)

@@ -75,7 +75,7 @@ def test_it_seals_and_unseals(own_openbao: OpenBao, key_name: str) -> None:
 
 
 def test_tls_needs_the_authority(tmp_path: Path, key_name: str) -> None:
-    """A server with a certificate is trusted by those who have its authority, and by nobody else."""
+    """Only clients with its CA trust a server with a certificate."""
     with OpenBao(tmp_path, certificates=make_certificates(tmp_path)) as bao:
         bao.create_key(key_name, "ecdsa-p256")
         sign_and_verify(bao, key_name)
@@ -133,7 +133,7 @@ def test_kubernetes_logs_in(openbao: OpenBao, tmp_path: Path) -> None:
 
 
 def test_the_proxy_hangs_delays_and_passes(openbao: OpenBao) -> None:
-    """What the proxy is told holds for a connection that it already has."""
+    """A change of the proxy applies to its open connections."""
     with Proxy(openbao.port) as proxy, requests.Session() as session:
 
         def ask() -> int:
@@ -184,7 +184,7 @@ def test_the_proxy_trickles() -> None:
         assert time.monotonic() - begun > 0.2  # it has more than a hundred bytes
 
 
-def test_the_fake_server_says_what_it_is_told() -> None:
+def test_the_fake_server_answers_as_configured() -> None:
     """An answer that no server here would give arrives as it was written, and the request is kept."""
     with FakeServer(lambda _: Reply(473, {"standby": True}, {"retry-after": "1"})) as server:
         answer = requests.post(f"{server.url}/v1/x?y=1", json={"a": 1}, timeout=HANG_SECONDS)

@@ -1,4 +1,4 @@
-"""Rotation and withdrawal in Vault, while tokens are minted: nobody does anything here."""
+"""Rotation and withdrawal in Vault while tokens are minted, without an action at the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Vault, or a proxy before it, that repeats in its errors whatever it was sent."""
+"""A Vault, or a proxy in front of it, that repeats requests in its errors."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def leaks(text: str, credentials: list[str]) -> list[str]:
 
 
 def ask_for_token(service: Service) -> str:
-    """What the service answers, whatever it is."""
+    """The response of the service, of any kind."""
     try:
         return json.dumps({**service.mint(), "token": "a token"})
     except urllib.error.HTTPError as error:
@@ -200,7 +200,7 @@ def ask_for_token(service: Service) -> str:
 
 
 def everything_said(service: Service) -> str:
-    """What anybody may read of the service; the JSON of its lines is decoded."""
+    """All output of the service; the JSON of its lines is decoded."""
     texts = [str(event) for event in service.events]
     texts.append(service.audit_path.read_text())
     for path in ("/readyz", "/.well-known/jwks.json"):
@@ -230,7 +230,7 @@ def failure_of(parrot: Parrot, service: Service, kind: str) -> str:
 def test_a_service_repeats_no_credential(
     parrot: Parrot, vault: FakeServer, credentials: Credentials, start_service: Callable[..., Service]
 ) -> None:
-    """Whatever the call of which Vault says it, and whatever the status."""
+    """For every call and status."""
     parrot.failing = {"login", "look-up"}
     service = start_service(environment(vault, credentials))
     wait_until(
@@ -292,7 +292,7 @@ def test_long_words_of_vault_are_cut(
 def test_the_doctor_repeats_no_credential(
     parrot: Parrot, vault: FakeServer, tmp_path: Path, method: str, fault: tuple[str, int]
 ) -> None:
-    """Whatever the call that fails."""
+    """For every failing call."""
     credentials = Credentials(method, tmp_path)
     kind, parrot.status = fault
     parrot.failing = {kind}

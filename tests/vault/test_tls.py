@@ -291,7 +291,7 @@ def address_of(env: dict[str, str]) -> Finding:
     return next(each for each in found if each.check == Check.ADDRESS)
 
 
-def test_the_doctor_s_mend_of_tls(site: VerifierInstance) -> None:
+def test_the_doctor_s_remedy_for_tls(site: VerifierInstance) -> None:
     """Each fault has the variable that is its remedy; in the end, the client certificate is mentioned."""
     pair = site.clients.issue("doctor", CLIENT)
     good = with_token(site.bao, "macp", **presenting(site, pair)) | {"VAULT_ADDR": site.bao.strict_url}
@@ -305,7 +305,7 @@ def test_the_doctor_s_mend_of_tls(site: VerifierInstance) -> None:
     assert "MACP_AUTH_VAULT_CLIENT_CERT" in found.text + str(found.remedy)
 
 
-def test_the_doctor_s_mend_of_a_login_by_certificate(site: VerifierInstance) -> None:
+def test_the_doctor_s_remedy_for_a_login_by_certificate(site: VerifierInstance) -> None:
     """Where no role fits the certificate, it says how to look at the role."""
     pair = site.clients.issue("unknown", "nobody")
     enable_cert(site.bao, site.clients.path, "somebody")

@@ -4,7 +4,7 @@ It counts instructions, with callgrind, for seconds depend on what else the mach
 is our own code: a token in this process, less a bare signature in its place. What reads the socket is
 not in it, nor is the audit log's thread, whose work goes by the clock.
 
-The result is told in bare Litestar routes, because a count holds for one build of Python only. Four
+The unit of the result is a bare Litestar route, because a count holds for one build of Python only. Four
 builds, of CPython 3.11 to 3.13, took 143,000 to 169,000 instructions for the same token, and more or
 fewer for the route in step. The signature is no such measure: it is OpenSSL's code under all of them,
 and without AVX2 it takes 9 % more, where our own code takes 0.3 %.

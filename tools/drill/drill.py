@@ -1,7 +1,7 @@
 """Runs a drill: the service, its verifiers, the load, and the changes of its keys meanwhile.
 
 The revocation takes out the key that was replaced last, right after the newest key has begun to sign. So
-whoever rejects a token of another key is wrong.
+a verifier that rejects a token of another key is wrong.
 
 In an emergency the signing key itself is taken out. The next one then signs at once, inside its lead, and
 verifiers that have not fetched it yet reject its tokens. These rejections are counted apart, and are wrong

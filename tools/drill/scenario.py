@@ -1,4 +1,4 @@
-"""How long everything takes in a drill: what the service is told, and what the verifiers really do."""
+"""The times of a drill: the configured ones, and those of the real verifiers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Scenario(Struct, frozen=True, kw_only=True):
     leeway: int = 1
     """Of each verifier; Envoy has no less."""
     claimed_cache_ttl: int | None = None
-    """What the service is told of their cache; None for the truth."""
+    """The configured lifetime of their caches; None for the real one."""
     claimed_stale_grace: int | None = None
     max_ttl: int = 8
     refresh: int = 1
@@ -29,7 +29,7 @@ class Scenario(Struct, frozen=True, kw_only=True):
 
     @property
     def claimed(self) -> RotationPolicy:
-        """The policy that follows from what the service is told; its lead and lag are the least allowed."""
+        """The policy of the configured times, with the least lead and lag that are allowed."""
         return self._policy(
             self.cache_ttl if self.claimed_cache_ttl is None else self.claimed_cache_ttl,
             self.stale_grace if self.claimed_stale_grace is None else self.claimed_stale_grace,

@@ -1,4 +1,4 @@
-"""What holds for every answer, whatever the body was."""
+"""Properties of every answer, for any body."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     python -m tools.soak.slow PORT COUNT
 
-Each sends a request for a token, a byte a second, and begins anew when it is cut.
+Each sends a request for a token, one byte per second, and starts again when it is disconnected.
 """
 
 from __future__ import annotations

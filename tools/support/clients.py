@@ -32,14 +32,14 @@ class Attempt(Struct, frozen=True):
 
 
 class Clients:
-    """Mint until told to stop. Use as a context manager.
+    """Mint until stopped. Use as a context manager.
 
     Args:
         port: of the service, or of what stands in front of it.
         jwks: what every token must verify with.
         count: how many clients, each with a connection.
         pause: seconds from an answer to the client's next request.
-        requests_a_connection: after so many every second client connects anew; 0 for never.
+        requests_a_connection: after so many every second client reconnects; 0 for never.
     """
 
     def __init__(

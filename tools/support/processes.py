@@ -109,7 +109,7 @@ def refuses_connections(port: int) -> bool:
 
 
 def wait_for_draining(service: Service) -> None:
-    """Wait until a service that was told to stop has begun to: it listens no more."""
+    """Wait until a stopping service has closed its port."""
     wait_until(
         lambda: refuses_connections(service.port), within=HANG_SECONDS, what="the service stops listening"
     )

@@ -1,4 +1,4 @@
-"""What a service is told about its Vault."""
+"""The environment of a service for its Vault."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def create_key(admin: Any) -> Callable[..., str]:
 
 @pytest.fixture
 def open_kms(moto: str) -> Callable[..., Signer]:
-    """Opens a signer as a worker does; on moto, unless told otherwise, and without haste."""
+    """Opens a signer as a worker does; on moto by default, with long timeouts."""
 
     def open_(keys: str, **settings: Any) -> Signer:
         defaults = {"region": REGION, "endpoint_url": moto, "timeout_seconds": 20.0}

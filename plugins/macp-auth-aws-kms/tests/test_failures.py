@@ -50,7 +50,7 @@ def sign(request: dict[str, Any]) -> Answer:
 
 
 class StubKMS(ThreadingHTTPServer):
-    """Answers each operation as it is told to, and counts."""
+    """Answers each operation as configured, and counts."""
 
     daemon_threads = True
 
@@ -128,7 +128,7 @@ def test_long_input_is_sent_as_a_digest(
 
 
 def test_public_key_is_asked_for_once(stub: StubKMS, open_kms: Callable[..., Signer]) -> None:
-    """Every reading describes the key anew, to see its state; its public half is kept."""
+    """Every read describes the key again, for its state; its public key is cached."""
 
     async def read_thrice() -> None:
         async with aclosing(open_kms(ARN, endpoint_url=stub.url)) as signer:
@@ -224,7 +224,7 @@ def _with_state(request: dict[str, Any], state: str) -> Answer:
 
 
 def test_unreachable(open_kms: Callable[..., Signer]) -> None:
-    """Nobody listens: that is said at once."""
+    """Without a listener, the error comes at once."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     began = time.monotonic()
@@ -311,7 +311,7 @@ def test_caller_who_gives_up_frees_no_thread(stub: StubKMS, open_kms: Callable[.
 
 
 def test_closing_ends_what_is_under_way(stub: StubKMS, open_kms: Callable[..., Signer]) -> None:
-    """Who waits for a KMS that is stuck is told at once that the signer was closed."""
+    """A caller that waits for a hanging KMS gets the error as soon as the signer is closed."""
     asked, go_on = threading.Event(), threading.Event()
 
     def stuck(request: dict[str, Any]) -> Answer:

@@ -45,7 +45,7 @@ def test_every_variable_has_its_row() -> None:
 
 
 def test_every_reason_has_its_row() -> None:
-    """Whoever finds a reason in the log finds it here."""
+    """Every reason in the log is in the README."""
     rows = "".join(re.findall(r"^\| `.*`.*\|$", README, re.MULTILINE))
     own = {"throttled", "no-credentials", "timeout", "unreachable", "bad-answer", "busy"}
     for reason in {*errors._REFUSED.values(), *own, "unavailable", "misconfigured", "unknown-kid"}:

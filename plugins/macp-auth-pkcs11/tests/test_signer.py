@@ -106,7 +106,7 @@ def test_signs_without_having_listed(hsm: SoftHSM) -> None:
 
 
 def test_rotation_is_seen(hsm: SoftHSM) -> None:
-    """A key that another program makes or deletes is there, or gone, at the next look; its label dates it."""
+    """The next read sees keys that another program makes or deletes; a label has its time."""
     hsm.generate("macp", "01", "rsa:2048")
 
     async def scenario() -> None:
@@ -152,7 +152,7 @@ def test_relabelled_key_is_no_longer_a_version(hsm: SoftHSM) -> None:
     asyncio.run(scenario())
 
 
-def test_deleted_key_can_not_sign_even_before_the_next_look(hsm: SoftHSM) -> None:
+def test_deleted_key_can_not_sign_even_before_the_next_read(hsm: SoftHSM) -> None:
     """The token's refusal of a handle that is gone reads as an unknown kid."""
     hsm.generate("macp", "01")
     hsm.generate(f"macp@{MADE}", "02")
@@ -382,7 +382,7 @@ def test_one_new_session_a_request_and_no_storm(hsm: SoftHSM, monkeypatch: pytes
 
 
 def test_token_that_comes_later(empty_hsm: SoftHSM) -> None:
-    """A missing token is worth asking for again: the library's list of slots is read anew."""
+    """A missing token may return: the library's list of slots is read again."""
 
     async def scenario() -> None:
         async with empty_hsm.signer() as signer:

@@ -459,7 +459,7 @@ def test_spiffe_ids(value: str) -> None:
     ],
 )
 def test_what_is_no_dns_name(value: str) -> None:
-    """A wildcard would let whoever has a certificate for one name be another."""
+    """With a wildcard, the certificate for one name would be valid for another."""
     assert error_of(f'[[caller]]\nname = "a"\ndns_name = "{value}"') == f"F: {DNS}"
 
 
@@ -499,7 +499,7 @@ def test_dns_names(value: str) -> None:
     ],
 )
 def test_urls_that_are_not_safe(url: str) -> None:
-    """Whoever can answer for the issuer can be any of its callers. The URL may hold a password."""
+    """Who can answer for the issuer can be any of its callers. The URL may contain a password."""
     assert error_of(f'{ISSUER}jwks_url = "{url}"\n{CALLER}') == f"F: {URL}"
 
 
@@ -622,7 +622,7 @@ def test_a_file_with_a_good_mode(tmp_path: Path, text: str, mode: int) -> None:
     ],
 )
 def test_a_file_that_others_can_access(tmp_path: Path, text: str, mode: int, message: str) -> None:
-    """Whoever writes it mints what they like."""
+    """Who can write it can mint any token."""
     with pytest.raises(ConfigurationError) as raised:
         read(write(tmp_path / "callers.toml", text, mode))
     assert str(raised.value) == f"{message}chmod 600 it (in a Kubernetes volume: defaultMode: 0440)"

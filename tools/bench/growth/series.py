@@ -62,7 +62,7 @@ class Series(Struct, frozen=True):
     rows: tuple[Row, ...]
     """The figures; the first is the one that should stay."""
     step: int
-    """The slope is told for so many more."""
+    """The slope is reported for so many more."""
 
 
 def of_keys(published: int, seconds: int) -> Run[Minting]:
