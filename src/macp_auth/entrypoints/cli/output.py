@@ -13,3 +13,10 @@ def echo(text: str, *, mark: str = "", err: bool = False) -> None:
     ``err`` selects standard error.
     """
     click.echo(mark + escaped_lines(text), err=err)
+
+
+def echo_json(value: object) -> None:
+    """Print ``value`` as indented JSON."""
+    import msgspec  # noqa: PLC0415 - `--help` must not wait
+
+    echo(msgspec.json.format(msgspec.json.encode(value)).decode())
