@@ -14,7 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from macp_auth.adapters.audit.line import AuditLine, dropped_line, summary_line, timestamp
-from macp_auth.adapters.audit.report import Fault, Log, Question, Report, report
+from macp_auth.adapters.audit.reading import Log
+from macp_auth.adapters.audit.report import Fault, Question, Report, report
 from macp_auth.entrypoints.cli.root import root
 
 NOON = 1_800_014_400  # 2027-01-15T12:00:00Z
@@ -121,7 +122,7 @@ def test_a_question_narrows_to_a_caller() -> None:
 
 
 def test_the_command_shows_the_callers_where_there_are_any() -> None:
-    """To find out what a stolen credential got."""
+    """For those who look up what a stolen credential got."""
     shown = run("-", stdin=b"".join(CALLED)).stdout
     assert [text.strip() for text in shown.splitlines() if "by " in text] == ["by ci", "by ci, playground"]
     narrowed = run("-", "--json", "--caller", "playground", stdin=b"".join(CALLED)).stdout

@@ -21,12 +21,14 @@ from macp_auth.adapters.audit.log import AuditLog
 from macp_auth.adapters.audit.standard_output import StandardOutput
 from macp_auth.adapters.audit.waiting import LINE_OVERHEAD, LineQueue, Tally
 from macp_auth.adapters.audit.writer import LineWriter
+from tests.audit.chains import unlinked
 from tests.audit.pipes import read_lines
 from tests.audit.test_line import attempt, minted
 from tools.support.bounded import HANG_SECONDS
 from tools.support.service import wait_until
 
-LINE = b'{"number":"%08d"}' + b" " * 400 + b"\n"
+LINE = b'{"number":"%08d","pad":"' + b"x" * 400 + b'"}\n'
+MINTED = b'{"event":"minted"}\n'
 BOUND = 300  # lines; a pipe takes some 150 of these
 
 
@@ -65,12 +67,14 @@ def test_lines_beyond_the_bound_are_dropped_counted_and_recorded(
         wait_until(lambda: len(logs) == 2, within=HANG_SECONDS, what="both troubles are logged")
         kept = 1000 - sum(dropped)
         assert BOUND <= kept < 600
-        received = read_lines(pipe, kept + 1)
+        linked = read_lines(pipe, kept + 1)
         wait_until(lambda: len(logs) == 3, within=HANG_SECONDS, what="the end of it is logged")
         assert not writer.dropping
-        writer.put_minted(b"after\n")
-        assert read_lines(pipe, 1) == [b"after\n"]
+        writer.put_minted(LINE % 1000)
+        linked += read_lines(pipe, 1)
         writer.close()
+    *received, after = unlinked(linked)
+    assert after == LINE % 1000
     assert received[:-1] == [LINE % number for number in range(kept)]
     gap = json.loads(received[-1])
     assert (gap["event"], gap["lines"]) == ("dropped", sum(dropped))
@@ -78,6 +82,7 @@ def test_lines_beyond_the_bound_are_dropped_counted_and_recorded(
         ("cannot write audit log; keeping lines in memory", "error"),
         ("audit lines dropped", "error"),
         ("audit log written again", "info"),
+        ("audit chain", "info"),
     ]
 
 
@@ -93,21 +98,22 @@ def test_refusals_take_no_room_from_tokens_and_are_written_after_them(
     for number in range(1000):
         writer.put_refused(LINE % number, "invalid-json")
     for _ in range(BOUND):
-        writer.put_minted(b"minted\n")
+        writer.put_minted(MINTED)
     assert not dropped
-    received: list[bytes] = []
+    linked: list[bytes] = []
 
     def complete() -> bool:
         with suppress(AssertionError):
-            received.extend(read_lines(pipe, 1))
-        return b"refused-summary" in received[-1]
+            linked.extend(read_lines(pipe, 1))
+        return b"refused-summary" in linked[-1]
 
     wait_until(complete, within=HANG_SECONDS, what="the sum is written")
     writer.close()
+    received = unlinked(linked)
     summed = json.loads(received[-1])["reasons"]["invalid-json"]
     assert 1000 - summed == len(received) - BOUND - 1
-    first, last = received.index(b"minted\n"), len(received) - received[::-1].index(b"minted\n")
-    assert received[first:last] == [b"minted\n"] * BOUND
+    first, last = received.index(MINTED), len(received) - received[::-1].index(MINTED)
+    assert received[first:last] == [MINTED] * BOUND
     assert first < 200  # what was in the pipe already
 
 
@@ -179,17 +185,20 @@ def test_a_service_that_ends_has_written_all(tmp_path: Path) -> None:
                 log.record(attempt(minted()))
 
     asyncio.run(serve())
-    assert path.read_bytes() == audit_line(attempt(minted())) * 100
+    with path.open("rb") as written:
+        assert unlinked(written) == [audit_line(attempt(minted()))] * 100
 
 
 def test_a_line_is_written_soon_also_when_it_is_alone(pipe: int, tmp_path: Path) -> None:
     """It is visible in the log."""
     writer = line_writer(tmp_path / "pipe")
     writer.start()
+    received: list[bytes] = []
     for number in range(5):
         began = time.monotonic()
         writer.put_minted(LINE % number)
-        assert read_lines(pipe, 1) == [LINE % number]
+        received += read_lines(pipe, 1)
+        assert unlinked(received)[-1] == LINE % number
         assert time.monotonic() - began < HANG_SECONDS
         time.sleep(0.05)
     writer.close()

@@ -17,6 +17,7 @@ import pytest
 import macp_auth.entrypoints.composition  # noqa: F401 - brings in every module that defines an error
 from macp_auth.adapters import standard_error
 from macp_auth.adapters.audit import log, waiting, writer
+from macp_auth.adapters.audit.chain import HEAD_EVENT, MAX_MEMBERS_BYTES, Chain, linked_line
 from macp_auth.adapters.audit.line import (
     DROPPED,
     MAX_LINE_BYTES,
@@ -28,11 +29,12 @@ from macp_auth.adapters.audit.line import (
     DroppedLines,
     RefusedSummary,
 )
+from macp_auth.adapters.audit.verification import Kind
 from macp_auth.domain.errors import InvalidRequest
 from macp_auth.entrypoints import logs
 from macp_auth.entrypoints.http import errors
 from tests.docs.pages import blocks, plain, read, rows, section
-from tests.docs.terminal import Terminal, assert_as_shown, steps
+from tests.docs.terminal import Terminal, assert_as_shown, same_shape, steps
 from tools.support.programs import require_tools
 from tools.support.service import clean_environment
 
@@ -71,6 +73,15 @@ AUDIT_LOG = [
 ]  # fmt: skip
 
 
+def _linked(chain: Chain, entry: dict[str, Any]) -> bytes:
+    line = json.dumps(entry).encode() + b"\n"
+    if "status" not in entry:
+        return line  # of the other log
+    [linked] = chain.link([line], MAX_LINE_BYTES)
+    chain.written(1)
+    return linked
+
+
 @pytest.fixture
 def jq() -> None:
     """What the page's commands call."""
@@ -80,7 +91,10 @@ def jq() -> None:
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
     """A shell beside an audit log."""
-    (tmp_path / "audit.log").write_text("".join(json.dumps(entry) + "\n" for entry in AUDIT_LOG))
+    chain = Chain()
+    (tmp_path / "audit.log").write_bytes(b"".join(_linked(chain, entry) for entry in AUDIT_LOG))
+    head = {"event": HEAD_EVENT, **msgspec.to_builtins(chain.head)}
+    (tmp_path / "service.log").write_text(json.dumps(head) + "\n")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     running = Terminal(tmp_path, clean_environment({"TOKEN": TOKEN, "PATH": path}))
     yield running
@@ -100,6 +114,39 @@ def test_the_report_answers_as_shown(terminal: Terminal) -> None:
     output = terminal.run(command)
     assert_as_shown(shown, output)
     assert re.findall(r"agent://\S+", output) == ["agent://risk", "agent://pricing"]
+
+
+def test_a_whole_log_is_verified_as_shown(terminal: Terminal) -> None:
+    """Against the heads of the service log."""
+    [(command, shown)] = [(command, shown) for command, shown in steps(PAGE) if "audit verify" in command]
+    assert shown
+    assert_as_shown(shown, terminal.run(command))
+
+
+def test_a_removed_line_is_found_as_shown(terminal: Terminal) -> None:
+    """The service log's own line, which is the third, is no line of the chain."""
+    [shown] = [block for block in blocks(PAGE) if ": missing: writer" in block.text]
+    status, output = terminal.look(
+        "grep -v signing audit.log >a; sed 3d a >audit.log; macp-auth audit verify audit.log"
+    )
+    assert status == 1
+    assert same_shape(shown.text.strip(), output.splitlines()[0])
+
+
+def test_the_findings_are_named() -> None:
+    """All of them, in their order."""
+    documented = [plain(row[0]) for row in rows(section(PAGE, "Is the log whole?"))]
+    linked = json.loads(linked_line(b'{"time":""}\n', "w", 1, None))
+    assert documented == [*Kind, *(name for name in linked if name != "time")]
+
+
+@pytest.mark.usefixtures("jq")
+def test_the_sha256_can_be_made_by_hand(terminal: Terminal) -> None:
+    """With usual tools."""
+    [command] = re.findall(r"`(sed -n 3p [^`]*)`", PAGE)
+    terminal.run("grep -v signing audit.log >a; mv a audit.log")
+    made = terminal.run(command).split()[0]
+    assert made == json.loads(terminal.run("sed -n 4p audit.log"))["prev"]
 
 
 @pytest.mark.usefixtures("jq")
@@ -173,6 +220,8 @@ def test_every_reason_of_a_refusal_is_named() -> None:
         writer.TROUBLE,
         writer.DROPPED,
         writer.RECOVERED,
+        HEAD_EVENT,
+        f"{MAX_MEMBERS_BYTES} bytes",
     ],
 )
 def test_numbers_and_messages_are_the_codes(text: str) -> None:

@@ -58,8 +58,13 @@ class Destination:
             self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
             self._checked = now
 
+    @property
+    def max_bytes(self) -> int:
+        """The most that :meth:`append` should be given, beyond one line. For an open destination."""
+        return _FILE_BYTES if self._is_file else select.PIPE_BUF
+
     def append(self, lines: Sequence[bytes]) -> int:
-        """Append as many of ``lines`` as one call takes, in order, and return their number.
+        """Append ``lines`` in one call, and return how many of the first ones it took whole.
 
         Raises:
             OSError: none was written; try again later.
@@ -69,11 +74,12 @@ class Destination:
             self._wait_for_room(self._fd)
         # A full disk may have left half a line at the end, from this or another process.
         start = b"\n" if self._torn and self._is_file else b""
-        data = start + _first_of(lines, _FILE_BYTES if self._is_file else select.PIPE_BUF)
+        data = start + b"".join(lines)
         self._torn = True
         taken = os.write(self._fd, data)
         self._torn = taken < len(data)
-        return data.count(b"\n", len(start), taken)
+        # A line that lacks its end only is whole: the next call ends it.
+        return data.count(b"\n", len(start), taken + 1)
 
     @staticmethod
     def _wait_for_room(fd: int) -> None:
@@ -94,17 +100,6 @@ class Destination:
             with suppress(OSError):
                 os.close(self._fd)
             self._fd = None
-
-
-def _first_of(lines: Sequence[bytes], limit: int) -> bytes:
-    """Return the first lines, at most ``limit`` bytes, but at least one line."""
-    size = count = 0
-    for line in lines:
-        size += len(line)
-        if count and size > limit:
-            break
-        count += 1
-    return b"".join(lines[:count])
 
 
 def check_destination(setting: str, output: StandardOutput) -> list[Weakness]:

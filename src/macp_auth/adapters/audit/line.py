@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from macp_auth.adapters.audit.chain import MAX_MEMBERS_BYTES
 from macp_auth.domain.callers import Caller, Method
 from macp_auth.domain.claims import Claims
 from macp_auth.domain.errors import InvalidRequest
@@ -20,7 +21,8 @@ from macp_auth.domain.visible import escaped
 
 MINTED, REFUSED, REFUSED_SUMMARY, DROPPED = "minted", "refused", "refused-summary", "dropped"
 MAX_LINE_BYTES = 4096
-"""Linux's PIPE_BUF (pipe(7)): the largest atomic write to a pipe."""
+"""Linux's PIPE_BUF (pipe(7)): the largest atomic write to a pipe. Includes the members of the chain."""
+_MAX_RECORD_BYTES = MAX_LINE_BYTES - MAX_MEMBERS_BYTES
 MAX_SENDER_CHARS = 256
 """For a refused request; the sender of a token is never truncated."""
 SHORT_SENDER_CHARS = 64
@@ -87,7 +89,7 @@ class RefusedSummary(Struct, frozen=True, kw_only=True):
 
 
 def audit_line(event: MintEvent) -> bytes:
-    """Return the line of ``event``, at most :data:`MAX_LINE_BYTES`.
+    """Return the line of ``event``, with room for the members of the chain.
 
     If :func:`check_line` accepted a token, its line has the sender and the scopes that the runtime reads
     in full.
@@ -117,9 +119,10 @@ def check_line(claims: Claims, kid: str, *, with_caller: bool = False) -> None:
         size = len(_encoded(msgspec.structs.replace(longest, sender=claims.sub, scopes=scopes, kid=kid)))
     except UnicodeEncodeError:
         return  # a lone surrogate: minting rejects it with a clearer error
-    if size >= MAX_LINE_BYTES:
+    if size >= _MAX_RECORD_BYTES:
+        whole = size + 1 + MAX_MEMBERS_BYTES
         raise LineTooLong(
-            f"sender and scopes would make an audit line of {size + 1} bytes; the limit is {MAX_LINE_BYTES}"
+            f"sender and scopes would make an audit line of {whole} bytes; the limit is {MAX_LINE_BYTES}"
         )
 
 
@@ -255,7 +258,7 @@ def _fitting(line: AuditLine) -> bytes | None:
         encoded = _encoded(line)
     except (ValueError, OverflowError, RecursionError):  # a refused request may hold anything
         return None
-    return encoded if len(encoded) < MAX_LINE_BYTES else None
+    return encoded if len(encoded) < _MAX_RECORD_BYTES else None
 
 
 def _encoded(line: Struct) -> bytes:
@@ -294,5 +297,5 @@ _LONGEST_WITH_CALLER = msgspec.structs.replace(
 )
 _MAX_BYTES_PER_CHARACTER = 12  # two escapes; a mode's quotes and comma count as one character
 _NUMBERS_BYTES = 32  # two of 20 digits in place of null
-_ROOM = MAX_LINE_BYTES - _NUMBERS_BYTES - len(_encoded(_LONGEST))
-_ROOM_WITH_CALLER = MAX_LINE_BYTES - _NUMBERS_BYTES - len(_encoded(_LONGEST_WITH_CALLER))
+_ROOM = _MAX_RECORD_BYTES - _NUMBERS_BYTES - len(_encoded(_LONGEST))
+_ROOM_WITH_CALLER = _MAX_RECORD_BYTES - _NUMBERS_BYTES - len(_encoded(_LONGEST_WITH_CALLER))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator
 
-import msgspec
 from msgspec import Struct
 
 from macp_auth.adapters.audit.line import SENDER, timestamp
+from macp_auth.adapters.audit.reading import READ_ERRORS, Line, Log, Unreadable, read
+from macp_auth.adapters.audit.verification import ChainCheck, Kind
+
+_FALSE_TOTALS = {Kind.MISSING, Kind.CHANGED, Kind.DUPLICATE}
+"""What makes a sum of tokens wrong."""
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -38,14 +41,6 @@ class Identity(Struct, kw_only=True, omit_defaults=True):
     """The authenticated callers that got them."""
 
 
-class Log(Struct, frozen=True):
-    """One file of an audit log."""
-
-    name: str
-    lines: Iterable[bytes]
-    """May raise the errors of a compressed file: OSError, EOFError, zlib.error."""
-
-
 class Fault(Struct, frozen=True):
     """A reason why tokens of a file may be missing from the report."""
 
@@ -63,47 +58,38 @@ class Report(Struct, frozen=True, kw_only=True):
     faults: list[Fault]
 
 
-class _Line(Struct):
-    """The fields read from a line. Lines of the service log may be mixed in; their events differ."""
-
-    event: object = None
-    time: object = None
-    caller: object = None
-    method: object = None
-    sender: object = None
-    kid: object = None
-    exp: object = None
-    lines: object = None
-    since: object = None
-    truncated: object = None
-
-
 def report(logs: Iterable[Log], question: Question) -> Report:
     """Return the report of ``logs``, in any order, as far as they can be read."""
     tally = _Tally(question)
-    faults = [Fault(log.name, text) for log in logs for text in _read(log.lines, tally)]
+    check = ChainCheck()
+    faults = [Fault(log.name, text) for log in logs for text in _read(log, tally, check)]
+    faults += (
+        Fault(found.file, f"line {found.line}: writer {found.writer}: {found.text}")
+        for found in check.findings(tally.period)
+        if found.kind in _FALSE_TOTALS
+    )
     identities = sorted(tally.found.values(), key=lambda identity: (-identity.exp, identity.sender))
     return Report(identities=identities, dropped=tally.dropped, faults=faults)
 
 
-def _read(lines: Iterable[bytes], tally: _Tally) -> Iterator[str]:
+def _read(log: Log, tally: _Tally, check: ChainCheck) -> Iterator[str]:
     """Count the lines of one file and yield its faults."""
-    number = unreadable = first = audit_lines = 0
+    check.begin(log.name)
+    unreadable = Unreadable()
+    number = audit_lines = 0
     try:
-        for number, text in enumerate(lines, 1):
-            if text.isspace():
-                continue
-            try:
-                line = _decode(text)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                unreadable += 1
-                first = first or number
-            else:
-                audit_lines += tally.takes(line)
-    except (OSError, EOFError, zlib.error) as error:
+        for part in read(log.lines):
+            number = part.number
+            if part.line is None:
+                unreadable.add(part)
+            elif tally.takes(part.line):
+                audit_lines += 1
+                check.takes(part)
+                unreadable.complete(part.text)
+    except READ_ERRORS as error:
         yield f"cannot read past line {number}: {error}"
-    if unreadable:
-        yield f"unreadable lines: {unreadable}; the first is line {first}"
+    if unreadable.count:
+        yield f"unreadable lines: {unreadable.count}; the first is line {unreadable.first}"
     if not audit_lines:
         yield "no audit lines; is it an audit log?"
 
@@ -113,15 +99,17 @@ class _Tally:
 
     def __init__(self, question: Question) -> None:
         self._question = question
-        self._since = "" if question.since is None else timestamp(question.since)
-        self._until = "~" if question.until is None else timestamp(question.until)  # sorts after every digit
+        self._since, self._until = self.period = (
+            "" if question.since is None else timestamp(question.since),
+            "~" if question.until is None else timestamp(question.until),  # sorts after every digit
+        )
         self.found: dict[str, Identity] = {}
         self.dropped = 0
 
-    def takes(self, line: _Line) -> bool:
+    def takes(self, line: Line) -> bool:
         """Count ``line``; return whether it is an audit line."""
         match line:
-            case _Line(event="minted", time=str(at), sender=str(sender), exp=int(exp)):
+            case Line(event="minted", time=str(at), sender=str(sender), exp=int(exp)):
                 whole = not (isinstance(line.truncated, list) and SENDER in line.truncated)
                 caller = line.caller if isinstance(line.method, str) else None
                 if (
@@ -133,9 +121,9 @@ class _Tally:
                     identity = _count(self.found, sender if whole else sender + "…", at, exp)
                     if isinstance(caller, str):
                         identity.callers.add(caller)
-            case _Line(event="dropped", time=str(at), since=str(since), lines=int(count)):
+            case Line(event="dropped", time=str(at), since=str(since), lines=int(count)):
                 self.dropped += count if at >= self._since and since <= self._until else 0
-            case _Line(event="refused" | "refused-summary", time=str()):
+            case Line(event="refused" | "refused-summary", time=str()):
                 pass  # no token was minted, so none is missing
             case _:
                 return False
@@ -155,6 +143,3 @@ def _count(found: dict[str, Identity], sender: str, at: str, exp: int) -> Identi
         identity.last = max(identity.last, at)
         identity.exp = max(identity.exp, exp)
     return identity
-
-
-_decode = msgspec.json.Decoder(_Line).decode

@@ -4,6 +4,8 @@ Lines wait in memory while they can't be written. Lines of tokens have their own
 first; when it is full, they are dropped and counted. Refusals, which any caller can cause, can't use
 that buffer; those without a line are summarised.
 
+The thread links each line to the one before it as it writes them, so the chain has the order of the file.
+
 This thread also logs its own trouble: what blocks standard output may block standard error too, and the
 event loop must not wait.
 """
@@ -17,6 +19,7 @@ from collections.abc import Callable
 
 import structlog
 
+from macp_auth.adapters.audit.chain import HEAD_EVENT, Chain
 from macp_auth.adapters.audit.destination import Destination
 from macp_auth.adapters.audit.line import dropped_line, summary_line
 from macp_auth.adapters.audit.waiting import LineQueue, Tally
@@ -31,6 +34,8 @@ MINTED_BYTES = 8 * 2**20
 REFUSED_BYTES = 2**20
 SUMMARY_SECONDS = 10.0
 """The period of a summary of refusals."""
+HEAD_SECONDS = 60.0
+"""How often the head of the chain is logged, if it changed: what was written since is covered by no log."""
 _BATCH = 256  # lines
 _FINAL_RETRY_SECONDS = 0.05
 _FINAL_WAIT_SECONDS = 0.5  # waits for a full pipe half as long
@@ -51,6 +56,9 @@ class LineWriter:
 
     def __init__(self, destination: Destination, on_dropped: Callable[[int], object]) -> None:
         self._destination = destination
+        self._chain = Chain()
+        self._logged_seq = 0
+        self._head_due: float | None = None
         self._on_dropped = on_dropped
         self._minted = LineQueue(MINTED_BYTES)
         self._refused = LineQueue(REFUSED_BYTES)
@@ -102,13 +110,15 @@ class LineWriter:
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            self._wake.wait(self._until_summary())
+            self._wake.wait(self._until_due())
             self._closing.wait(GATHER_SECONDS)
             self._wake.clear()
             while not self._write_all() and not self._closing.wait(RETRY_SECONDS):
-                pass
+                self._log_head_if_due()
+            self._log_head_if_due()
         self._write_last()
         self._destination.close()
+        self._log_head()
 
     def _write_last(self) -> None:
         deadline = time.monotonic() + CLOSE_SECONDS
@@ -120,6 +130,29 @@ class LineWriter:
                 _log.error(DROPPED, lines=dropped, refused=refused)
                 break
             time.sleep(_FINAL_RETRY_SECONDS)
+
+    def _until_due(self) -> float | None:
+        """Return the seconds until there is something to do without a new line; None if there is nothing."""
+        summary, head = self._until_summary(), self._until_head()
+        return head if summary is None else summary if head is None else min(summary, head)
+
+    def _until_head(self) -> float | None:
+        now = time.monotonic()
+        if self._chain.head.seq == self._logged_seq:
+            self._head_due = None
+        elif self._head_due is None:
+            self._head_due = now + HEAD_SECONDS
+        return None if self._head_due is None else max(0, self._head_due - now)
+
+    def _log_head_if_due(self) -> None:
+        if self._until_head() == 0:
+            self._log_head()
+
+    def _log_head(self) -> None:
+        head = self._chain.head
+        if head.seq != self._logged_seq:
+            _log.info(HEAD_EVENT, writer=head.writer, seq=head.seq, sha256=head.sha256)
+        self._logged_seq, self._head_due = head.seq, None
 
     def _until_summary(self) -> float | None:
         """Return the seconds until the next summary; None if there is nothing to summarise."""
@@ -166,7 +199,8 @@ class LineWriter:
         batch = queue.take(_BATCH)
         written = 0
         try:
-            written = self._destination.append(batch)
+            written = self._destination.append(self._chain.link(batch, self._destination.max_bytes))
+            self._chain.written(written)
         finally:
             queue.put_back(batch[written:])
 

@@ -13,13 +13,18 @@ import rich_click as click
 
 from macp_auth.domain.visible import escaped
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
-from macp_auth.entrypoints.cli.output import echo, echo_json
-from macp_auth.entrypoints.cli.times import moment, utc
+from macp_auth.entrypoints.cli.output import echo
+from macp_auth.entrypoints.cli.times import moment
 
 if TYPE_CHECKING:  # slow to import; `--help` must not wait
     from macp_auth.adapters.audit.report import Report
+    from macp_auth.adapters.audit.verification import Verification
 
 _GZIP = b"\x1f\x8b"  # RFC 1952, section 2.3.1
+
+
+_READABLE = click.Path(exists=True, dir_okay=False, allow_dash=True)
+_files = click.argument("files", nargs=-1, required=True, metavar="FILE...", type=_READABLE)
 
 
 @click.group()
@@ -28,13 +33,7 @@ def audit() -> None:
 
 
 @audit.command("report", cls=HyphenatedArguments)
-@click.argument(
-    "files",
-    nargs=-1,
-    required=True,
-    metavar="FILE...",
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-)
+@_files
 @click.option("--kid", help="Only tokens signed by this key.")
 @click.option("--sender", help="Only tokens of this sender.")
 @click.option("--caller", help="Only tokens of this authenticated caller.")
@@ -57,17 +56,67 @@ def report_command(  # noqa: PLR0913 - one parameter an option
     ISO 8601 with a zone (2026-12-01T06:00Z), or a time ago (-2h; s, m, h, d). Exits 1 if the answer may
     be incomplete: lines are missing or unreadable, or a FILE has no lines.
     """
-    from macp_auth.adapters.audit.report import Log, Question, report  # noqa: PLC0415
+    from macp_auth.adapters.audit.reading import Log  # noqa: PLC0415
+    from macp_auth.adapters.audit.report import Question, report  # noqa: PLC0415
 
     first, last = _period(since, until)
     question = Question(kid=kid, sender=sender, caller=caller, since=first, until=last)
     answer = report((Log(name, _lines(name)) for name in dict.fromkeys(files)), question)
-    echo_json(answer) if as_json else _print_table(answer)
+    _print_json(answer) if as_json else _print_table(answer)
     if answer.dropped:
         echo(f"INCOMPLETE: lines that the service could not write: {answer.dropped}", err=True)
     for fault in answer.faults:
         echo(f"INCOMPLETE: {fault.file}: {fault.text}", err=True)
     sys.exit(1 if answer.dropped or answer.faults else 0)
+
+
+@audit.command("verify", cls=HyphenatedArguments)
+@_files
+@click.option(
+    "--log",
+    "service_logs",
+    multiple=True,
+    metavar="FILE",
+    type=_READABLE,
+    help="The service log, with the heads of the chains; may be repeated.",
+)
+@click.option("--partial", is_flag=True, help="Older files are left out: a chain may begin with any line.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def verify_command(
+    *, files: Sequence[str], service_logs: Sequence[str], partial: bool, as_json: bool
+) -> None:
+    """Find lines that are missing, changed, repeated or out of order.
+
+    FILE is an audit log, as for report; give all files of all workers, in any order. Each line is linked to
+    the one before it by a SHA-256. Who can write FILE can make these links again; only --log shows
+    that, or that FILE was cut off. No line after the last head of its writer in the log is covered. Exits 1
+    if anything is wrong.
+    """
+    from macp_auth.adapters.audit.reading import Log  # noqa: PLC0415
+    from macp_auth.adapters.audit.verification import verify  # noqa: PLC0415
+
+    logs, service = (
+        [Log(name, _lines(name)) for name in dict.fromkeys(names)] for names in (files, service_logs)
+    )
+    result = verify(logs, service, partial=partial)
+    _print_json(result) if as_json else _print_verification(result, with_heads=bool(service))
+    sys.exit(1 if result.findings else 0)
+
+
+def _print_verification(result: Verification, *, with_heads: bool) -> None:
+    for found in result.findings:
+        place = found.file if found.line is None else f"{found.file}:{found.line}"
+        writer = "" if found.writer is None else f"writer {found.writer}: "
+        echo(escaped(f"{place}: {found.kind}: {writer}{found.text}"))
+    for note in result.notes:
+        echo(escaped(f"note: {note}"))
+    for each in result.writers:
+        covered = "no line is covered" if each.head is None else f"covered up to {each.head}"
+        lines = f"writer {each.writer}: lines {each.first} to {each.last}"
+        echo(escaped(f"{lines}, {covered}" if with_heads else lines))
+    if not with_heads:
+        echo("Without --log, nothing shows that a file was cut off or that its chain was made again.")
+    echo(f"Findings: {len(result.findings)}.")
 
 
 def _period(since: str | None, until: str | None) -> tuple[float | None, float | None]:
@@ -92,7 +141,15 @@ def _lines(name: str) -> Iterator[bytes]:
             yield from buffered
 
 
+def _print_json(answer: Report | Verification) -> None:
+    import msgspec  # noqa: PLC0415
+
+    echo(msgspec.json.format(msgspec.json.encode(answer, order="deterministic"), indent=2).decode())
+
+
 def _print_table(answer: Report) -> None:
+    from macp_auth.entrypoints.cli.times import utc  # noqa: PLC0415
+
     for identity in answer.identities:
         tokens = "1 token" if identity.tokens == 1 else f"{identity.tokens} tokens"
         echo(f"{escaped(identity.sender)}  {tokens}")
