@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import ipaddress
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -74,51 +74,39 @@ def diagnose(settings: VaultSettings, policy: RotationPolicy) -> Iterator[Findin
 
     Logs in and signs once, as the service does, and revokes the token at the end.
     """
-    findings = _diagnose(settings, policy)
     with asyncio.Runner() as runner:
-        while (finding := runner.run(_next(findings))) is not None:
-            yield finding
+        try:
+            yield from _diagnose_server(runner, settings, policy.clock_skew)
+            yield from _diagnose_logged_in(runner, settings, policy)
+        except _Blocked as blocked:
+            yield blocked.finding
+        except SignerError as error:
+            yield failure(Check.ADDRESS, f"Vault answered before; now: {error}", "run this again")
 
 
-async def _next(findings: AsyncIterator[Finding]) -> Finding | None:
-    return await anext(findings, None)
-
-
-async def _diagnose(settings: VaultSettings, policy: RotationPolicy) -> AsyncIterator[Finding]:
-    try:
-        async for finding in _diagnose_server(settings, policy.clock_skew):
-            yield finding
-        async for finding in _diagnose_logged_in(settings, policy):
-            yield finding
-    except _Blocked as blocked:
-        yield blocked.finding
-    except SignerError as error:
-        yield failure(Check.ADDRESS, f"Vault answered before; now: {error}", "run this again")
-
-
-async def _diagnose_logged_in(settings: VaultSettings, policy: RotationPolicy) -> AsyncIterator[Finding]:
+def _diagnose_logged_in(
+    runner: asyncio.Runner, settings: VaultSettings, policy: RotationPolicy
+) -> Iterator[Finding]:
     connection = Connection(settings)
     login = Login(settings, connection)
     lease = None
     try:
-        lease = await _log_in(login, settings)
+        lease = runner.run(_log_in(login, settings))
         yield ok(Check.LOGIN, f"Vault accepts the login by {settings.auth}")
         for weakness in login.weaknesses:
             text = f"others can access the credential file: {weakness.text}"
             yield warning(Check.LOGIN, text, weakness.remedy)
-        async for finding in _diagnose_token(lease.client, settings):
-            yield finding
+        yield from _diagnose_token(runner, lease.client, settings)
         may_sign = True
-        async for finding in _diagnose_permissions(lease, settings):
+        for finding in _diagnose_permissions(runner, lease, settings):
             may_sign = may_sign and finding.status is not Status.FAILURE
             yield finding
-        async for finding in _diagnose_key(lease.client, settings, policy.timing, may_sign=may_sign):
-            yield finding
+        yield from _diagnose_key(runner, lease.client, settings, policy.timing, may_sign=may_sign)
     finally:
         if lease is not None:
             with suppress(SignerError):
-                await login.revoke(lease)
-        await connection.aclose()
+                runner.run(login.revoke(lease))
+        runner.run(connection.aclose())
 
 
 class _Health(Struct):
@@ -129,14 +117,14 @@ class _Health(Struct):
     version: str = "unknown"
 
 
-async def _diagnose_server(settings: VaultSettings, clock_skew: int) -> AsyncIterator[Finding]:
+def _diagnose_server(runner: asyncio.Runner, settings: VaultSettings, clock_skew: int) -> Iterator[Finding]:
     """Diagnose the server; ``clock_skew`` is the configured tolerance in seconds.
 
     Raises:
         _Blocked: it does not serve.
     """
     before = time.time()
-    health = await _health(settings)
+    health = runner.run(_health(settings))
     after = time.time()
     yield _address(settings)
     if not health.initialized:
@@ -273,21 +261,22 @@ def _remedy_of_login(reason: str, settings: VaultSettings) -> str:
     return remedies.get(settings.auth, f"vault read auth/{mount}/role/{settings.role}")
 
 
-async def _diagnose_token(client: hvac.Client, settings: VaultSettings) -> AsyncIterator[Finding]:
+def _diagnose_token(
+    runner: asyncio.Runner, client: hvac.Client, settings: VaultSettings
+) -> Iterator[Finding]:
     """Diagnose the token of ``client``.
 
     Raises:
         SignerUnavailable: no answer.
     """
     try:
-        token = await _ask(_Token, client.auth.token.lookup_self)
+        token = runner.run(_ask(_Token, client.auth.token.lookup_self))
     except TokenNotAccepted:
         text = "the token may not look itself up, so its lifetime is unknown"
         yield warning(Check.TOKEN, text, 'path "auth/token/lookup-self" { capabilities = ["read"] }')
         return
     faults = [found for found in (_power(token), _uses(token, settings), _end(token, settings)) if found]
-    for finding in faults or [ok(Check.TOKEN, _lifetime(token, settings))]:
-        yield finding
+    yield from faults or [ok(Check.TOKEN, _lifetime(token, settings))]
 
 
 def _power(token: _Token) -> Finding | None:
@@ -332,7 +321,7 @@ def _lifetime(token: _Token, settings: VaultSettings) -> str:
     return f"the token lives {token.ttl} s, and can be renewed"
 
 
-async def _diagnose_permissions(lease: Lease, settings: VaultSettings) -> AsyncIterator[Finding]:
+def _diagnose_permissions(runner: asyncio.Runner, lease: Lease, settings: VaultSettings) -> Iterator[Finding]:
     """Diagnose the permissions of ``lease``.
 
     Raises:
@@ -354,7 +343,7 @@ async def _diagnose_permissions(lease: Lease, settings: VaultSettings) -> AsyncI
     ]
     paths = list(dict.fromkeys([*needed, *(path for path, _, _ in too_much)]))
     try:
-        held = await _ask(dict[str, set[str]], lease.client.sys.get_capabilities, paths)
+        held = runner.run(_ask(dict[str, set[str]], lease.client.sys.get_capabilities, paths))
     except TokenNotAccepted:
         text = "the token may not query its capabilities; the service's requests are tried instead"
         yield ok(Check.PERMISSIONS, text)
@@ -396,9 +385,9 @@ class _Key(Struct):
     """Seconds; 0 for never."""
 
 
-async def _diagnose_key(
-    client: hvac.Client, settings: VaultSettings, timing: Timing, *, may_sign: bool
-) -> AsyncIterator[Finding]:
+def _diagnose_key(
+    runner: asyncio.Runner, client: hvac.Client, settings: VaultSettings, timing: Timing, *, may_sign: bool
+) -> Iterator[Finding]:
     """Diagnose the key of ``settings``, and sign with it if the token ``may_sign``.
 
     Raises:
@@ -406,16 +395,16 @@ async def _diagnose_key(
         SignerError: Vault does not return its versions.
     """
     path = f"{settings.mount}/keys/{settings.key}"
-    key = await _read(client, settings, path)
+    key = runner.run(_read(client, settings, path))
     yield ok(Check.KEY, f"{path} is of type {key.type}, for {ALGORITHMS[key.type]}")
     yield _custody(key, settings)
     yield _deletion(key, path)
     yield _rotation(key, path, timing)
     transit = Transit(settings.mount, settings.key)
-    found = await transit.read(client)
+    found = runner.run(transit.read(client))
     yield _versions(key, found, path, timing)
     if may_sign:
-        yield await _signature(transit, client, found, settings)
+        yield runner.run(_signature(transit, client, found, settings))
 
 
 async def _read(client: hvac.Client, settings: VaultSettings, path: str) -> _Key:
