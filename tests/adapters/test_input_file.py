@@ -77,7 +77,7 @@ def replace(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [write, write_and_hide, change_mode, replace, Path.unlink])
 def test_a_change_of_a_file_is_another_version(tmp_path: Path, change: Callable[[Path], None]) -> None:
-    """Also behind a symbolic link; a look changes nothing."""
+    """Also behind a symbolic link; a check changes nothing."""
     file, link = tmp_path / "file", tmp_path / "link"
     file.write_bytes(b"old")
     link.symlink_to(file)

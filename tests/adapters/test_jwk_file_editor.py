@@ -137,7 +137,7 @@ def test_a_file_that_can_not_be_given_its_owner_stays(
 def test_a_change_is_planned_on_what_the_locked_file_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another command may change the file after the first look at it, and before the lock is held."""
+    """Another command may change the file after it was first read, and before it is locked."""
     file = tmp_path / "keys.json"
     keys = [new_jwk(jose.generate(Algorithm.ES256), kid, issued_at=NOW - 1000) for kid in ("a", "b")]
     file.write_text(json.dumps({"keys": keys}))

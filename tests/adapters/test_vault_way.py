@@ -56,7 +56,7 @@ def test_authorities_that_change_are_taken_up(tmp_path: Path) -> None:
                 while not logs:
                     assert await ask(connection) == 7
                     await asyncio.sleep(0.05)
-            await asyncio.sleep(1)  # for another look
+            await asyncio.sleep(1)  # for another check
             assert await ask(connection) == 7
         assert ["cannot use the TLS files for Vault" in line["event"] for line in logs] == [True]
         await connection.aclose()

@@ -39,7 +39,7 @@ class Clocks:
 
 
 def test_each_change_is_logged_once() -> None:
-    """A step, its end, and a tolerated one that is believed; not each look, and not each request."""
+    """A step, its end, and an accepted tolerated one; not each check, and not each request."""
     clocks = Clocks()
     with capture_logs() as logs:
         for ahead, trusted in ((0, True), (DAY, False), (DAY, False), (0, True), (20, True)):

@@ -76,7 +76,7 @@ class Faulty(Signer):
 
 
 class Watched:
-    """A ring with a faulty signer, watched in quick looks; a clock that stands still until it is moved."""
+    """A ring with a faulty signer, with short check intervals, and a manual clock."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -125,7 +125,7 @@ class Watched:
     ids=repr,
 )
 def test_a_fault_shows_and_passes(fault: BaseException | str, reason: str, detail: str) -> None:
-    """With its reason; the log has the detail, once for each change and not for each look."""
+    """With its reason; the log has the detail, once per change, not per check."""
 
     async def live(watched: Watched) -> None:
         assert watched.readiness.reason == "starting"
@@ -143,7 +143,7 @@ def test_a_fault_shows_and_passes(fault: BaseException | str, reason: str, detai
 
 
 def test_a_probe_that_can_not_be_cancelled_is_left_behind() -> None:
-    """A plugin that swallows its cancellation stops neither the looks nor the recovery."""
+    """A plugin that swallows its cancellation stops neither the checks nor the recovery."""
 
     async def live(watched: Watched) -> None:
         watched.signer.fault = "hangs on"
@@ -158,7 +158,7 @@ def test_a_probe_that_can_not_be_cancelled_is_left_behind() -> None:
 
 
 def test_the_end_does_not_wait_for_a_probe() -> None:
-    """It is cancelled with the looks."""
+    """It is cancelled with the checks."""
 
     async def live(watched: Watched) -> None:
         watched.signer.fault = "hangs"
@@ -179,7 +179,7 @@ def test_tokens_that_are_signed_are_proof_enough() -> None:
         for minted in range(1, 60):
             await watched.ring.sign(CLAIMS)
             await asyncio.sleep(LOOK / 8)
-            assert watched.signer.asked <= asked + minted + 3  # a late loop may let a look pass
+            assert watched.signer.asked <= asked + minted + 3  # a late loop may skip a check
         asked = watched.signer.asked
         await watched.some_checks()
         assert watched.signer.asked > asked
@@ -256,7 +256,7 @@ def test_no_keys() -> None:
 
 
 def test_a_failure_and_a_return_show_within_five_seconds() -> None:
-    """By the numbers: a token signed just after a look, the look that it satisfies, a probe that hangs."""
+    """By the numbers: a token signed just after a check, the check that it satisfies, a hanging probe."""
     assert 2 * readiness.CHECK_INTERVAL_SECONDS + readiness.PROBE_TIMEOUT_SECONDS < 5
 
 
@@ -290,7 +290,7 @@ def signer() -> Faulty:
 
 @pytest.fixture
 def service(signer: Faulty, monkeypatch: pytest.MonkeyPatch) -> Iterator[InProcess]:
-    """The whole application as it is put together, with a faulty signer and quick looks."""
+    """The whole application with a faulty signer and short check intervals."""
     plugin = SignerPlugin(
         name="faulty",
         settings=Settings,
@@ -337,7 +337,7 @@ def test_the_answers(service: InProcess, signer: Faulty, fault: Any, reason: str
 
 
 def test_an_answer_asks_the_signer_nothing(service: InProcess, signer: Faulty) -> None:
-    """However often it is asked for: only the looks sign."""
+    """For any number of requests: only the checks sign."""
     wait_for(service, 200, {"ready": True})
     asked = signer.asked
     for _ in range(1000):

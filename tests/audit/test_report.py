@@ -122,7 +122,7 @@ def test_a_question_narrows_to_a_caller() -> None:
 
 
 def test_the_command_shows_the_callers_where_there_are_any() -> None:
-    """For those who look up what a stolen credential got."""
+    """To find out what a stolen credential got."""
     shown = run("-", stdin=b"".join(CALLED)).stdout
     assert [text.strip() for text in shown.splitlines() if "by " in text] == ["by ci", "by ci, playground"]
     narrowed = run("-", "--json", "--caller", "playground", stdin=b"".join(CALLED)).stdout

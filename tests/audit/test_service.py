@@ -155,7 +155,7 @@ def test_a_moved_file_is_left_for_a_new_one(start_service: Start, tmp_path: Path
     assert load.failed == []
     wait_for_tokens([attempt.token for attempt in load.attempts], *files)
     assert all(tokens_in(file) for file in files)
-    time.sleep(1.5)  # with nothing to write, nothing is looked at
+    time.sleep(1.5)  # with nothing to write, nothing is checked
     path.unlink()
     more = mint(service, 8)
     wait_for_tokens(more, path)

@@ -60,7 +60,7 @@ def test_a_short_bench_has_every_figure_and_no_failed_request(tmp_path: Path) ->
     ],
 )
 def test_a_peer_that_does_not_mint_ends_the_bench_with_what_it_did(way: str, complaint: str) -> None:
-    """It is looked at before anything is measured, and again after its load."""
+    """It is checked before the measurement, and again after its load."""
     done = call_short(BENCH, *with_peer(way))
     assert done.returncode == 1
     assert complaint in done.stderr

@@ -199,7 +199,7 @@ def test_a_time_that_no_calendar_has(claim: str) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_proxy_is_not_asked_for_what_is_on_this_machine(service: Service, host: str) -> None:
-    """It would look on its own loopback, and the service would seem not to run."""
+    """It would use its own loopback, and the service would seem not to run."""
     proxy = f"http://127.0.0.1:{free_port()}"
     url = f"http://{host}:{service.port}/.well-known/jwks.json"
     run = command(service.mint()["token"], "--jwks", url, http_proxy=proxy, HTTP_PROXY=proxy, no_proxy="")

@@ -94,7 +94,7 @@ class Witness:
         body = b'{"sender":"agent://risk-%d"}' % number
         return exchange(self._service.port, mint_bytes(body=body))
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Read the JWKS: public members only, and no kid that was another key's."""
         answer = exchange(self._service.port, get("/.well-known/jwks.json"))
         assert answer.status in (200, 503)
@@ -106,7 +106,7 @@ class Witness:
         """Mint, many at once; judge each token by what is published, and was from the beginning."""
         with ThreadPoolExecutor(times) as pool:
             answers = list(pool.map(self._mint, range(times)))
-        self.look()
+        self.check()
         for answer in answers:
             if answer.status == 200:
                 verify_with_pyjwt(answer.json["token"], {"keys": list(self._published.values())})
@@ -139,7 +139,7 @@ def test_no_bad_token_leaves(name: str, hosting: Hosting, folder: Path) -> None:
     fill(folder, bug)
     service = hosting(name, folder)
     witness = Witness(service)
-    witness.look()
+    witness.check()
     witness.ask()
     witness.ask(8)
     if bug.trouble:
@@ -211,6 +211,6 @@ def test_a_good_plugin_mints(hosting: Hosting, folder: Path) -> None:
     """The control: hosting itself refuses nothing, 64 at once included."""
     fill(folder, Bug(signer=BUGS["cuts-input"].signer, check="", says="", algorithm=Algorithm.ES256))
     witness = Witness(hosting("cuts-input", folder))
-    witness.look()
+    witness.check()
     witness.ask(64)
     assert (witness.minted, witness.refused) == (64, 0)

@@ -45,7 +45,7 @@ class TestGoodSigner(SignerConformance):
 
 
 def test_every_check_has_a_bug_that_it_finds() -> None:
-    """A check that finds nothing may look at nothing."""
+    """A check that finds nothing may check nothing."""
     found_by_others = {
         *(
             "pyjwt-verifies",

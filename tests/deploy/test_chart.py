@@ -299,7 +299,7 @@ def test_metrics_stay_within_the_cluster(tools: Tools) -> None:
 
 
 def test_rules_name_the_release(tools: Tools) -> None:
-    """An alert of one release does not look at another, and Prometheus's own templates are left alone."""
+    """An alert of one release ignores another, and Prometheus's own templates are left alone."""
     manifests = tools.template(values=OPTIONS["everything"])
     [group] = only(manifests, "PrometheusRule")["spec"]["groups"]
     for rule in group["rules"]:

@@ -75,13 +75,13 @@ def _health_checks(engine: Engine) -> Iterator[None]:
     """Look after the containers' health: Podman leaves that to systemd, which may be away."""
     ended = threading.Event()
 
-    def look() -> None:
+    def poll() -> None:
         while engine.is_podman and not ended.wait(0.5):
             listed = engine.run("ps", "-q", "--filter", f"name={PROJECT}", check=False).stdout.split()
             for container in listed:
                 engine.run("healthcheck", "run", container, check=False)
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=poll)
     thread.start()
     try:
         yield

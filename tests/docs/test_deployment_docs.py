@@ -199,7 +199,7 @@ def proxy_for_others(
 
 @pytest.fixture(scope="module")
 def callers(files: Certificates) -> Authority:
-    """The authority of the callers' certificates, where the configuration looks for it."""
+    """The authority of the callers' certificates, where the configuration expects it."""
     return Authority(files.ca.parent, "callers-ca")
 
 

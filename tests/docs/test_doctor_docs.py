@@ -12,7 +12,8 @@ import pytest
 from macp_auth.adapters.signers.vault_transit.doctor import Check as VaultCheck
 from macp_auth.domain.diagnosis import Status
 from macp_auth.entrypoints.cli.diagnosis import SECONDS, Check
-from macp_auth.entrypoints.cli.doctor import MARKS, doctor
+from macp_auth.entrypoints.cli.doctor import doctor
+from macp_auth.entrypoints.cli.output import MARKS
 from tests.docs.pages import plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
 from tools.support.openbao import OpenBao

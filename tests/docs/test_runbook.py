@@ -1,7 +1,7 @@
 """docs/runbook.md does what it shows to a service that runs, and the rotation pages say what the code says.
 
 Where a procedure waits, time is shortened by settings: the publish lead and the retire lag are 8 s.
-A step that only looks is repeated until it shows what the page does, as a reader does who waits.
+A step that only reads is repeated until its output is that of the page, as a waiting reader does.
 """
 
 from __future__ import annotations

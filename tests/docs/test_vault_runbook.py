@@ -1,6 +1,6 @@
 """The procedures of docs/runbook.md for keys in Vault, done to a service while OpenBao has that very fault.
 
-What a procedure leaves to others, such as to start Vault, is done before its last look.
+Steps that a procedure leaves to others, such as to start Vault, are done before its last check.
 """
 
 from __future__ import annotations

@@ -38,18 +38,18 @@ class Clocks:
     def step(self, seconds: float) -> None:
         self.ahead += seconds
 
-    def look(self) -> None:
+    def check(self) -> None:
         self.settled += self.monitor.check(self.wall, self.steady)
 
     def live(self, seconds: float) -> None:
-        """Let time pass, with a look a second."""
+        """Let time pass, with a check per second."""
         for _ in range(int(seconds)):
             self.steady += 1
-            self.look()
+            self.check()
         self.steady += seconds - int(seconds)
 
     def now(self) -> TimeInterval:
-        self.look()
+        self.check()
         return self.monitor.interval(self.wall, self.steady)
 
     def issues(self) -> bool:
@@ -161,7 +161,7 @@ def test_the_time_of_the_schedule_goes_on_through_a_pause() -> None:
     clocks = Clocks()
     for step in (DAY, -2 * DAY):
         clocks.step(step)
-        clocks.look()
+        clocks.check()
         clocks.live(1000)
         assert clocks.monitor.time(clocks.steady) == pytest.approx(clocks.true)
 

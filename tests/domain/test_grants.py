@@ -93,6 +93,32 @@ def test_the_first_grant_whose_senders_match_decides(patterns: list[tuple[str, .
     assert decide(sender, *patterns) == (fitting[0] if fitting else None)
 
 
+@given(PATTERNS)
+@example([("a*",), ("ab",)])
+@example([("a*",), ("ab", "b")])
+@example([("*",), ("*",)])
+@example([("a*b",), ("a*",)])
+@example([("*a*",), ("ab*ba", "a")])
+def test_a_grant_that_never_decides_is_found(patterns: list[tuple[str, ...]]) -> None:
+    """Each of its patterns is covered by an earlier one: with any text for its stars, that matches."""
+    grants = Grants({"caller": [grant(*each, name=str(index)) for index, each in enumerate(patterns)]})
+    found = {int(late.name): int(early.name) for late, early in grants.never_deciding()}
+    assert all(early < late for late, early in found.items())
+    for index, senders in enumerate(patterns):
+        filled = [pattern.replace("*", text) for pattern in senders for text in ("", "c", "ab", "ba", "acb")]
+        if index in found:
+            assert all(decide(sender, *patterns) != index for sender in filled)
+        else:
+            assert any(decide(pattern.replace("*", "c"), *patterns) == index for pattern in senders)
+
+
+def test_the_grants_of_each_caller() -> None:
+    """In their order, and a caller without any is there, too."""
+    one, two = grant("*", name="caller/1"), grant("a", name="caller/2")
+    assert Grants({"caller": [one, two], "other": []}).by_caller() == {"caller": (one, two), "other": ()}
+    assert list(Grants({"caller": [one, two], "other": [two]}).never_deciding()) == [(two, one)]
+
+
 def test_a_hard_pattern_takes_no_longer() -> None:
     """Backtracking would try more ways than there are atoms: the test would not end."""
     assert decide("a" * 1024, "*a" * 500 + "b") is None

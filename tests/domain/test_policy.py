@@ -46,7 +46,7 @@ def test_what_each_known_verifier_needs(name: str, lead: int, lag: int) -> None:
 
 @pytest.mark.parametrize("name", VERIFIERS)
 def test_revocation_bounds(name: str) -> None:
-    """No bound for a verifier that never looks again, and if blocked, for one with a grace without end."""
+    """No bound for a verifier that never fetches again; if blocked, none for one with an unlimited grace."""
     verifier = VERIFIERS[name]
     healthy, blocked = POLICY.revocation_bound(verifier), POLICY.blocked_revocation_bound(verifier)
     assert (healthy is None) == (verifier.cache_ttl is None)

@@ -467,7 +467,7 @@ def newest_use_of_the_oldest_set(timing: Timing) -> None:
 
 
 def last_use_of_a_replaced_key(timing: Timing) -> None:
-    """A slow clock that has just looked signs with it for a refresh longer; a fast one drops it."""
+    """A slow clock that has just read the keys signs with it for a refresh longer; a fast one drops it."""
     led = deployment(timing)
     led.wait(1)
     led.rotate_in_a_key_service()

@@ -51,13 +51,13 @@ def test_surrounding_space(sender: str) -> None:
 
 @pytest.mark.parametrize("character", ["x", " ", "\x00", "\U0001f600"])
 def test_too_long(character: str) -> None:
-    """A sender has a limit before anything looks at what is in it."""
+    """The length of a sender is checked before its content."""
     with pytest.raises(InvalidSender, match=r"^sender is too long: the limit is 1024 characters$"):
         SenderPolicy(lambda _: pytest.fail("looked at")).check(character * 1025)
 
 
 def test_the_naming_scheme_decides() -> None:
-    """The operator's rule closes what no general one can: look-alikes and foreign naming schemes."""
+    """The operator's rule excludes what no general one can: look-alikes and other naming schemes."""
     policy = SenderPolicy(lambda sender: sender.startswith("agent://"))
     assert policy.check("agent://risk") == "agent://risk"
     with pytest.raises(InvalidSender, match="may mint for"):

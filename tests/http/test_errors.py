@@ -93,7 +93,7 @@ def test_every_error_is_mapped(error: type[MACPAuthError]) -> None:
 
 @pytest.mark.parametrize("fault", CredentialFault)
 def test_a_bad_credential_s_fault_is_not_shown(fault: CredentialFault) -> None:
-    """All of them look the same to the caller."""
+    """The caller can not distinguish them."""
     response = error_response(REQUEST, BadCredential(fault))
     assert json.loads(response.content) == {"error": "the credential is not accepted"}
 

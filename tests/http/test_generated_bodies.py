@@ -27,7 +27,7 @@ def test_generated_bodies(service: InProcess, body: bytes, content_type: str) ->
 
 
 def test_a_slow_machine_is_no_fault(service: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token of one second may be over before it is looked at. That is no fault of the service."""
+    """A token of one second may expire before it is verified. That is not a fault of the service."""
     post = service.post
 
     def slow_post(body: bytes, content_type: str) -> Answer:

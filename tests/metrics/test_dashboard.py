@@ -28,7 +28,7 @@ from tools.support.vault_environment import with_token
 from tools.support.wire import exchange
 
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "macp-auth.json").read_text())
-SEEN_SECONDS = 20  # a bound for a loaded machine; Prometheus looks each second
+SEEN_SECONDS = 20  # a bound for a loaded machine; Prometheus scrapes each second
 TARGETS = [
     pytest.param(target, id=f"{panel['title']} {target['refId']}")
     for panel in DASHBOARD["panels"]
@@ -106,7 +106,7 @@ def test_every_panel_has_data(watched: Watched, target: dict[str, Any]) -> None:
 
 
 def test_a_service_without_a_failure_shows_none(watched: Watched) -> None:
-    """Zero, where "No data" would look as if something were wrong with the dashboard."""
+    """Zero, where "No data" would look like a fault of the dashboard."""
     [failed] = [panel for panel in DASHBOARD["panels"] if panel["title"].startswith("Failed")]
     healthy = f'job="{JOB}", instance="{watched.healthy}"'
     assert [each.value for each in watched.ask(failed["targets"][0]["expr"], healthy)] == [0]

@@ -56,7 +56,7 @@ def get(path: str) -> bytes:
 
 
 def test_a_client_without_a_certificate_reads_keys_and_mints_nothing(service: TLSService) -> None:
-    """The refusal comes before the body is looked at, and leaves the connection open."""
+    """The refusal comes before the body is read, and leaves the connection open."""
     with service.connection() as sock:
         for path in OPEN:
             sock.sendall(get(path))
@@ -82,7 +82,7 @@ def test_a_client_with_a_certificate_mints_and_reads_keys(
 def test_tls_1_2_is_not_spoken_with_client_certificates(
     service: TLSService, authority: Authority, clients: Authority
 ) -> None:
-    """A session that it resumes would not look at the certificate again."""
+    """A resumed session would not verify the certificate again."""
     context = trusting(authority.path, clients.issue("older"))
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises((ssl.SSLError, ConnectionError)):

@@ -61,7 +61,7 @@ class Rotating:
         token = self.service.mint(sender="agent://risk", ttl_seconds=MAX_TTL)["token"]
         self.alive.append((token, jwt.decode(token, options={"verify_signature": False})["exp"]))
         document = self.service.jwks()
-        # A token may expire between our look at the clock and the verifier's.
+        # A token may expire between our reading of the clock and the verifier's.
         self.alive = [(token, exp) for token, exp in self.alive if time.time() < exp - 0.2]
         for each, exp in self.alive:
             try:

@@ -33,7 +33,7 @@ from tools.support.tls import Authority, Pair
 from tools.support.verifiers import verify_with_pyjwt
 from tools.support.wire import read_answer, request_bytes
 
-TAKEN_UP = 6  # seconds: a look every two, and a loaded machine
+TAKEN_UP = 6  # seconds: a check every two, on a loaded machine
 HANDSHAKE, SLACK = 10, 2
 STOP_SECONDS = 10
 BROKEN = "cannot use TLS files; keeping the last good ones"
@@ -66,7 +66,7 @@ def start(tmp_path: Path, authority: Authority, pair: Pair) -> Iterator[StartSer
 
 
 def put(path: Path, content: bytes) -> None:
-    """At once: a look must not find half of it."""
+    """At once: a check must not find half of it."""
     fresh = path.with_suffix(".fresh")
     fresh.touch(0o600)
     fresh.write_bytes(content)
@@ -213,7 +213,7 @@ def test_a_broken_replacement_keeps_the_old_pair_until_it_is_corrected(
             assert serial_of(sock) == old
             sock.sendall(MINT)
             assert read_answer(sock).status == 200
-    time.sleep(2.5)  # one more look
+    time.sleep(2.5)  # one more check
     words = ["not the key of", "a private key", "mode 0644", "No such file"]
     assert [word in complaint for word, complaint in zip(words, complaints(), strict=True)] == [True] * 4
     assert all("MACP_AUTH_TLS_KEY_FILE" in complaint for complaint in complaints())

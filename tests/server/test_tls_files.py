@@ -169,7 +169,7 @@ def served(context: ssl.SSLContext, authority: Authority) -> int:
 
 
 def test_files_are_read_only_when_they_have_changed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look at good files costs three questions to the file system; a mode that is fixed is a change."""
+    """A check of good files costs three system calls; a corrected mode is a change."""
     readings = []
 
     def counted(files: TLSFiles) -> object:
@@ -213,10 +213,10 @@ def no_descriptor_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def complaints(look: Callable[[], None], times: int = 1) -> list[str]:
+def complaints(check: Callable[[], None], times: int = 1) -> list[str]:
     with capture_logs() as logs:
         for _ in range(times):
-            look()
+            check()
     return [line["detail"] for line in logs if line["log_level"] == "error"]
 
 

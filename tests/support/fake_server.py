@@ -58,7 +58,7 @@ class FakeServer:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - the base class looks these up
+            do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - the base class finds these by name
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""

@@ -1,6 +1,6 @@
 """A folder whose file system stops answering, as a network's does when its server is gone.
 
-A library that is loaded before the C library holds up each look at a file there, and each opening of one.
+A library that is loaded before the C library delays each stat and each open of a file there.
 """
 
 from __future__ import annotations

@@ -306,7 +306,7 @@ def test_the_doctor_s_remedy_for_tls(site: VerifierInstance) -> None:
 
 
 def test_the_doctor_s_remedy_for_a_login_by_certificate(site: VerifierInstance) -> None:
-    """Where no role fits the certificate, it says how to look at the role."""
+    """If no role matches the certificate, the remedy shows the role."""
     pair = site.clients.issue("unknown", "nobody")
     enable_cert(site.bao, site.clients.path, "somebody")
     env = with_login(site.bao, "macp", "cert", role="somebody-s") | presenting(site, pair)

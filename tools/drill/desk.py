@@ -18,7 +18,7 @@ from tools.drill.ledger import Ledger, Tally, Token
 from tools.support.repository import ROOT
 
 _AT_ONCE = 64
-_PAUSE = 0.02  # seconds between two looks at an empty queue
+_PAUSE = 0.02  # seconds between two checks of an empty queue
 _LONGEST_LINE = 16 * 1024 * 1024
 _VERDICTS = msgspec.json.Decoder(list[Verdict])
 

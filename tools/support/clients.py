@@ -105,7 +105,7 @@ class Clients:
     ) -> None:
         client_port = writer.get_extra_info("sockname")[1]
         asked = 0
-        # As HTTP clients do, look first whether the other side has closed the connection meanwhile.
+        # As HTTP clients do, check first whether the other side has closed the connection meanwhile.
         while not (self._stopping or reader.at_eof() or writer.is_closing()):
             asked += 1
             last = asked == most_requests

@@ -19,7 +19,7 @@ class RuntimeRefuses(AssertionError):
 
 
 def claims_at_runtime(token: str) -> dict[str, Any]:
-    """The claims, if every verifier can read them. The signature is not looked at."""
+    """The claims, if every verifier can read them. The signature is not verified."""
     claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
     expected = Expected(issuer=claims["iss"], audience=claims["aud"], leeway=60)
     findings = judge(token, [], expected, now=claims["iat"])

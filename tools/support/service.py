@@ -24,7 +24,7 @@ BOOT_SECONDS = 60  # a bound for a machine with much else to do; the start-up fi
 
 def _ports_of_this_process() -> Iterator[int]:
     # Below what systems give to outgoing connections, and apart from the other processes of this test run:
-    # nobody takes a port between this look at it and the start of what is to listen there.
+    # nobody takes a port between this check and the start of the server.
     slice_number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _SLICES
     size = (_LAST_PORT - _FIRST_PORT) // _SLICES
     first = _FIRST_PORT + slice_number * size

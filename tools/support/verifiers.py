@@ -24,7 +24,7 @@ def verify_with_pyjwt(
 def verify_minted(token: str, jwks: Mapping[str, Any], asked_at: float) -> dict[str, Any]:
     """The claims of a token that was asked for at ``asked_at``, whose end may have come meanwhile.
 
-    A token of one second lives until the next second begins, and a busy machine takes longer to look.
+    A token of one second lives until the next second begins, and a busy machine takes longer to check.
     """
     kid = jwt.get_unverified_header(token)["kid"]
     key = jwt.PyJWKSet.from_dict(dict(jwks))[kid]

@@ -6,7 +6,7 @@ refuses the audience or the scopes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -98,6 +98,15 @@ class Grants:
             raise NoGrant
         return grants.decide(sender)
 
+    def by_caller(self) -> Mapping[str, tuple[Grant, ...]]:
+        """Return the grants of each caller, by its name, in order."""
+        return {name: grants.in_order for name, grants in self._of_caller.items()}
+
+    def never_deciding(self) -> Iterator[tuple[Grant, Grant]]:
+        """Yield each grant that no sender reaches, and the earlier one that decides on its first sender."""
+        for grants in self._of_caller.values():
+            yield from grants.never_deciding()
+
 
 class _GrantsOfCaller:
     """The grants of one caller, indexed by sender.
@@ -107,7 +116,7 @@ class _GrantsOfCaller:
     """
 
     def __init__(self, grants: tuple[Grant, ...]) -> None:
-        self._grants = grants
+        self.in_order = grants
         self._whole: dict[str, int] = {}
         """The position of the first grant with this sender."""
         self._globs: dict[str, list[tuple[int, _Glob]]] = {}
@@ -122,16 +131,24 @@ class _GrantsOfCaller:
         self._prefix_lengths = sorted(set(map(len, self._globs)))
 
     def decide(self, sender: str) -> Grant:
-        first = self._whole.get(sender, len(self._grants))
+        first = self._whole.get(sender, len(self.in_order))
         for length in self._prefix_lengths:
             for position, glob in self._globs.get(sender[:length], ()):
                 if position >= first:
                     break
                 if glob.matches(sender):
                     first = position
-        if first == len(self._grants):
+        if first == len(self.in_order):
             raise NoGrant
-        return self._grants[first]
+        return self.in_order[first]
+
+    def never_deciding(self) -> Iterator[tuple[Grant, Grant]]:
+        for grant in self.in_order:
+            # A pattern whose * is text is one of its own senders. What matches it matches all of them: no
+            # literal has a *, so the text's * is matched by a *, which matches anything in its place.
+            deciding = [self.decide(pattern) for pattern in grant.senders]
+            if all(each is not grant for each in deciding):
+                yield grant, deciding[0]
 
 
 class _Glob(Struct, frozen=True, gc=False):

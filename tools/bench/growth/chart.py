@@ -1,4 +1,4 @@
-"""The series as a picture: a panel each, from zero up, so that what is flat looks flat."""
+"""The series as a picture: one panel each, with an axis from zero, so that a flat series looks flat."""
 
 from __future__ import annotations
 

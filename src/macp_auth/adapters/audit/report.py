@@ -37,8 +37,8 @@ class Identity(Struct, kw_only=True, omit_defaults=True):
     last: str
     exp: int
     """The latest expiry, in seconds since the epoch."""
-    callers: set[str] = set()
-    """The authenticated callers that got them."""
+    callers: list[str] = []
+    """The authenticated callers that got them, sorted."""
 
 
 class Fault(Struct, frozen=True):
@@ -68,6 +68,8 @@ def report(logs: Iterable[Log], question: Question) -> Report:
         for found in check.findings(tally.period)
         if found.kind in _FALSE_TOTALS
     )
+    for sender, callers in tally.callers.items():
+        tally.found[sender].callers = sorted(callers)
     identities = sorted(tally.found.values(), key=lambda identity: (-identity.exp, identity.sender))
     return Report(identities=identities, dropped=tally.dropped, faults=faults)
 
@@ -104,6 +106,8 @@ class _Tally:
             "~" if question.until is None else timestamp(question.until),  # sorts after every digit
         )
         self.found: dict[str, Identity] = {}
+        self.callers: dict[str, set[str]] = {}
+        """By sender."""
         self.dropped = 0
 
     def takes(self, line: Line) -> bool:
@@ -118,9 +122,10 @@ class _Tally:
                     and self._question.caller in (None, caller)
                     and (self._question.sender is None or _is_of(self._question.sender, sender, whole=whole))
                 ):
-                    identity = _count(self.found, sender if whole else sender + "…", at, exp)
+                    name = sender if whole else sender + "…"
+                    _count(self.found, name, at, exp)
                     if isinstance(caller, str):
-                        identity.callers.add(caller)
+                        self.callers.setdefault(name, set()).add(caller)
             case Line(event="dropped", time=str(at), since=str(since), lines=int(count)):
                 self.dropped += count if at >= self._since and since <= self._until else 0
             case Line(event="refused" | "refused-summary", time=str()):
@@ -134,12 +139,11 @@ def _is_of(wanted: str, recorded: str, *, whole: bool) -> bool:
     return wanted == recorded if whole else wanted.startswith(recorded)
 
 
-def _count(found: dict[str, Identity], sender: str, at: str, exp: int) -> Identity:
+def _count(found: dict[str, Identity], sender: str, at: str, exp: int) -> None:
     if (identity := found.get(sender)) is None:
-        identity = found[sender] = Identity(sender=sender, tokens=1, first=at, last=at, exp=exp)
+        found[sender] = Identity(sender=sender, tokens=1, first=at, last=at, exp=exp)
     else:
         identity.tokens += 1
         identity.first = min(identity.first, at)
         identity.last = max(identity.last, at)
         identity.exp = max(identity.exp, exp)
-    return identity

@@ -13,8 +13,8 @@ import rich_click as click
 
 from macp_auth.domain.visible import escaped
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
-from macp_auth.entrypoints.cli.output import echo
-from macp_auth.entrypoints.cli.times import moment
+from macp_auth.entrypoints.cli.output import echo, echo_json
+from macp_auth.entrypoints.cli.times import moment, utc
 
 if TYPE_CHECKING:  # slow to import; `--help` must not wait
     from macp_auth.adapters.audit.report import Report
@@ -62,7 +62,7 @@ def report_command(  # noqa: PLR0913 - one parameter an option
     first, last = _period(since, until)
     question = Question(kid=kid, sender=sender, caller=caller, since=first, until=last)
     answer = report((Log(name, _lines(name)) for name in dict.fromkeys(files)), question)
-    _print_json(answer) if as_json else _print_table(answer)
+    echo_json(answer) if as_json else _print_table(answer)
     if answer.dropped:
         echo(f"INCOMPLETE: lines that the service could not write: {answer.dropped}", err=True)
     for fault in answer.faults:
@@ -99,7 +99,7 @@ def verify_command(
         [Log(name, _lines(name)) for name in dict.fromkeys(names)] for names in (files, service_logs)
     )
     result = verify(logs, service, partial=partial)
-    _print_json(result) if as_json else _print_verification(result, with_heads=bool(service))
+    echo_json(result) if as_json else _print_verification(result, with_heads=bool(service))
     sys.exit(1 if result.findings else 0)
 
 
@@ -141,20 +141,12 @@ def _lines(name: str) -> Iterator[bytes]:
             yield from buffered
 
 
-def _print_json(answer: Report | Verification) -> None:
-    import msgspec  # noqa: PLC0415
-
-    echo(msgspec.json.format(msgspec.json.encode(answer, order="deterministic"), indent=2).decode())
-
-
 def _print_table(answer: Report) -> None:
-    from macp_auth.entrypoints.cli.times import utc  # noqa: PLC0415
-
     for identity in answer.identities:
         tokens = "1 token" if identity.tokens == 1 else f"{identity.tokens} tokens"
         echo(f"{escaped(identity.sender)}  {tokens}")
         if identity.callers:
-            echo(f"    by {escaped(', '.join(sorted(identity.callers)))}")
+            echo(f"    by {escaped(', '.join(identity.callers))}")
         echo(f"    minted {escaped(identity.first)} to {escaped(identity.last)}")
         echo(f"    valid until {utc(identity.exp)}")
     total = sum(identity.tokens for identity in answer.identities)

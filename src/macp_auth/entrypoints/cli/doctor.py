@@ -6,19 +6,11 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from macp_auth.entrypoints.cli.output import echo
+from macp_auth.entrypoints.cli.output import echo, echo_finding, echo_json
 from macp_auth.entrypoints.cli.verifiers import CUSTOMS, NAMES, chosen_verifiers
-
-if TYPE_CHECKING:  # slow to import; `--help` must not wait
-    from macp_auth.domain.diagnosis import Finding
-
-MARKS = {"ok": ("ok  ", "green"), "warning": ("WARN", "yellow"), "failure": ("FAIL", "red")}
-"""The text and colour of each status."""
-_INDENT = " " * len("FAIL  ")
 
 
 @click.command()
@@ -42,8 +34,6 @@ def doctor(  # noqa: PLR0913 - one parameter an option
     Each finding names a fault and its remedy. The signer signs once; nothing is changed. Exits 1 on a
     failure.
     """
-    import msgspec  # noqa: PLC0415
-
     from macp_auth.domain.diagnosis import Status  # noqa: PLC0415
     from macp_auth.entrypoints.cli import diagnosis  # noqa: PLC0415
     from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
@@ -55,25 +45,15 @@ def doctor(  # noqa: PLR0913 - one parameter an option
     for finding in diagnosis.diagnose(os.environ, expected):
         findings.append(finding)
         if not as_json:
-            mark, colour = MARKS[finding.status]
-            echo(_as_text(finding), mark=click.style(mark, fg=colour))
+            echo_finding(finding)
     failures, warnings = (
         sum(finding.status is status for finding in findings) for status in (Status.FAILURE, Status.WARNING)
     )
     if as_json:
-        echo(msgspec.json.format(msgspec.json.encode(findings)).decode())
+        echo_json(findings)
     else:
         echo(f"\n{_count(failures, 'failure')}, {_count(warnings, 'warning')}")
     sys.exit(1 if failures or (strict and warnings) else 0)
-
-
-def _as_text(finding: Finding) -> str:
-    lines = [f"  {finding.check:<17}  {finding.text}"]
-    arrow = "-> "
-    for line in (finding.remedy or "").splitlines():
-        lines.append(f"{_INDENT}{arrow}{line}")
-        arrow = "   "
-    return "\n".join(lines)
 
 
 def _count(number: int, noun: str) -> str:

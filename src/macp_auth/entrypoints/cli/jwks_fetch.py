@@ -49,14 +49,10 @@ def fetch_jwks(url: str, authorities: Path | None = None) -> Sequence[PublishedK
         if is_loopback(urllib.parse.urlsplit(url).hostname or ""):
             handlers.append(urllib.request.ProxyHandler({}))  # a proxy would use its own loopback
         # The opener's timeout is per read: a server could send one byte at a time for days.
-        document = BlockingCall(partial(_download, url, handlers), "jwks-fetch").result(_FETCH_SECONDS)
+        return read_jwks(BlockingCall(partial(_download, url, handlers), "jwks-fetch").result(_FETCH_SECONDS))
     except (OSError, http.client.HTTPException) as error:
         raise JWKSUnreachable(f"{url}: {_why(error)}") from error
-    except ValueError:  # of the URL
-        raise JWKSUnreachable(f"{url}: {_NO_JWKS}") from None
-    try:
-        return read_jwks(document)
-    except ValueError:
+    except ValueError:  # of the URL or of the document
         raise JWKSUnreachable(f"{url}: {_NO_JWKS}") from None
 
 

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import rich_click as click
 
 from macp_auth.domain.visible import escaped_lines
+
+if TYPE_CHECKING:  # slow to import; `--help` must not wait
+    from macp_auth.domain.diagnosis import Finding
+
+MARKS = {"ok": ("ok  ", "green"), "warning": ("WARN", "yellow"), "failure": ("FAIL", "red")}
+"""The text and colour of each status of a finding."""
+_INDENT = " " * len("FAIL  ")
 
 
 def echo(text: str, *, mark: str = "", err: bool = False) -> None:
@@ -13,3 +22,18 @@ def echo(text: str, *, mark: str = "", err: bool = False) -> None:
     ``err`` selects standard error.
     """
     click.echo(mark + escaped_lines(text), err=err)
+
+
+def echo_json(value: object) -> None:
+    """Print ``value`` as indented JSON."""
+    import msgspec  # noqa: PLC0415 - `--help` must not wait
+
+    echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+def echo_finding(finding: Finding) -> None:
+    """Print ``finding``, and its remedy below it."""
+    remedy = (finding.remedy or "").splitlines()
+    lines = [f"{_INDENT}{'   ' if number else '-> '}{line}" for number, line in enumerate(remedy)]
+    mark, colour = MARKS[finding.status]
+    echo("\n".join([f"  {finding.check:<17}  {finding.text}", *lines]), mark=click.style(mark, fg=colour))

@@ -6,6 +6,7 @@ import rich_click as click
 
 from macp_auth import __version__
 from macp_auth.entrypoints.cli.audit import audit
+from macp_auth.entrypoints.cli.callers import callers
 from macp_auth.entrypoints.cli.doctor import doctor
 from macp_auth.entrypoints.cli.key_changes import revoke, rotate
 from macp_auth.entrypoints.cli.keys import keys
@@ -28,5 +29,6 @@ keys.add_command(revoke)
 root.add_command(rotation)
 root.add_command(verify)
 root.add_command(doctor)
+root.add_command(callers)
 root.add_command(audit)
 root.add_command(plugins)

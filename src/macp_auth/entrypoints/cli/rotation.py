@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from macp_auth.entrypoints.cli.output import echo
+from macp_auth.entrypoints.cli.output import echo, echo_json
 from macp_auth.entrypoints.cli.verifiers import CUSTOMS, NAMES, chosen_verifiers
 
 if TYPE_CHECKING:  # slow to import; `--help` must not wait
@@ -226,14 +226,8 @@ def simulate(  # noqa: PLR0913 - one parameter an option
     rng = random.Random(seed)  # noqa: S311 - not for a secret
     world = simulation.make_world(setup, rng)
     report = simulation.simulate(world, rng)
-    echo(_report_as_json(report) if as_json else _report_as_text(report, world))
+    echo_json(report) if as_json else echo(_report_as_text(report, world))
     sys.exit(1 if report.wrongly_rejected else 0)
-
-
-def _report_as_json(report: Report) -> str:
-    import msgspec  # noqa: PLC0415
-
-    return msgspec.json.format(msgspec.json.encode(report)).decode()
 
 
 def _report_as_text(report: Report, world: World) -> str:
