@@ -49,7 +49,7 @@ def lines_in(*paths: Path) -> int:
 
 @pytest.fixture(scope="module")
 def rotated(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]:
-    """The files of two workers, moved and copied away under way, and the service log."""
+    """The files of two workers, moved and copied away during the load, and the service log."""
     directory = tmp_path_factory.mktemp("rotated")
     path = directory / "audit.log"
     moved, copied = directory / "audit.log.2", directory / "audit.log.1"
