@@ -13,7 +13,7 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 MEASURED := tests/bench tests/docs/test_performance_docs.py tests/drill tests/rollout tests/soak
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test measure check fmt fuzz rotation-drill rollout-drill soak guard bench bench-growth bench-page bench-vault generate lock clean
+.PHONY: help install serve test measure check fmt fuzz rotation-drill rollout-drill soak guard bench bench-callers bench-growth bench-page bench-vault generate lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,9 +72,13 @@ bench: install ## a token's cost beside a bare signature, and beside any --peer:
 bench-growth: install ## how that grows with keys, scopes, connections, versions and plugins (needs wrk)
 	$(BIN)/python -m tools.bench.growth $(BENCH_ARGS)
 
-bench-page: install ## all three, for the figures and charts of docs/performance.md (needs wrk)
+bench-callers: install ## what a callers file costs, with up to 100,000 grants
+	$(BIN)/python -m tools.bench.callers $(BENCH_ARGS)
+
+bench-page: install ## all four, for the figures and charts of docs/performance.md (needs wrk)
 	$(BIN)/python -m tools.bench --page docs/performance.md --svg docs/performance.svg
 	$(BIN)/python -m tools.bench.growth --page docs/performance.md --svg docs/performance-growth.svg
+	$(BIN)/python -m tools.bench.callers --page docs/performance.md
 	$(BIN)/python -m tools.bench.vault --page docs/performance.md
 
 bench-vault: install ## vault-transit beside bare hvac calls, on an OpenBao of its own (needs wrk)

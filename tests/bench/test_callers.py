@@ -1,0 +1,26 @@
+"""A large callers file: what ``make bench-callers`` measures, and its bounds."""
+
+from __future__ import annotations
+
+import json
+
+from tests.bench.command import call_short
+from tools.bench.callers import GRANTS, MOST_DECIDE_US, MOST_LOAD_SECONDS, ONE_SENDER, SIZES, Figures, measure
+
+
+def test_a_short_bench_has_every_figure() -> None:
+    """Each form of grants, each number of them."""
+    done = call_short("tools.bench.callers", "--json")
+    assert done.returncode == 0, done.stderr
+    files = json.loads(done.stdout)["files"]
+    assert {title: list(sizes) for title, sizes in files.items()} == {title: ["100"] for title in GRANTS}
+    for sizes in files.values():
+        assert set(sizes["100"]) == set(Figures.__struct_fields__)
+        assert all(figure["median"] > 0 for figure in sizes["100"].values())
+
+
+def test_a_hundred_thousand_grants() -> None:
+    """10,000 callers with 10 grants each: the best of three, because other load slows all of them."""
+    found = [measure(SIZES[-1], ONE_SENDER) for _ in range(3)]
+    assert min(each.load_s for each in found) < MOST_LOAD_SECONDS
+    assert min(each.decide_us for each in found) < MOST_DECIDE_US
