@@ -72,6 +72,8 @@ class Custody(Enum):
     """Kubernetes lets others read the token of a service account, unless the pod has an ``fsGroup``."""
     GRANTS = ("grants", frozenset({Risk.WRITE}), frozenset(Risk) - {Risk.WRITE})
     """Who writes it decides who may mint what. A Kubernetes ConfigMap may be in a folder of mode 0777."""
+    TRUSTED_KEYS = ("keys that decide whom to trust", frozenset({Risk.WRITE}), frozenset[Risk]())
+    """Public keys of an issuer: who writes them can authenticate as any of its subjects."""
     PUBLIC = ("certificates", frozenset[Risk](), frozenset[Risk]())
 
 

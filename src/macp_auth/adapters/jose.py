@@ -6,9 +6,7 @@ shows a member's content.
 
 from __future__ import annotations
 
-import binascii
 import math
-from base64 import b64encode, urlsafe_b64decode
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-from macp_auth.domain.encoding import base64url
+from macp_auth.domain.encoding import base64url, from_base64url
 from macp_auth.domain.keys import Algorithm, ECPublicJWK, PublicJWK, RSAPublicJWK
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -269,13 +267,9 @@ def _read_octets(jwk: Mapping[str, Any], member: str) -> bytes:
     if not isinstance(value, str) or not value:
         raise InvalidJWK(f"{member} is missing or not a string")
     try:
-        octets = urlsafe_b64decode(value + "=" * (-len(value) % 4))
-    except (binascii.Error, ValueError):
-        octets = b""
-    # The decoder skips invalid characters; encoding the result again detects that.
-    if not octets or b64encode(octets, b"-_").rstrip(b"=").decode() != value:
-        raise InvalidJWK(f"{member} is not base64url without padding (RFC 7515, section 2)")
-    return octets
+        return from_base64url(value)
+    except ValueError:
+        raise InvalidJWK(f"{member} is not base64url without padding (RFC 7515, section 2)") from None
 
 
 # --- raw JWS signatures (RFC 7518, sections 3.3 and 3.4) -----------------------------------------
