@@ -140,6 +140,8 @@ BY_AND_HASH = "By=spiffe://example.org/ns/macp/sa/auth;Hash=468ed33be74eee6556d9
         f'{BY_AND_HASH};Subject="CN=a;URI=spiffe://example.org/b,O=b";URI={PLAYGROUND}',
         f'{BY_AND_HASH};Subject="O=\\"Quotes\\, Inc\\",CN=\\\\";URI={PLAYGROUND}',
         f'{BY_AND_HASH};Cert="-----BEGIN%20CERTIFICATE-----%0A";URI={PLAYGROUND};DNS=plane.macp.svc;DNS=a',
+        # From Envoy 1.40, for the subject /O=Quo"tes, In\\c;URI=spiffe://example.org/b/CN=\\
+        rf'{BY_AND_HASH};Subject="CN=\\,O=Quo\"tes\, In\\c\;URI=spiffe://example.org/b";URI={PLAYGROUND};DNS=a',
         f"By=spiffe://a;By=spiffe://b;Hash=x;URI={PLAYGROUND}",
         f'uri="{PLAYGROUND}";HASH=x',
         f"{BY_AND_HASH};URI=spiffe://example.org/b,{BY_AND_HASH};URI={PLAYGROUND}",
