@@ -30,4 +30,4 @@ def test_a_bad_request_is_refused_before_the_clock_is_asked(
 ) -> None:
     """Otherwise its caller would retry for ever."""
     with pytest.raises(error):
-        asyncio.run(minter_over(60).minter.mint(request_, no_time))
+        asyncio.run(minter_over(60).minter.mint(request_, None, no_time))

@@ -20,7 +20,7 @@ from macp_auth.application.readiness import (
     STALE_READINGS,
 )
 from macp_auth.domain.claims import Claims
-from macp_auth.domain.errors import InvalidRequest, SignerError
+from macp_auth.domain.errors import CallerRefused, InvalidRequest, ScopeNotGranted, SignerError
 from macp_auth.domain.key_set import MAX_TOKEN_BYTES
 from macp_auth.domain.keys import Algorithm
 from macp_auth.domain.minting import TokenRequest
@@ -39,14 +39,16 @@ from tools.support.wire import exchange, request_bytes
 
 API = read("docs/api.md")
 ERRORS = [(int(status), plain(text)) for status, text, _ in rows(section(API, "Errors"))]
-SENDING_FUNCTIONS = {"_refuse", "_refuse_in_turn", "_raise", "_response"}  # what they get, a client gets
+# What these get, a client gets.
+SENDING_FUNCTIONS = {"_refuse", "_refuse_in_turn", "_raise", "_response", "_unavailable"}
 
 
 def _subclasses(cls: type) -> set[str]:
     return {cls.__name__}.union(*map(_subclasses, cls.__subclasses__()))
 
 
-REFUSALS = _subclasses(InvalidRequest) | _subclasses(HTTPRefusal)
+REFUSALS = _subclasses(InvalidRequest) | _subclasses(HTTPRefusal) | _subclasses(CallerRefused)
+SENDERS = (REFUSALS | SENDING_FUNCTIONS) - {ScopeNotGranted.__name__}  # it gets the name of a field
 
 
 def _template(node: ast.AST) -> str | None:
@@ -65,7 +67,7 @@ def _name(function: ast.expr) -> str:
 def _literals(tree: ast.AST) -> Iterator[ast.AST]:
     """What may be sent as an error text: the literals in the places where such texts are given."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and _name(node.func) in REFUSALS | SENDING_FUNCTIONS:
+        if isinstance(node, ast.Call) and _name(node.func) in SENDERS:
             yield from node.args
         elif isinstance(node, ast.ClassDef) and node.name in REFUSALS:
             for call in ast.walk(node):
@@ -160,7 +162,17 @@ PROVOCATIONS = [
     request_bytes("GET", "/healthz", [("host", "a"), ("x", "x" * protocol.MAX_HEADER_BYTES)]),
     request_bytes("GET", "/healthz", [("host", "a"), *[("x", "x")] * protocol.MAX_HEADERS]),
 ]
-NOT_PROVOKED = {
+CALLERS = {
+    "a credential is required",
+    "the credential is not accepted",
+    "no grant for this sender",
+    "audience is not granted for this sender",
+    "scopes.<field> is more than is granted for this sender",
+    "too many requests",
+    "callers can't be checked now; try again",
+}
+"""They need a callers file: tests/process/test_callers.py."""
+NOT_PROVOKED = CALLERS | {
     "sender is not one that this service may mint for",  # needs a pattern
     "a client certificate is required",  # needs TLS
     "the client certificate has expired",  # the same

@@ -12,6 +12,7 @@ import pytest
 from macp_auth.adapters.jose import generate
 from macp_auth.adapters.signers.ephemeral import KID
 from macp_auth.adapters.signers.local import LocalKey, LocalSigner
+from macp_auth.application.access import OpenAccess
 from macp_auth.application.key_ring import KeyRing
 from macp_auth.application.mint import Minter
 from macp_auth.domain.clock import TimeInterval
@@ -38,7 +39,10 @@ class Desk:
         if open_ring:
             asyncio.run(self.ring.refresh(time.time()))
         minter = Minter(
-            issuer="i", audience="a", senders=SenderPolicy(None), ttl=TTLPolicy(300, 3600), keys=self.ring
+            issuer="i",
+            senders=SenderPolicy(None),
+            access=OpenAccess("a", TTLPolicy(300, 3600)),
+            keys=self.ring,
         )
         self.events: list[MintEvent] = []
         self.sent: list[dict[str, Any]] = []

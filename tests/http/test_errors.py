@@ -15,6 +15,7 @@ from macp_auth.domain.errors import (
     AudienceNotGranted,
     BadCredential,
     CallerRefused,
+    CallersUnavailable,
     ClockStepped,
     ConfigurationError,
     CredentialFault,
@@ -41,6 +42,11 @@ ARGUMENTS: dict[type[MACPAuthError], tuple[Any, ...]] = {
     RateLimited: (7,),
 }
 """Of the errors that make their text themselves."""
+CHALLENGES: dict[type[MACPAuthError], str] = {
+    NoCredential: "Bearer",
+    BadCredential: 'Bearer error="invalid_token"',
+    Unauthenticated: "Bearer",
+}
 NEVER_IN_A_REQUEST = {ConfigurationError, UnsafeChange}
 
 
@@ -70,7 +76,7 @@ def test_every_error_is_mapped(error: type[MACPAuthError]) -> None:
     """400 with its text for a caller's error, 503 without for a signer's or the clock's: for all of them."""
     response = error_response(REQUEST, make(error))
     body = json.loads(response.content)
-    if issubclass(error, SignerError | ClockStepped):
+    if issubclass(error, SignerError | ClockStepped | CallersUnavailable):
         assert response.status_code == 503
         assert int(response.headers["Retry-After"]) >= 1
         assert "shown to the caller" not in body["error"]
@@ -80,9 +86,7 @@ def test_every_error_is_mapped(error: type[MACPAuthError]) -> None:
     elif issubclass(error, CallerRefused):
         assert response.status_code == expected_status(error)
         assert body == {"error": str(make(error))}
-        assert response.headers.get("WWW-Authenticate") == (
-            "Bearer" if issubclass(error, Unauthenticated) else None
-        )
+        assert response.headers.get("WWW-Authenticate") == CHALLENGES.get(error)
         assert response.headers.get("Retry-After") == ("7" if error is RateLimited else None)
     elif error is HTTPRefusal:
         assert (response.status_code, response.headers["X"]) == (418, "y")

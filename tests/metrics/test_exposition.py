@@ -13,7 +13,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
-from macp_auth.adapters.metrics.cells import Cells, read_cells
+from macp_auth.adapters.metrics.cells import CELLS, Cells, read_cells
 from macp_auth.adapters.metrics.exposition import ServiceCollector, Subject
 from macp_auth.adapters.metrics.meter import MAX_REASONS, Meter
 from macp_auth.adapters.metrics.workers import Workers, files_of, write_state
@@ -166,11 +166,11 @@ def test_there_is_an_end_to_the_cells(tmp_path: Path) -> None:
     cells = Cells(tmp_path / "1.cells")
     with pytest.raises(OverflowError):
         cells.cell("x" * 250)
-    for number in range(256):
+    for number in range(CELLS):
         cells.numbers[cells.cell(str(number))] = number
     with pytest.raises(OverflowError):
-        cells.cell("256")
-    assert read_cells(tmp_path / "1.cells") == {(str(number),): number for number in range(256)}
+        cells.cell("one too many")
+    assert read_cells(tmp_path / "1.cells") == {(str(number),): number for number in range(CELLS)}
 
 
 def failed(error: Exception) -> MintEvent:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from macp_auth.adapters.jose import generate
 from macp_auth.adapters.signers.ephemeral import KID
 from macp_auth.adapters.signers.local import LocalKey, LocalSigner
+from macp_auth.application.access import OpenAccess
 from macp_auth.application.key_ring import KeyRing
 from macp_auth.application.mint import Minter
 from macp_auth.domain.clock import TimeInterval
@@ -25,7 +26,9 @@ class Desk(Struct, frozen=True):
     ttl: int
 
     async def issue(self, now: TimeInterval) -> MintedToken:
-        return await self.minter.mint(TokenRequest(sender="a", scopes={}, ttl_seconds=self.ttl), lambda: now)
+        return await self.minter.mint(
+            TokenRequest(sender="a", scopes={}, ttl_seconds=self.ttl), None, lambda: now
+        )
 
 
 def minter_over(ttl: int) -> Desk:
@@ -39,4 +42,5 @@ def _minter() -> Minter:
         LocalSigner([LocalKey.signing(KID, generate(Algorithm.ES256))]), Timing(publish_lead=1, retire_lag=1)
     )
     asyncio.run(keys.refresh(0))
-    return Minter(issuer="i", audience="a", senders=SenderPolicy(None), ttl=TTLPolicy(300, 3600), keys=keys)
+    access = OpenAccess("a", TTLPolicy(300, 3600))
+    return Minter(issuer="i", senders=SenderPolicy(None), access=access, keys=keys)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -13,6 +14,7 @@ from cryptography.x509.oid import NameOID
 from msgspec import Struct
 
 _DAY = dt.timedelta(days=1)
+_LOOPBACK = (x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
 
 
 class Pair(Struct, frozen=True):
@@ -80,8 +82,9 @@ class Authority:
         *,
         lives: dt.timedelta = _DAY,
         lived: dt.timedelta = _DAY,
+        names: Sequence[x509.GeneralName] = _LOOPBACK,
     ) -> Pair:
-        """Make a certificate for 127.0.0.1 and localhost, or for a client on them.
+        """Make a certificate for 127.0.0.1 and localhost, for a client on them, or for ``names``.
 
         It has been good for ``lived``, and is for ``lives``.
         """
@@ -89,12 +92,7 @@ class Authority:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         certificate = (
             _certificate(subject, key.public_key(), self._name, lives, lived)
-            .add_extension(
-                x509.SubjectAlternativeName(
-                    [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-                ),
-                critical=False,
-            )
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
             )

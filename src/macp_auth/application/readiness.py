@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
@@ -14,7 +14,7 @@ from macp_auth.application.background import in_background
 from macp_auth.application.key_refresh import KeyRefresher
 from macp_auth.application.key_ring import KeyRing
 from macp_auth.domain.claims import Claims
-from macp_auth.domain.errors import ClockStepped, SignerError, reason_of
+from macp_auth.domain.errors import CallersUnavailable, ClockStepped, SignerError, reason_of
 
 CHECK_INTERVAL_SECONDS = 1.0
 """Time between checks; half of it while this process is not ready."""
@@ -27,10 +27,28 @@ STALE_READINGS = 3
 
 STARTING, TIMEOUT, NO_KEYS, STALE_KEYS = "starting", "timeout", "no-keys", "stale-keys"
 AUDIT_LINES_DROPPED = "audit-lines-dropped"
-OWN_REASONS = (STARTING, TIMEOUT, NO_KEYS, STALE_KEYS, AUDIT_LINES_DROPPED, ClockStepped.reason)
+OWN_REASONS = (
+    STARTING,
+    TIMEOUT,
+    NO_KEYS,
+    STALE_KEYS,
+    AUDIT_LINES_DROPPED,
+    CallersUnavailable.reason,
+    ClockStepped.reason,
+)
 """The reasons that do not come from a signer."""
 
 _log = structlog.get_logger()
+
+
+class Condition(Struct, frozen=True):
+    """What must hold for this process to be ready."""
+
+    broken: Callable[[], bool]
+    reason: str
+    """The reason while it is broken."""
+    detail: str
+    """For the log only."""
 
 
 class _Trouble(Struct, frozen=True):
@@ -52,7 +70,7 @@ class Readiness:
         refresher: refreshes the ring.
         probe_claims: returns the claims to sign in a check.
         clock_trusted: whether the clock is trusted.
-        audit_dropping: whether the audit log is losing lines of tokens.
+        conditions: what else must hold.
         check_interval: seconds between checks; half of it while this process is not ready.
         probe_timeout: the longest time in seconds for a signature.
     """
@@ -64,7 +82,7 @@ class Readiness:
         *,
         probe_claims: Callable[[], Claims],
         clock_trusted: Callable[[], bool] = lambda: True,
-        audit_dropping: Callable[[], bool] = lambda: False,
+        conditions: Sequence[Condition] = (),
         check_interval: float = CHECK_INTERVAL_SECONDS,
         probe_timeout: float = PROBE_TIMEOUT_SECONDS,
     ) -> None:
@@ -72,7 +90,7 @@ class Readiness:
         self._refresher = refresher
         self._probe_claims = probe_claims
         self._clock_trusted = clock_trusted
-        self._audit_dropping = audit_dropping
+        self._conditions = conditions
         self._check_interval = check_interval
         self._probe_timeout = probe_timeout
         self._signed = 0
@@ -102,9 +120,8 @@ class Readiness:
         age = self._refresher.age
         if age > STALE_READINGS * self._refresher.interval:
             return _Trouble(STALE_KEYS, f"the signer's keys were last read {age:.0f} s ago")
-        if self._audit_dropping():
-            return _Trouble(AUDIT_LINES_DROPPED, "cannot write the audit log, and its buffer is full")
-        return None
+        broken = (_Trouble(each.reason, each.detail) for each in self._conditions if each.broken())
+        return next(broken, None)
 
     async def _probe(self) -> _Trouble | None:
         # A separate task: a plugin may ignore a cancellation, or raise one.

@@ -11,6 +11,7 @@ from typing import NoReturn
 from msgspec import Struct
 
 from macp_auth.application.background import in_background
+from macp_auth.application.callers_refresh import CallersRefresher
 from macp_auth.application.clock import TrustedClock
 from macp_auth.application.key_refresh import KeyRefresher
 from macp_auth.application.key_ring import KeyRing
@@ -32,6 +33,8 @@ class Watched(Struct, frozen=True):
     clock: TrustedClock
     open_connections: Callable[[], int]
     certificates: Callable[[], Mapping[str, Validity]]
+    callers: CallersRefresher | None
+    failing_issuers: Callable[[], Mapping[str, bool]]
 
 
 class Reporter:
@@ -72,6 +75,8 @@ def _state(watched: Watched) -> WorkerState:
         signer=dict(watched.signer.statistics()),
         connections=watched.open_connections(),
         certificates=dict(watched.certificates()),
+        failing_issuers=dict(watched.failing_issuers()),
+        callers_failing=None if watched.callers is None else watched.callers.failing,
     )
 
 

@@ -67,8 +67,10 @@ class CallerRefused(MACPAuthError):
     The text may be shown to the caller: it says neither which callers exist nor why a credential is bad.
     """
 
-    reason: ClassVar[str]
+    reason: str
     """The reason, in lower case and hyphens, for metrics and the audit log."""
+    grant: str | None = None
+    """The name of the grant that refused, if one did."""
 
 
 class Unauthenticated(CallerRefused):
@@ -103,14 +105,12 @@ class CredentialFault(StrEnum):
 
 
 class BadCredential(Unauthenticated):
-    """The request has a credential that is not accepted."""
-
-    reason = "bad-credential"
+    """The request has a credential that is not accepted. :attr:`reason` is never for the caller."""
 
     def __init__(self, fault: CredentialFault) -> None:
         super().__init__("the credential is not accepted")
         self.fault = fault
-        """For the log, never for the caller."""
+        self.reason = f"credential-{fault}"
 
 
 class NotGranted(CallerRefused):
@@ -155,6 +155,12 @@ class RateLimited(CallerRefused):
         super().__init__("too many requests")
         self.retry_after = retry_after
         """When to try again, in whole seconds from now, at least 1."""
+
+
+class CallersUnavailable(MACPAuthError):
+    """There was no usable callers file yet, so no request can be decided. The text is for the log."""
+
+    reason: ClassVar[str] = "callers-unavailable"
 
 
 class ClockStepped(MACPAuthError):

@@ -16,6 +16,8 @@ class TokenRequest(Struct, frozen=True, kw_only=True):
     sender: object = None
     scopes: object
     ttl_seconds: object = None
+    audience: object = None
+    """Read only with a callers file."""
 
 
 class MintedToken(Struct, frozen=True):
@@ -25,6 +27,8 @@ class MintedToken(Struct, frozen=True):
     """In JWS compact serialization (RFC 7515, section 7.1). A credential."""
     kid: str
     claims: Claims
+    grant: str | None = None
+    """The name of the grant that decided; None without a callers file."""
 
     def __repr__(self) -> str:
         return f"MintedToken(kid={self.kid!r})"  # keeps the credential out of logs

@@ -34,5 +34,9 @@ class WorkerState(Struct, frozen=True, kw_only=True):
     """The signer's statistics."""
     connections: int = 0
     """Number of open connections."""
+    callers_failing: bool | None = None
+    """Whether the callers file is unusable now; None without a callers file."""
+    failing_issuers: dict[str, bool] = {}
+    """Whether the keys of each issuer of callers' JWTs could not be read last time, by its name."""
     certificates: dict[str, Validity] = {}
     """The validity of its TLS certificates and trusted authorities, by use."""

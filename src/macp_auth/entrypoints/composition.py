@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from litestar.types import ASGIApp
+from msgspec import Struct
 
 from macp_auth.adapters.audit.destination import OFF, Destination
 from macp_auth.adapters.audit.line import check_line
@@ -16,19 +17,23 @@ from macp_auth.adapters.audit.log import AuditLog
 from macp_auth.adapters.audit.standard_output import StandardOutput
 from macp_auth.adapters.metrics.meter import Meter
 from macp_auth.adapters.metrics.workers import Workers, files_of, write_state
+from macp_auth.application.access import Access, GrantedAccess, OpenAccess, ReportedAccess, ReportLog
+from macp_auth.application.callers_refresh import CallersRefresher
 from macp_auth.application.clock import TrustedClock
 from macp_auth.application.key_refresh import KeyRefresher
 from macp_auth.application.key_ring import KeyRing
 from macp_auth.application.mint import Minter, any_claims
-from macp_auth.application.readiness import Readiness
+from macp_auth.application.readiness import AUDIT_LINES_DROPPED, Condition, Readiness
 from macp_auth.application.reporter import Reporter, Watched
 from macp_auth.domain.claims import probe_claims
+from macp_auth.domain.errors import CallersUnavailable
 from macp_auth.domain.minting import Observer
 from macp_auth.domain.sender import SenderPolicy
 from macp_auth.entrypoints.http import jwks, probes, tokens
-from macp_auth.entrypoints.http.app import create_app
+from macp_auth.entrypoints.http.app import Lifetime, create_app
 from macp_auth.entrypoints.http.caller_checks import OwnHosts, refuse_browsers, require_client_certificate
-from macp_auth.entrypoints.plan import ServicePlan, load_tracing, open_signer
+from macp_auth.entrypoints.http.credentials import Authenticate, anonymous, authenticate
+from macp_auth.entrypoints.plan import ServicePlan, callers_file, load_tracing, open_signer
 from macp_auth.entrypoints.server.gc_freeze import frozen_heap
 from macp_auth.entrypoints.server.listening import is_loopback
 from macp_auth.entrypoints.server.processes import Builders, Metered
@@ -39,9 +44,46 @@ def _caller_checks(settings: Settings) -> list[tokens.CallerCheck]:
     checks: list[tokens.CallerCheck] = [refuse_browsers]
     if is_loopback(settings.host):
         checks.append(OwnHosts(settings.host))
-    if settings.tls is not None and settings.tls.client_ca is not None:
-        checks.append(require_client_certificate)
+    enforced = settings.callers_file is not None and settings.callers_mode == "enforce"
+    if settings.tls is not None and settings.tls.client_ca is not None and not enforced:
+        checks.append(require_client_certificate)  # else it is one credential among others
     return checks
+
+
+class _Gate(Struct, frozen=True):
+    """The parts that decide who may mint what."""
+
+    access: Access
+    authenticate: Authenticate = anonymous
+    callers: CallersRefresher | None = None
+    failing_issuers: Callable[[], Mapping[str, bool]] = dict
+    lifetimes: Sequence[Lifetime] = ()
+    conditions: Sequence[Condition] = ()
+
+    @property
+    def has_callers(self) -> bool:
+        return self.callers is not None
+
+
+def _gate(settings: Settings, reported: Callable[[str], None]) -> _Gate:
+    unlimited = OpenAccess(settings.audience, settings.ttl)
+    if (file := callers_file(settings)) is None:
+        return _Gate(unlimited)
+    callers = CallersRefresher(file.read)
+    granted = GrantedAccess(callers.rules, settings.ttl)
+    access: Access = granted
+    if settings.callers_mode == "report":
+        access = ReportedAccess(granted, unlimited, ReportLog(reported).report)
+    return _Gate(
+        access,
+        partial(authenticate, access),
+        callers,
+        file.failing_issuers,
+        lifetimes=[file.running, callers.running],
+        conditions=[
+            Condition(callers.is_empty, CallersUnavailable.reason, "no usable callers file since the start")
+        ],
+    )
 
 
 def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | None = None) -> ASGIApp:
@@ -57,6 +99,7 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
     observers: list[Observer] = []
     jwks_answered: Callable[[int], None] = _ignore
     lines_dropped: Callable[[int], None] = _ignore
+    reported: Callable[[str], None] = _ignore_word
     if metrics is not None:
         counts, state = files_of(metrics.directory, os.getpid())
         meter = Meter(counts)
@@ -64,6 +107,7 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
         observers.append(meter.count_mint)
         jwks_answered = meter.count_jwks
         lines_dropped = meter.count_dropped_lines
+        reported = meter.count_report
         metrics.connections.observe_shed(meter.count_shed_connection)
     audit = None
     if settings.audit_log != OFF:
@@ -75,20 +119,24 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
     )
     keys = KeyRing(signer, settings.rotation.timing)
     refresher = KeyRefresher(keys, settings.key_refresh_seconds, source=plan.signer, now=clock.adjusted)
+    gate = _gate(settings, reported)
+    conditions = [*gate.conditions]
+    if audit is not None:
+        text = "cannot write the audit log, and its buffer is full"
+        conditions.append(Condition(audit.is_dropping, AUDIT_LINES_DROPPED, text))
     readiness = Readiness(
         keys,
         refresher,
         probe_claims=lambda: probe_claims(settings.issuer, settings.audience, time.time()),
         clock_trusted=clock.is_trusted,
-        audit_dropping=_never if audit is None else audit.is_dropping,
+        conditions=conditions,
     )
     minter = Minter(
         issuer=settings.issuer,
-        audience=settings.audience,
         senders=SenderPolicy(None if settings.sender_pattern is None else settings.sender_pattern.matches),
-        ttl=settings.ttl,
+        access=gate.access,
         keys=keys,
-        check_claims=any_claims if audit is None else check_line,
+        check_claims=any_claims if audit is None else partial(check_line, with_caller=gate.has_callers),
     )
     reporter = None
     if metrics is not None:
@@ -100,6 +148,8 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
             clock=clock,
             open_connections=metrics.connections.__len__,
             certificates=metrics.certificates,
+            callers=gate.callers,
+            failing_issuers=gate.failing_issuers,
         )
         reporter = Reporter(watched, partial(write_state, state))
     # Started in this order and stopped in reverse: a part comes after the parts that it uses.
@@ -107,13 +157,20 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
         *([] if tracing is None else [tracing.running]),
         *([] if audit is None else [audit.running]),
         clock.running,
+        *gate.lifetimes,
         refresher.running,
         readiness.running,
         *([] if reporter is None else [reporter.running]),
         frozen_heap,
     ]
     app = create_app(
-        tokens.token_app(minter, observers, now=clock.now, caller_checks=_caller_checks(settings)),
+        tokens.token_app(
+            minter,
+            observers,
+            now=clock.now,
+            caller_checks=_caller_checks(settings),
+            authenticate=gate.authenticate,
+        ),
         jwks.jwks_app(keys, settings.jwks_max_age_seconds, jwks_answered),
         readiness,
         lifetimes,
@@ -160,5 +217,5 @@ def _ignore(_: int) -> None:
     """Count nothing."""
 
 
-def _never() -> bool:
-    return False
+def _ignore_word(_: str) -> None:
+    """Count nothing."""

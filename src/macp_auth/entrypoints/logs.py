@@ -16,8 +16,8 @@ from typing import Any, TextIO, cast
 import msgspec
 import structlog
 
-from macp_auth.adapters.allowance import Allowance
 from macp_auth.adapters.standard_error import StandardError
+from macp_auth.domain.allowance import Allowance
 from macp_auth.domain.visible import escaped, escaped_lines
 from macp_auth.entrypoints.request_context import add_request
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -30,6 +31,7 @@ from macp_auth.entrypoints.settings import Settings
 from macp_auth.entrypoints.signer_settings import read_signer_settings, secret_variables
 
 if TYPE_CHECKING:
+    from macp_auth.adapters.callers.source import CallersFile
     from macp_auth.adapters.tracing import Tracing  # its packages are an extra
 
 
@@ -55,9 +57,12 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
     settings = read_settings(Settings, PREFIX, environ)
     _ = settings.ttl, settings.rotation, settings.metrics_address  # checked here, before anything listens
     settings.check_names()
+    settings.check_callers()
     connection_bound(settings.max_connections)  # likewise
     if settings.traces != "off":
         load_tracing()
+    if (callers := callers_file(settings)) is not None:
+        callers.check()
     if settings.tls is not None:
         load_tls(settings.tls)  # likewise; each worker loads its own
     name = _selected(settings, environ)
@@ -78,6 +83,17 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
 
         unread += [UnreadVariable(*each) for each in unused_variables(environ)]
     return ServicePlan(settings, name, state, unread, secret_variables(plugin))
+
+
+def callers_file(settings: Settings) -> CallersFile | None:
+    """Return the callers file; None if there is none."""
+    if settings.callers_file is None:
+        return None
+    from macp_auth.adapters.callers.source import CallersFile  # noqa: PLC0415 - a service without one needs no TOML
+
+    return CallersFile(
+        Path(settings.callers_file), audience=settings.audience, max_ttl_seconds=settings.ttl.maximum
+    )
 
 
 def selected_signer(environ: Mapping[str, str]) -> str:

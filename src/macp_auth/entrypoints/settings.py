@@ -85,6 +85,24 @@ class Settings(Struct, frozen=True, kw_only=True):
         ]
         | None
     ) = None
+    callers_file: (
+        Annotated[
+            str,
+            setting.text(
+                "The [callers file](callers.md): who may mint what, read again when it changes. "
+                "Unset: anyone who reaches the service may mint anything.",
+                "the path of a TOML file",
+            ),
+        ]
+        | None
+    ) = None
+    callers_mode: Annotated[
+        Literal["enforce", "report"],
+        setting.value(
+            "Whether the callers file decides, or its refusals are [only logged](callers.md#report-mode).",
+            "enforce or report",
+        ),
+    ] = "enforce"
     max_connections: (
         Annotated[
             int,
@@ -269,6 +287,18 @@ class Settings(Struct, frozen=True, kw_only=True):
                 "raise the maximum or lower the default"
             )
         return TTLPolicy(default=default, maximum=self.max_ttl_seconds)
+
+    def check_callers(self) -> None:
+        """Check that the mode has a callers file.
+
+        Raises:
+            ConfigurationError: it has none.
+        """
+        if self.callers_mode == "report" and self.callers_file is None:
+            raise ConfigurationError(
+                "MACP_AUTH_CALLERS_MODE=report needs MACP_AUTH_CALLERS_FILE: set it to the path of the "
+                "callers file to try, or unset the mode"
+            )
 
     def check_names(self) -> None:
         """Check that issuer and audience leave room for the rest of a token.

@@ -6,10 +6,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from macp_auth.adapters.allowance import Allowance
 from macp_auth.adapters.audit.destination import Destination
 from macp_auth.adapters.audit.line import audit_line
 from macp_auth.adapters.audit.writer import SUMMARY_SECONDS, LineWriter
+from macp_auth.domain.allowance import Allowance
 from macp_auth.domain.minting import MintEvent
 
 WHOLE_REFUSALS = 100

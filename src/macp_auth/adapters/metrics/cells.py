@@ -12,7 +12,8 @@ import msgspec
 Name = tuple[str, ...]
 
 _CELL = Struct("d248s")  # the number, and its name as a JSON array, padded with zeros
-_CELLS = 256
+CELLS = 2048
+"""Bounded, so that a process has 512 KB of them at most."""
 _DOUBLES = _CELL.size // 8
 _names = msgspec.json.Decoder(Name)
 
@@ -27,7 +28,7 @@ class Cells:
     def __init__(self, path: Path) -> None:
         with path.open("a+b") as file:
             # Allocate it all now: without memory, a write into a hole would kill the process.
-            file.write(bytes(_CELL.size * _CELLS - file.tell()))
+            file.write(bytes(_CELL.size * CELLS - file.tell()))
             file.flush()
             self._map = mmap.mmap(file.fileno(), 0)
         self.numbers = memoryview(self._map).cast("d")
@@ -43,7 +44,7 @@ class Cells:
         if (cell := self._cells.get(name)) is None:
             cell = len(self._cells) * _DOUBLES
             encoded = msgspec.json.encode(name)
-            if len(encoded) > _CELL.size - 8 or cell >= _CELLS * _DOUBLES:
+            if len(encoded) > _CELL.size - 8 or cell >= CELLS * _DOUBLES:
                 raise OverflowError("no room for a number")
             _CELL.pack_into(self._map, cell * 8, 0.0, encoded)
             self._cells[name] = cell

@@ -19,8 +19,10 @@ from prometheus_client.registry import Collector
 from macp_auth import __version__
 from macp_auth.adapters.metrics.meter import (
     AUDIT_DROPPED,
+    GRANTS,
     JWKS,
     MINTS,
+    REPORTS,
     SHED,
     SIGN,
     SIGN_BOUNDS,
@@ -95,6 +97,12 @@ def _counted(counts: Counts, signer: str) -> Iterator[Metric]:
     cells = counts.cells
     mints = [([*name[1:]], number) for name, number in cells.items() if name[0] == MINTS]
     yield _counter("mints", "Requests for a token, by outcome.", ["result", "reason"], mints)
+    granted = [([*name[1:]], number) for name, number in cells.items() if name[0] == GRANTS]
+    text = "Requests of known callers, by the grant that decided."
+    yield _counter("caller_mints", text, ["caller", "grant", "result"], granted)
+    reported = [([*name[1:]], number) for name, number in cells.items() if name[0] == REPORTS]
+    text = "Requests that the callers file would refuse, in report mode."
+    yield _counter("callers_reports", text, ["reason"], reported)
     jwks = [([*name[1:]], number) for name, number in cells.items() if name[0] == JWKS]
     yield _counter("jwks_requests", "Answered requests for the keys.", ["status"], jwks)
     dropped: list[tuple[list[str], float]] = [([], cells.get((AUDIT_DROPPED,), 0))]
@@ -146,6 +154,16 @@ def _keys(states: list[tuple[str, WorkerState]]) -> Iterator[Metric]:
 def _server(states: list[tuple[str, WorkerState]]) -> Iterator[Metric]:
     connections: list[Row] = [([worker], state.connections) for worker, state in states]
     yield _gauge("connections", "Open connections of callers and verifiers.", ["worker"], connections)
+    failing: list[Row] = [
+        ([worker], state.callers_failing) for worker, state in states if state.callers_failing is not None
+    ]
+    text = "Whether the callers file is unusable, and an earlier reading decides."
+    yield _gauge("callers_file_failing", text, ["worker"], failing)
+    issuers: list[Row] = [
+        ([worker, name], failed) for worker, state in states for name, failed in state.failing_issuers.items()
+    ]
+    text = "Whether the keys of an issuer of callers' JWTs can't be read."
+    yield _gauge("issuer_keys_failing", text, ["worker", "issuer"], issuers)
     certificates = [
         ([worker, use], validity) for worker, state in states for use, validity in state.certificates.items()
     ]

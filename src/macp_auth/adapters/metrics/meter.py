@@ -12,10 +12,13 @@ from macp_auth.domain.minting import MintEvent
 from macp_auth.domain.signer import Signer
 
 MINTS, JWKS, SIGN, SIGN_SECONDS, AUDIT_DROPPED = "mints", "jwks", "sign", "sign-seconds", "audit-dropped"
-SHED = "shed"
+SHED, GRANTS, REPORTS = "shed", "grants", "reports"
 """The first word of a cell's name."""
 SIGN_BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Seconds: from a local ES256 signature (0.05 ms) to above a signer's deadline (2 s)."""
+MAX_GRANTS = 500
+"""Callers and grants are named in a file of any length; the time series are bounded."""
+OTHER = "other"
 MAX_REASONS = 64
 """There are about thirty of our own; a plugin adds its own, and each is a time series."""
 
@@ -30,14 +33,22 @@ class Meter:
         self._numbers = self._cells.numbers
         self._minted = self._cells.cell(MINTS, "minted", "")
         self._reasons: set[tuple[str, str]] = set()
+        self._grants: set[tuple[str, str]] = set()
 
     def count_mint(self, event: MintEvent) -> None:
         """Count a minted token or a refused request."""
         if event.minted is not None:
+            result = "minted"
             self._numbers[self._minted] += 1
-            return
-        result = "failed" if event.status >= _INTERNAL_ERROR else "refused"
-        self._count(MINTS, result, self._bounded(result, event.reason or ""))
+        else:
+            result = "failed" if event.status >= _INTERNAL_ERROR else "refused"
+            self._count(MINTS, result, self._bounded(result, event.reason or ""))
+        if event.caller is not None:
+            self._count(GRANTS, *self._bounded_grant(event.caller.name, event.grant or ""), result)
+
+    def count_report(self, reason: str) -> None:
+        """Count a request that the callers file would refuse."""
+        self._count(REPORTS, self._bounded(REPORTS, reason))
 
     def count_jwks(self, status: int) -> None:
         """Count a response to a request for the keys."""
@@ -55,10 +66,17 @@ class Meter:
         """Return ``signer`` with its signatures timed."""
         return _TimedSigner(signer, self._cells)
 
+    def _bounded_grant(self, caller: str, grant: str) -> tuple[str, str]:
+        if (caller, grant) not in self._grants:
+            if len(self._grants) >= MAX_GRANTS:
+                return OTHER, OTHER
+            self._grants.add((caller, grant))
+        return caller, grant
+
     def _bounded(self, result: str, reason: str) -> str:
         if (result, reason) not in self._reasons:
             if len(self._reasons) >= MAX_REASONS:
-                return "other"
+                return OTHER
             self._reasons.add((result, reason))
         return reason
 

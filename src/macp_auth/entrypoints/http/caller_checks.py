@@ -21,6 +21,7 @@ from typing import Any
 
 from litestar.types import Scope
 
+from macp_auth.domain.callers import ClientCertificate
 from macp_auth.entrypoints.http.errors import BrowserRefusal, HTTPRefusal
 
 _BROWSER_HEADERS = frozenset({b"origin", b"sec-fetch-site"})
@@ -70,8 +71,9 @@ def require_client_certificate(scope: Scope) -> None:
         HTTPRefusal: it has none. Not 401, which would have to name a scheme for a header to try.
     """
     tls: Any = scope["extensions"]["tls"]  # type: ignore[index]  # our protocol sets it
-    if not tls["client_cert_chain"]:
+    certificate: ClientCertificate | None = tls["client_certificate"]
+    if certificate is None:
         raise HTTPRefusal(403, "a client certificate is required")
-    if tls["client_cert_ends"] <= time.time():
+    if certificate.not_after <= time.time():
         # The client may have another one by now: it is to come back with that.
         raise HTTPRefusal(403, "the client certificate has expired", {"Connection": "close"})

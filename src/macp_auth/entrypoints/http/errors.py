@@ -12,7 +12,9 @@ from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from macp_auth.domain.errors import (
+    BadCredential,
     CallerRefused,
+    CallersUnavailable,
     ClockStepped,
     InvalidRequest,
     MACPAuthError,
@@ -56,11 +58,9 @@ class BrowserRefusal(HTTPRefusal):
 def status_of(error: Exception) -> int:
     """Return the status of the answer to ``error``."""
     match error:
-        case HTTPRefusal():
-            return error.status
-        case InvalidRequest() | CallerRefused():
+        case HTTPRefusal() | InvalidRequest() | CallerRefused():
             return _refusal(error)[0]
-        case SignerError() | ClockStepped():
+        case SignerError() | ClockStepped() | CallersUnavailable():
             return 503
         case HTTPException() if error.status_code < INTERNAL_ERROR:
             return error.status_code
@@ -78,7 +78,7 @@ def reason_word(error: Exception) -> str:
             return BROWSER
         case HTTPRefusal():
             return REASONS.get(error.status, "refused")
-        case InvalidRequest() | CallerRefused() | ClockStepped():
+        case InvalidRequest() | CallerRefused() | ClockStepped() | CallersUnavailable():
             return error.reason
         case SignerError():
             return reason_of(error)
@@ -90,20 +90,16 @@ def error_response(_request: Request[Any, Any, Any], error: Exception) -> Respon
     """Return the answer to ``error``; also Litestar's handler for whatever a route raises."""
     status = status_of(error)
     match error:
-        case HTTPRefusal():
-            return _response(status, str(error), error.headers)
-        case InvalidRequest() | CallerRefused():
+        case HTTPRefusal() | InvalidRequest() | CallerRefused():
             return _response(status, str(error), _refusal(error)[1])
         case SignerError():
             # The signer's own words may name hosts and policies: for the log, not for the caller.
             _log.error("no signature", reason=type(error).__name__, detail=str(error))
-            return _response(
-                status, "tokens can't be signed now; try again", {"Retry-After": _RETRY_AFTER_SECONDS}
-            )
+            return _unavailable("tokens can't be signed now; try again")
         case ClockStepped():  # is logged when it happens, and not for each request
-            return _response(
-                status, "the clock is not trusted now; try again", {"Retry-After": _RETRY_AFTER_SECONDS}
-            )
+            return _unavailable("the clock is not trusted now; try again")
+        case CallersUnavailable():  # likewise
+            return _unavailable("callers can't be checked now; try again")
         case HTTPException() if status < INTERNAL_ERROR:
             return _response(status, "bad request", error.headers)
         case _:
@@ -130,17 +126,25 @@ async def send_error(error: Exception, scope: Scope, receive: Receive, send: Sen
     await response(scope, receive, send)
 
 
-def _refusal(error: InvalidRequest | CallerRefused) -> tuple[int, dict[str, str]]:
+def _refusal(error: HTTPRefusal | InvalidRequest | CallerRefused) -> tuple[int, dict[str, str]]:
     """Return the status and the headers of the answer to a caller's error."""
     match error:
+        case HTTPRefusal():
+            return error.status, error.headers
         case InvalidRequest():
             return 400, {}
+        case BadCredential():
+            return 401, {"WWW-Authenticate": 'Bearer error="invalid_token"'}  # RFC 6750, section 3.1
         case Unauthenticated():
             return 401, {"WWW-Authenticate": "Bearer"}  # must be there (RFC 9110, section 15.5.2)
         case RateLimited():
             return 429, {"Retry-After": str(error.retry_after)}
         case _:
             return 403, {}
+
+
+def _unavailable(message: str) -> Response[bytes]:
+    return _response(503, message, {"Retry-After": _RETRY_AFTER_SECONDS})
 
 
 def _response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response[bytes]:

@@ -40,6 +40,7 @@ def decode_token_request(body: bytes) -> TokenRequest:
         sender=document.get("sender"),
         scopes=document.get("scopes", {}),
         ttl_seconds=document.get("ttl_seconds"),
+        audience=document.get("audience"),
     )
 
 

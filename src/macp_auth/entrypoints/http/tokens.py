@@ -12,10 +12,12 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from macp_auth.application.mint import Minter
+from macp_auth.domain.callers import Caller
 from macp_auth.domain.clock import TimeInterval
 from macp_auth.domain.minting import MintedToken, MintEvent, Observer, TokenRequest
 from macp_auth.entrypoints.http import openapi
 from macp_auth.entrypoints.http.body import check_headers, read_body
+from macp_auth.entrypoints.http.credentials import Authenticate, anonymous
 from macp_auth.entrypoints.http.errors import reason_word, status_of
 from macp_auth.entrypoints.http.responses import send_json
 from macp_auth.entrypoints.http.token_request import decode_token_request
@@ -68,6 +70,7 @@ def token_app(
     *,
     now: Callable[[], TimeInterval],
     caller_checks: Sequence[CallerCheck] = (),
+    authenticate: Authenticate = anonymous,
 ) -> ASGIApp:
     """Return the application that mints, and notifies ``observers`` of each request before its answer.
 
@@ -75,21 +78,24 @@ def token_app(
         minter: what mints.
         observers: whom to notify.
         now: says what time it is, or raises ClockStepped.
-        caller_checks: who may mint.
+        caller_checks: refuse requests before their caller is known.
+        authenticate: returns the caller.
     """
 
     async def mint_token(scope: Scope, receive: Receive, send: Send) -> None:
         request: TokenRequest | None = None
+        caller: Caller | None = None
         try:
             for check_caller in caller_checks:
                 check_caller(scope)
+            caller = authenticate(scope)
             check_headers(scope["headers"])
             request = decode_token_request(await read_body(receive))
-            minted = await minter.mint(request, now)
+            minted = await minter.mint(request, caller, now)
         except Exception as error:
-            _notify(observers, _event(scope, request, None, error))
+            _notify(observers, _event(scope, caller, request, error))
             raise
-        _notify(observers, _event(scope, request, minted, None))
+        _notify(observers, _event(scope, caller, request, minted))
         claims = minted.claims
         answer = TokenAnswer(minted.token, claims.sub, claims.exp - claims.iat)
         await send_json(send, _encode(answer), _NO_STORE)
@@ -98,14 +104,18 @@ def token_app(
 
 
 def _event(
-    scope: Scope, request: TokenRequest | None, minted: MintedToken | None, error: Exception | None
+    scope: Scope, caller: Caller | None, request: TokenRequest | None, outcome: MintedToken | Exception
 ) -> MintEvent:
     client = scope["client"]
+    minted = outcome if isinstance(outcome, MintedToken) else None
+    error = outcome if isinstance(outcome, Exception) else None
     return MintEvent(
         at=time.time(),
         client=client[0] if client else None,
         request_id=current.get().id,
         request=request,
+        caller=caller,
+        grant=getattr(outcome, "grant", None),
         minted=minted,
         status=_OK if error is None else status_of(error),
         reason=None if error is None else reason_word(error),

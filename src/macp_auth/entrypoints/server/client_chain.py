@@ -1,29 +1,34 @@
-"""The client certificate of a TLS connection, and when it expires."""
+"""The client certificate of a TLS connection."""
 
 from __future__ import annotations
 
 import _ssl
-import math
 import ssl
-from typing import Any
 
 from cryptography import x509
 
+from macp_auth.domain.callers import ClientCertificate
 
-def tls_extension(connection: ssl.SSLObject) -> dict[object, Any]:
-    """Return ASGI's TLS extension for ``connection``, with one more member, ``client_cert_ends``.
 
-    It is the earliest expiry in the verified chain, in seconds since the epoch; infinite without a client
-    certificate.
-    """
-    certificate = connection.getpeercert(binary_form=True)
-    if certificate is None:
-        return {"client_cert_chain": [], "client_cert_ends": math.inf}
-    ends = (x509.load_der_x509_certificate(der).not_valid_after_utc for der in _verified_chain(connection))
-    return {
-        "client_cert_chain": [ssl.DER_cert_to_PEM_cert(certificate)],
-        "client_cert_ends": min(ends).timestamp(),
-    }
+def client_certificate(connection: ssl.SSLObject) -> ClientCertificate | None:
+    """Return what the client's certificate says; None if the client presented none."""
+    if connection.getpeercert(binary_form=True) is None:
+        return None
+    chain = [x509.load_der_x509_certificate(der) for der in _verified_chain(connection)]
+    uris, dns_names = _names_of(chain[0])
+    return ClientCertificate(uris, dns_names, min(each.not_valid_after_utc for each in chain).timestamp())
+
+
+def _names_of(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the URIs and the DNS names among the subject alternative names; none if they can't be read."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        return (), ()
+    return (
+        tuple(names.get_values_for_type(x509.UniformResourceIdentifier)),
+        tuple(names.get_values_for_type(x509.DNSName)),
+    )
 
 
 def _verified_chain(connection: ssl.SSLObject) -> list[bytes]:

@@ -33,7 +33,7 @@ import msgspec
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from macp_auth.entrypoints.server.client_chain import tls_extension
+from macp_auth.entrypoints.server.client_chain import client_certificate
 from macp_auth.entrypoints.server.connections import Connections
 from macp_auth.entrypoints.server.flow import CoalescingTransport, Turns
 
@@ -112,7 +112,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self._refused = False
         self._draining = False
         self._lingering = False
-        self._tls: dict[object, Any] | None = None  # ASGI's TLS extension
+        self._tls: dict[object, Any] | None = None  # the scope's extension
 
     # ruff: noqa: D102 - the methods of asyncio.Protocol and of the parser are documented there
     # --- asyncio ------------------------------------------------------------------------------
@@ -137,8 +137,10 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         seconds = self._connections.lifetime()
         if (tls := transport.get_extra_info("ssl_object")) is not None:
             transport.set_read_buffer_limits(high=READ_BUFFER_BYTES)  # type: ignore[attr-defined]  # asyncio's too
-            self._tls = tls_extension(tls)
-            seconds = min(seconds, max(0.0, self._tls["client_cert_ends"] - time.time()))
+            certificate = client_certificate(tls)
+            self._tls = {"client_certificate": certificate}
+            if certificate is not None:
+                seconds = min(seconds, max(0.0, certificate.not_after - time.time()))
         self._end = self.loop.call_later(seconds, self.retire)
         self._arm(RECEIVE_SECONDS)
         if self._draining or self._connections.stopping:  # since before the end of the handshake

@@ -1,0 +1,17 @@
+"""What one reading of the callers file says: who calls, and who may mint what."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from macp_auth.domain.callers import AuthenticatorChain
+from macp_auth.domain.grants import Grants
+
+
+class AccessRules(Struct, frozen=True):
+    """The rules in force. A request is decided by one of these from its beginning to its end."""
+
+    callers: AuthenticatorChain
+    grants: Grants
+    certificate_header: str | None = None
+    """The header in which a proxy on this host names its client's certificate, in lower case."""
