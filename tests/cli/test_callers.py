@@ -132,6 +132,84 @@ def test_likely_mistakes(text: str, expected: list[str]) -> None:
     assert warned(text) == expected
 
 
+# --- explain ------------------------------------------------------------------------------------------
+
+
+def explain(file: Path, *args: str, **env: str) -> tuple[int, dict[str, Any]]:
+    """The exit status and the answer."""
+    shown = run("explain", file, "--caller", "playground", "--json", *args, **env)
+    assert shown.stderr == ""
+    return shown.returncode, json.loads(shown.stdout)
+
+
+def test_what_would_be_minted(file: Path) -> None:
+    """The grant, and what it leaves of the request."""
+    assert explain(file, "--sender", "fraud-1", "--ttl", "3600", "--scopes", '{"max_open_sessions": 2}') == (
+        0,
+        {
+            "grant": "playground/1",
+            "audience": "macp-runtime",
+            "ttl_seconds": 900,
+            "scopes": {
+                "can_start_sessions": True,
+                "can_manage_mode_registry": False,
+                "is_observer": False,
+                "max_open_sessions": 2,
+                "allowed_modes": ["macp.mode.decision.v1", ""],
+            },
+        },
+    )
+    shown = run("explain", file, "--caller", "playground", "--sender", "risk-agent", "--audience", "other")
+    assert shown.returncode == 0
+    assert shown.stdout.startswith(
+        'grant        playground/1\naudience     other\nttl_seconds  300\nscopes       {"can_'
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "reason", "grant"),
+    [
+        (["--sender", "fraud"], "no-grant", None),
+        (["--sender", "risk-agent", "--audience", "x"], "audience-not-granted", "playground/1"),
+        (
+            ["--sender", "risk-agent", "--scopes", '{"is_observer": true}'],
+            "scope-not-granted",
+            "playground/1",
+        ),
+        (["--sender", "risk-agent", "--scopes", "[]"], "invalid-scopes", None),
+        (["--sender", "risk-agent", "--ttl", "0"], "invalid-ttl", None),
+        (["--sender", "risk-agent\n"], "invalid-sender", None),
+    ],
+)
+def test_why_nothing_would_be_minted(file: Path, args: list[str], reason: str, grant: str | None) -> None:
+    """The service's word and its message, and exit status 1."""
+    status, answer = explain(file, *args)
+    assert (status, answer["reason"], answer["grant"]) == (1, reason, grant)
+    assert answer["error"]
+
+
+def test_the_settings_of_the_environment_decide(file: Path) -> None:
+    """Those that the service has."""
+    limited = explain(file, "--sender", "fraud-1", MACP_AUTH_DEFAULT_TTL_SECONDS="9")[1]
+    assert limited["ttl_seconds"] == 9
+    refused = explain(file, "--sender", "fraud-1", MACP_AUTH_SENDER_PATTERN="risk-.*")
+    assert (refused[0], refused[1]["reason"]) == (1, "invalid-sender")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--caller", "other"], "Invalid value for --caller: no caller of "),
+        (["--caller", "playground", "--scopes", "{"], "Invalid value for --scopes: not JSON"),
+    ],
+)
+def test_a_question_that_makes_no_sense(file: Path, args: list[str], said: str) -> None:
+    """Exit status 2: a mistyped name is no refusal."""
+    refused = run("explain", file, "--sender", "a", *args)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert said in refused.stderr
+
+
 # --- secret -------------------------------------------------------------------------------------------
 
 

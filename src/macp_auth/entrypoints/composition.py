@@ -28,7 +28,6 @@ from macp_auth.application.reporter import Reporter, Watched
 from macp_auth.domain.claims import probe_claims
 from macp_auth.domain.errors import CallersUnavailable
 from macp_auth.domain.minting import Observer
-from macp_auth.domain.sender import SenderPolicy
 from macp_auth.entrypoints.http import jwks, probes, tokens
 from macp_auth.entrypoints.http.app import Lifetime, create_app
 from macp_auth.entrypoints.http.caller_checks import OwnHosts, refuse_browsers, require_client_certificate
@@ -133,7 +132,7 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
     )
     minter = Minter(
         issuer=settings.issuer,
-        senders=SenderPolicy(None if settings.sender_pattern is None else settings.sender_pattern.matches),
+        senders=settings.senders,
         access=gate.access,
         keys=keys,
         check_claims=any_claims if audit is None else partial(check_line, with_caller=gate.has_callers),

@@ -13,6 +13,7 @@ from macp_auth.domain.claims import probe_claims
 from macp_auth.domain.errors import ConfigurationError
 from macp_auth.domain.key_set import MAX_TOKEN_BYTES, fits_any_key
 from macp_auth.domain.policy import MACP_RUNTIME, RotationPolicy, Verifier
+from macp_auth.domain.sender import SenderPolicy
 from macp_auth.domain.ttl import TTLPolicy
 from macp_auth.entrypoints.environment import PREFIX
 
@@ -287,6 +288,11 @@ class Settings(Struct, frozen=True, kw_only=True):
                 "raise the maximum or lower the default"
             )
         return TTLPolicy(default=default, maximum=self.max_ttl_seconds)
+
+    @property
+    def senders(self) -> SenderPolicy:
+        """Which senders may be minted."""
+        return SenderPolicy(None if self.sender_pattern is None else self.sender_pattern.matches)
 
     def check_callers(self) -> None:
         """Check that the mode has a callers file.

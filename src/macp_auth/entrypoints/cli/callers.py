@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import sys
@@ -48,6 +49,66 @@ def check(file: Path, as_json: bool) -> None:  # noqa: FBT001 - a command line f
             echo_finding(finding)
 
 
+@callers.command(cls=HyphenatedArguments)
+@click.argument("file", type=FILE)
+@click.option("--caller", "name", required=True, help="The caller's name in the file.")
+@click.option("--sender", required=True, help="The sender to mint for.")
+@click.option("--scopes", metavar="JSON", default="{}", help="The scopes to ask for.  [default: none named]")
+@click.option(
+    "--ttl", metavar="SECONDS", type=float, help="The lifetime to ask for.  [default: the service's]"
+)
+@click.option("--audience", help="The audience to ask for.  [default: the grant's first]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def explain(  # noqa: PLR0913 - one parameter an option
+    *,
+    file: Path,
+    name: str,
+    sender: str,
+    scopes: str,
+    ttl: float | None,
+    audience: str | None,
+    as_json: bool,
+) -> None:
+    """Print what a token would have that a caller of FILE asks for, or why it would be refused.
+
+    The code of the service decides, with the settings of the environment; nothing is minted. The rate of a
+    grant is not considered. Exits 1 if the token would be refused.
+    """
+    from macp_auth.application.access import GrantedAccess  # noqa: PLC0415
+    from macp_auth.domain.access import AccessRules  # noqa: PLC0415
+    from macp_auth.domain.callers import AuthenticatorChain, Caller, Method  # noqa: PLC0415
+    from macp_auth.domain.errors import CallerRefused, InvalidRequest  # noqa: PLC0415
+    from macp_auth.domain.minting import TokenRequest  # noqa: PLC0415
+
+    settings = _settings()
+    grants = _read(file, settings).grants
+    if name not in grants.by_caller():
+        raise click.BadParameter(f"no caller of {file} has this name", param_hint="--caller")
+    rules = AccessRules(AuthenticatorChain([]), grants)
+    caller = Caller(name, Method.SECRET, name)  # of these, only the name decides
+    request = TokenRequest(sender=sender, scopes=_json(scopes), ttl_seconds=ttl, audience=audience)
+    try:
+        permission = GrantedAccess(lambda: rules, settings.ttl).permit(
+            request, settings.senders.check(sender), caller
+        )
+    except (CallerRefused, InvalidRequest) as error:
+        answer = {"reason": error.reason, "error": str(error), "grant": getattr(error, "grant", None)}
+    else:
+        answer = {
+            "grant": permission.grant,
+            "audience": permission.audience,
+            "ttl_seconds": permission.ttl,
+            "scopes": permission.scopes,
+        }
+    if as_json:
+        echo_json(answer)
+    else:
+        for key, value in answer.items():
+            if value is not None:
+                echo(f"{key:<12} {value if isinstance(value, str) else json.dumps(value)}")
+    sys.exit(1 if "reason" in answer else 0)
+
+
 @callers.command()
 @click.option("--json", "as_json", is_flag=True, help="Print both as JSON, on standard output.")
 def secret(as_json: bool) -> None:  # noqa: FBT001 - a command line flag
@@ -76,6 +137,13 @@ def _output_is_exposed() -> bool:
     """Whether standard output is a file that its group or others can access."""
     mode = os.fstat(sys.stdout.fileno()).st_mode
     return stat.S_ISREG(mode) and bool(mode & _OTHERS)
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise click.BadParameter("not JSON", param_hint="--scopes") from None
 
 
 def _settings() -> Settings:
