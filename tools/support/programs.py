@@ -1,4 +1,4 @@
-"""Programs that a few tests need, and how a test goes without one."""
+"""Programs that some tests and tools need."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-import pytest
+
+class ProgramMissing(Exception):
+    """A program is not on this machine; the text says what to install. A test is skipped by it."""
+
 
 _PACKAGES = {"sha256sum": "coreutils"}
 
@@ -20,7 +23,7 @@ def require_tools(*names: str) -> None:
 
 
 def require_tool(name: str, package: str) -> str:
-    """The path of ``name``. Without it the test is skipped, but in CI, where nothing may be, it fails."""
+    """The path of ``name``, of a Debian package."""
     return shutil.which(name) or missing(f"{name} is missing; install Debian's package {package}")
 
 
@@ -31,7 +34,7 @@ def require_script(name: str, package: str) -> str:
 
 
 def missing(reason: str) -> NoReturn:
-    """Skip the test, or fail it in CI, where nothing may be missing."""
+    """Raise ProgramMissing, or fail in CI, where nothing may be missing."""
     if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+        raise AssertionError(reason)
+    raise ProgramMissing(reason)
