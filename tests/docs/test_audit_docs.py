@@ -220,6 +220,7 @@ def test_every_reason_of_a_refusal_is_named() -> None:
         writer.TROUBLE,
         writer.DROPPED,
         writer.RECOVERED,
+        f"wait for up to {log.WRITE_SECONDS:.0f} s",
         HEAD_EVENT,
         f"{MAX_MEMBERS_BYTES} bytes",
     ],

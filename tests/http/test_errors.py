@@ -13,6 +13,7 @@ from litestar.exceptions import InternalServerException
 import macp_auth.entrypoints.composition  # noqa: F401 - brings in every module that defines an error
 from macp_auth.domain.errors import (
     AudienceNotGranted,
+    AuditUnavailable,
     BadCredential,
     CallerRefused,
     CallersUnavailable,
@@ -73,10 +74,10 @@ def expected_status(error: type[CallerRefused]) -> int:
 
 @pytest.mark.parametrize("error", sorted(set(subclasses(MACPAuthError)) - NEVER_IN_A_REQUEST, key=str))
 def test_every_error_is_mapped(error: type[MACPAuthError]) -> None:
-    """400 with its text for a caller's error, 503 without for a signer's or the clock's: for all of them."""
+    """400 with its text for a caller's error, 503 without for a signer's, the clock's or the audit log's."""
     response = error_response(REQUEST, make(error))
     body = json.loads(response.content)
-    if issubclass(error, SignerError | ClockStepped | CallersUnavailable):
+    if issubclass(error, SignerError | ClockStepped | CallersUnavailable | AuditUnavailable):
         assert response.status_code == 503
         assert int(response.headers["Retry-After"]) >= 1
         assert "shown to the caller" not in body["error"]

@@ -14,7 +14,7 @@ from macp_auth.application.background import in_background
 from macp_auth.application.key_refresh import KeyRefresher
 from macp_auth.application.key_ring import KeyRing
 from macp_auth.domain.claims import Claims
-from macp_auth.domain.errors import CallersUnavailable, ClockStepped, SignerError, reason_of
+from macp_auth.domain.errors import AuditUnavailable, CallersUnavailable, ClockStepped, SignerError, reason_of
 
 CHECK_INTERVAL_SECONDS = 1.0
 """Time between checks; half of it while this process is not ready."""
@@ -33,6 +33,7 @@ OWN_REASONS = (
     NO_KEYS,
     STALE_KEYS,
     AUDIT_LINES_DROPPED,
+    AuditUnavailable.reason,
     CallersUnavailable.reason,
     ClockStepped.reason,
 )

@@ -169,6 +169,12 @@ class ClockStepped(MACPAuthError):
     reason: ClassVar[str] = "clock-step"
 
 
+class AuditUnavailable(MACPAuthError):
+    """The audit line of the token can't be written, and is required."""
+
+    reason: ClassVar[str] = "audit-unavailable"
+
+
 class SignerError(MACPAuthError):
     """The signer can't sign now. The text is for the log, never for a caller.
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from macp_auth.adapters.audit.destination import OFF, Destination
 from macp_auth.adapters.audit.line import check_line
-from macp_auth.adapters.audit.log import AuditLog
+from macp_auth.adapters.audit.log import AuditLog, RequiredAuditLog
 from macp_auth.adapters.audit.standard_output import StandardOutput
 from macp_auth.adapters.metrics.meter import Meter
 from macp_auth.adapters.metrics.workers import Workers, files_of, write_state
@@ -26,7 +26,7 @@ from macp_auth.application.mint import Minter, any_claims
 from macp_auth.application.readiness import AUDIT_LINES_DROPPED, Condition, Readiness
 from macp_auth.application.reporter import Reporter, Watched
 from macp_auth.domain.claims import probe_claims
-from macp_auth.domain.errors import CallersUnavailable
+from macp_auth.domain.errors import AuditUnavailable, CallersUnavailable
 from macp_auth.domain.minting import Observer
 from macp_auth.entrypoints.http import jwks, probes, tokens
 from macp_auth.entrypoints.http.app import Lifetime, create_app
@@ -85,6 +85,14 @@ def _gate(settings: Settings, reported: Callable[[str], None]) -> _Gate:
     )
 
 
+def _audit_condition(audit: AuditLog | RequiredAuditLog) -> Condition:
+    if isinstance(audit, RequiredAuditLog):
+        text = "cannot write the audit log, which is required"
+        return Condition(audit.is_unavailable, AuditUnavailable.reason, text)
+    text = "cannot write the audit log, and its buffer is full"
+    return Condition(audit.is_dropping, AUDIT_LINES_DROPPED, text)
+
+
 def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | None = None) -> ASGIApp:
     """Return the application, which opens and closes its own signer.
 
@@ -108,9 +116,11 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
         lines_dropped = meter.count_dropped_lines
         reported = meter.count_report
         metrics.connections.observe_shed(meter.count_shed_connection)
-    audit = None
+    audit: AuditLog | RequiredAuditLog | None = None
     if settings.audit_log != OFF:
-        audit = AuditLog(Destination(settings.audit_log, output), lines_dropped)
+        destination = Destination(settings.audit_log, output)
+        required = settings.audit_required == "on"
+        audit = RequiredAuditLog(destination) if required else AuditLog(destination, lines_dropped)
         observers.append(audit.record)
     tracing = None if settings.traces == "off" else load_tracing()()
     clock = TrustedClock(
@@ -119,10 +129,7 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
     keys = KeyRing(signer, settings.rotation.timing)
     refresher = KeyRefresher(keys, settings.key_refresh_seconds, source=plan.signer, now=clock.adjusted)
     gate = _gate(settings, reported)
-    conditions = [*gate.conditions]
-    if audit is not None:
-        text = "cannot write the audit log, and its buffer is full"
-        conditions.append(Condition(audit.is_dropping, AUDIT_LINES_DROPPED, text))
+    conditions = [*gate.conditions, *([] if audit is None else [_audit_condition(audit)])]
     readiness = Readiness(
         keys,
         refresher,
@@ -169,6 +176,7 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
             now=clock.now,
             caller_checks=_caller_checks(settings),
             authenticate=gate.authenticate,
+            recorded=audit.recorded if isinstance(audit, RequiredAuditLog) else None,
         ),
         jwks.jwks_app(keys, settings.jwks_max_age_seconds, jwks_answered),
         readiness,

@@ -58,6 +58,7 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
     _ = settings.ttl, settings.rotation, settings.metrics_address  # checked here, before anything listens
     settings.check_names()
     settings.check_callers()
+    settings.check_audit()
     connection_bound(settings.max_connections)  # likewise
     if settings.traces != "off":
         load_tracing()

@@ -164,6 +164,13 @@ class Settings(Struct, frozen=True, kw_only=True):
             extra={"expects": "stdout, off or the absolute path of a file"},
         ),
     ] = "stdout"
+    audit_required: Annotated[
+        Literal["off", "on"],
+        setting.value(
+            "Whether a token leaves only when [its audit line is written](audit.md#no-token-without-a-line).",
+            "off or on",
+        ),
+    ] = "off"
     traces: Annotated[
         Literal["off", "otlp"],
         setting.value(
@@ -316,6 +323,18 @@ class Settings(Struct, frozen=True, kw_only=True):
             raise ConfigurationError(
                 "MACP_AUTH_ISSUER and MACP_AUTH_AUDIENCE are too long: with a typical request and a key, "
                 f"a token would be over {MAX_TOKEN_BYTES} bytes; shorten one of them"
+            )
+
+    def check_audit(self) -> None:
+        """Check that a required audit log is not off.
+
+        Raises:
+            ConfigurationError: it is.
+        """
+        if self.audit_required == "on" and self.audit_log == "off":
+            raise ConfigurationError(
+                "MACP_AUTH_AUDIT_REQUIRED is on, but MACP_AUTH_AUDIT_LOG is off: set it to stdout or a path, "
+                "or do not require it"
             )
 
     @property

@@ -1,4 +1,4 @@
-"""Writes audit lines in a separate thread, so that a slow disk or pipe never delays a mint.
+"""Writes audit lines in a separate thread, so that a slow disk or pipe never blocks the event loop.
 
 Lines wait in memory while they can't be written. Lines of tokens have their own buffer and are written
 first; when it is full, they are dropped and counted. Refusals, which any caller can cause, can't use
@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -52,14 +52,27 @@ class LineWriter:
     Args:
         destination: where to write.
         on_dropped: called with the number of dropped lines of tokens; must return at once.
+        gather_seconds: how long a line waits to be written together with others.
+        on_written: called in the writer's thread with the number of lines of tokens written so far; must
+            return at once.
     """
 
-    def __init__(self, destination: Destination, on_dropped: Callable[[int], object]) -> None:
+    def __init__(
+        self,
+        destination: Destination,
+        on_dropped: Callable[[int], object],
+        *,
+        gather_seconds: float = GATHER_SECONDS,
+        on_written: Callable[[int], object] | None = None,
+    ) -> None:
         self._destination = destination
         self._chain = Chain()
         self._logged_seq = 0
         self._head_due: float | None = None
         self._on_dropped = on_dropped
+        self._gather_seconds = gather_seconds
+        self._on_written = on_written
+        self._written = 0
         self._minted = LineQueue(MINTED_BYTES)
         self._refused = LineQueue(REFUSED_BYTES)
         self._dropped = Tally()
@@ -76,6 +89,11 @@ class LineWriter:
         """Whether lines of tokens were dropped that the log does not report yet."""
         return self._dropped.unreported > 0
 
+    @property
+    def in_trouble(self) -> bool:
+        """Whether the last write failed."""
+        return self._in_trouble
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
@@ -86,6 +104,16 @@ class LineWriter:
             self._dropped.count(_LINES, time.time())
             self._on_dropped(1)
         self._wake_up()
+
+    def offer_minted(self, lines: Sequence[bytes]) -> int:
+        """Queue the lines of tokens that have not left; return for how many of the first there is room."""
+        taken = 0
+        for line in lines:
+            if not self._minted.put(line):
+                break
+            taken += 1
+        self._wake_up()
+        return taken
 
     def put_refused(self, line: bytes, reason: str) -> None:
         """Queue the line of a refusal, after those of tokens; summarise it if there is no room."""
@@ -111,7 +139,8 @@ class LineWriter:
     def _run(self) -> None:
         while not self._closing.is_set():
             self._wake.wait(self._until_due())
-            self._closing.wait(GATHER_SECONDS)
+            if self._gather_seconds:
+                self._closing.wait(self._gather_seconds)
             self._wake.clear()
             while not self._write_all() and not self._closing.wait(RETRY_SECONDS):
                 self._log_head_if_due()
@@ -183,6 +212,7 @@ class LineWriter:
         if self._dropped.unreported:
             self._log_dropped()
             gap, now = self._dropped.report(time.time()), time.time()
+            self._written -= 1  # it is not the line of a token
             self._minted.put_back([dropped_line(sum(gap.counts.values()), gap.since, now)])
             return self._minted
         if self._refused:
@@ -203,6 +233,10 @@ class LineWriter:
             self._chain.written(written)
         finally:
             queue.put_back(batch[written:])
+        if queue is self._minted:
+            self._written += written
+            if self._on_written is not None:
+                self._on_written(self._written)
 
     def _log_trouble(self, reason: str) -> None:
         if not self._in_trouble:

@@ -12,6 +12,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from macp_auth.domain.errors import (
+    AuditUnavailable,
     BadCredential,
     CallerRefused,
     CallersUnavailable,
@@ -60,7 +61,7 @@ def status_of(error: Exception) -> int:
     match error:
         case HTTPRefusal() | InvalidRequest() | CallerRefused():
             return _refusal(error)[0]
-        case SignerError() | ClockStepped() | CallersUnavailable():
+        case SignerError() | ClockStepped() | CallersUnavailable() | AuditUnavailable():
             return 503
         case HTTPException() if error.status_code < INTERNAL_ERROR:
             return error.status_code
@@ -78,7 +79,7 @@ def reason_word(error: Exception) -> str:
             return BROWSER
         case HTTPRefusal():
             return REASONS.get(error.status, "refused")
-        case InvalidRequest() | CallerRefused() | ClockStepped() | CallersUnavailable():
+        case InvalidRequest() | CallerRefused() | ClockStepped() | CallersUnavailable() | AuditUnavailable():
             return error.reason
         case SignerError():
             return reason_of(error)
@@ -96,10 +97,8 @@ def error_response(_request: Request[Any, Any, Any], error: Exception) -> Respon
             # The signer's own words may name hosts and policies: for the log, not for the caller.
             _log.error("no signature", reason=type(error).__name__, detail=str(error))
             return _unavailable("tokens can't be signed now; try again")
-        case ClockStepped():  # is logged when it happens, and not for each request
-            return _unavailable("the clock is not trusted now; try again")
-        case CallersUnavailable():  # likewise
-            return _unavailable("callers can't be checked now; try again")
+        case ClockStepped() | CallersUnavailable() | AuditUnavailable():
+            return _paused(error)
         case HTTPException() if status < INTERNAL_ERROR:
             return _response(status, "bad request", error.headers)
         case _:
@@ -141,6 +140,17 @@ def _refusal(error: HTTPRefusal | InvalidRequest | CallerRefused) -> tuple[int, 
             return 429, {"Retry-After": str(error.retry_after)}
         case _:
             return 403, {}
+
+
+def _paused(error: ClockStepped | CallersUnavailable | AuditUnavailable) -> Response[bytes]:
+    # It is logged when it begins, and not for each request.
+    match error:
+        case ClockStepped():
+            return _unavailable("the clock is not trusted now; try again")
+        case CallersUnavailable():
+            return _unavailable("callers can't be checked now; try again")
+        case AuditUnavailable():
+            return _unavailable("the audit log can't be written now; try again")
 
 
 def _unavailable(message: str) -> Response[bytes]:

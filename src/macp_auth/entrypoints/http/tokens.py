@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 import structlog
@@ -62,15 +62,18 @@ def token_route(mint: ASGIApp) -> HTTPRouteHandler:
 
 CallerCheck = Callable[[Scope], None]
 """Raises a refusal if this request may get no token, whatever it asks for."""
+Recorded = Callable[[MintEvent], Awaitable[None]]
+"""Returns when a token is on record, or raises AuditUnavailable."""
 
 
-def token_app(
+def token_app(  # noqa: PLR0913 - all are needed
     minter: Minter,
     observers: Sequence[Observer],
     *,
     now: Callable[[], TimeInterval],
     caller_checks: Sequence[CallerCheck] = (),
     authenticate: Authenticate = anonymous,
+    recorded: Recorded | None = None,
 ) -> ASGIApp:
     """Return the application that mints, and notifies ``observers`` of each request before its answer.
 
@@ -80,6 +83,7 @@ def token_app(
         now: says what time it is, or raises ClockStepped.
         caller_checks: refuse requests before their caller is known.
         authenticate: returns the caller.
+        recorded: what a token waits for, if anything, before it leaves and is observed.
     """
 
     async def mint_token(scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,10 +96,13 @@ def token_app(
             check_headers(scope["headers"])
             request = decode_token_request(await read_body(receive))
             minted = await minter.mint(request, caller, now)
+            event = _event(scope, caller, request, minted)
+            if recorded is not None:
+                await recorded(event)
         except Exception as error:
             _notify(observers, _event(scope, caller, request, error))
             raise
-        _notify(observers, _event(scope, caller, request, minted))
+        _notify(observers, event)
         claims = minted.claims
         answer = TokenAnswer(minted.token, claims.sub, claims.exp - claims.iat)
         await send_json(send, _encode(answer), _NO_STORE)
