@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from macp_auth.adapters.callers import issuer_keys
 from macp_auth.adapters.hookspecs import hookimpl
 from macp_auth.adapters.plugins import load_signer_plugin
 from macp_auth.adapters.signers import jwk_file
@@ -22,6 +25,8 @@ from macp_auth.domain.errors import SignerRefused
 from macp_auth.domain.policy import MACP_RUNTIME, VERIFIERS, RotationPolicy, Verifier
 from macp_auth.entrypoints.cli import diagnosis as doctor
 from macp_auth.entrypoints.cli.diagnosis import Check, Expected
+from tests.support import callers, jwks
+from tests.support.fake_server import FakeServer, Reply
 from tests.support.tls_service import tls_settings
 from tools.support.bounded import HANG_SECONDS
 from tools.support.service import clean_environment
@@ -73,6 +78,8 @@ def test_a_deployment_that_is_fit_to_go_live(good: dict[str, str]) -> None:
         Check.ADDRESSES,
         Check.TRANSPORT,
         Check.SENDERS,
+        Check.CALLERS,
+        Check.CALLER_KEYS,
         Check.CERTIFICATE,
     }
     checks = [check for check in Check if check not in silent]
@@ -376,3 +383,136 @@ def test_a_certificate_of_a_day_ends_soon_with_a_quarter_left(good: dict[str, st
     old = authority.issue("old", lives=dt.timedelta(hours=-1))
     env = tls_settings(authority.issue("fresh")) | {"MACP_AUTH_TLS_CLIENT_CA_FILE": str(old.certificate)}
     assert exposure(good | env) == [(Check.CERTIFICATE, Status.FAILURE)]
+
+
+# --- callers --------------------------------------------------------------------------------------------
+
+GRANT = '[[caller.grant]]\nsenders = ["a"]\nscopes.is_observer = true\n'
+BY_SECRET = f'[[caller]]\nname = "a"\nsecret_sha256 = "{"0" * 64}"\n{GRANT}'
+BY_CERTIFICATE = f'[[caller]]\nname = "a"\nspiffe_id = "spiffe://a/b"\n{GRANT}'
+BY_JWT = f'[[caller]]\nname = "a"\njwt = {{ issuer = "cluster", subject = "a" }}\n{GRANT}'
+PROXY = '[proxy]\nclient_certificate_header = "x-forwarded-client-cert"\n'
+REPORT = {"MACP_AUTH_CALLERS_MODE": "report"}
+
+
+def of_callers(env: dict[str, str]) -> list[tuple[str, Status, str]]:
+    checks = {Check.EXPOSURE, Check.TRANSPORT, Check.CALLERS, Check.CALLER_KEYS}
+    return [(each.check, each.status, each.text) for each in examined(env) if each.check in checks]
+
+
+def test_a_callers_file_closes_an_open_port(good: dict[str, str], tmp_path: Path) -> None:
+    """If it is enforced. Bearer secrets over plain HTTP are a warning beside that of the tokens."""
+    env = good | EVERYWHERE | callers.write(tmp_path / "callers.toml", BY_SECRET)
+    exposed, *transport, found = of_callers(env)
+    assert exposed[1:] == (
+        Status.OK,
+        "the service listens on 0.0.0.0 port 3200, and a token needs a grant of the callers file",
+    )
+    assert [each[:2] for each in transport] == [(Check.TRANSPORT, Status.WARNING)] * 2
+    assert "secrets and JWTs of callers travel over plain HTTP" in transport[1][2]
+    assert found == (Check.CALLERS, Status.OK, "1 caller (1 by secret), 1 grant, 0 issuers")
+    exposed, *_, found = of_callers(env | REPORT)
+    assert exposed[1] is Status.WARNING
+    assert found[:2] == (Check.CALLERS, Status.WARNING)
+    assert "MACP_AUTH_CALLERS_MODE is report" in found[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "found"),
+    [
+        (PROXY + BY_CERTIFICATE, "127.0.0.1", []),
+        (
+            PROXY + BY_CERTIFICATE,
+            "0.0.0.0",
+            [
+                (
+                    Status.OK,
+                    "x-forwarded-client-cert is accepted from proxies at loopback addresses only",
+                )
+            ],
+        ),
+        (
+            BY_CERTIFICATE,
+            "127.0.0.1",
+            [
+                (
+                    Status.WARNING,
+                    "nothing verifies client certificates, so callers that have one are refused",
+                )
+            ],
+        ),
+        (
+            BY_SECRET.replace("scopes.is_observer = true", ""),
+            "127.0.0.1",
+            [(Status.WARNING, "grant a/1 has no scopes, so its tokens allow nothing")],
+        ),
+        (
+            PROXY + BY_SECRET.replace("scopes.is_observer = true", ""),
+            "127.0.0.1",
+            [
+                (Status.WARNING, "grant a/1 has no scopes, so its tokens allow nothing"),
+                (Status.WARNING, "1 more likely mistakes in the callers file"),
+            ],
+        ),
+    ],
+)
+def test_a_callers_file(
+    good: dict[str, str], tmp_path: Path, text: str, host: str, found: list[tuple[Status, str]]
+) -> None:
+    """What fits together, what does not, and likely mistakes."""
+    env = good | callers.write(tmp_path / "callers.toml", text) | {"MACP_AUTH_HOST": host}
+    _, *shown = [each[1:] for each in of_callers(env) if each[0] == Check.CALLERS]
+    assert shown == found
+
+
+def test_a_callers_file_that_others_can_replace(
+    good: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who can replace it decides who may mint what. Nobody can in a read-only volume, as of Kubernetes."""
+    (folder := tmp_path / "open").mkdir()
+    folder.chmod(0o777)
+    text = PROXY + BY_CERTIFICATE
+    env = good | callers.write(folder / "callers.toml", text)
+    shown = of_callers(env)
+    assert shown[-1][:2] == (Check.CALLERS, Status.WARNING)
+    assert "others can change the callers file: others can replace it" in shown[-1][2]
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    assert of_callers(env) == shown[:-1]
+
+
+def test_the_keys_of_issuers(good: dict[str, str], tmp_path: Path) -> None:
+    """They are fetched, as the service does."""
+    keys = json.dumps({"keys": [jwks.public(jwks.ec())]}).encode()
+    with FakeServer(lambda request: Reply(200 if request.path == "/good" else 404, keys)) as server:
+        issuers = "".join(
+            f'[[issuer]]\nname = "{name}"\nissuer = "https://{name}"\naudience = "a"\n'
+            f'jwks_url = "{server.url}/{path}"\n'
+            for name, path in (("cluster", "good"), ("ci", "bad"))
+        )
+        env = good | callers.write(tmp_path / "callers.toml", issuers + BY_JWT)
+        found = [each[1:] for each in of_callers(env) if each[0] == Check.CALLER_KEYS]
+    assert found == [
+        (Status.OK, "the keys of issuer cluster can be read"),
+        (
+            Status.FAILURE,
+            "the keys of issuer ci can't be read, so its JWTs are refused: jwks_url answers with status 404",
+        ),
+    ]
+
+
+def test_issuers_that_do_not_answer(
+    good: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Name resolution may hang for longer than a fetch may take: the command ends in time."""
+
+    async def hang(_: object) -> None:
+        time.sleep(HANG_SECONDS * 2)  # noqa: ASYNC251 - the point
+
+    monkeypatch.setattr(issuer_keys, "fault_of", hang)
+    monkeypatch.setattr(doctor, "SECONDS", 0.3)
+    issuer = '[[issuer]]\nname = "cluster"\nissuer = "https://a"\naudience = "a"\njwks_file = "/keys.json"\n'
+    begun = time.monotonic()
+    shown = of_callers(good | callers.write(tmp_path / "callers.toml", issuer + BY_JWT))
+    assert time.monotonic() - begun < HANG_SECONDS
+    assert shown[-1][:2] == (Check.CALLER_KEYS, Status.FAILURE)
+    assert "they can't be read within 0.3 s" in shown[-1][2]

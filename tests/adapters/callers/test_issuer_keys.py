@@ -28,6 +28,7 @@ from macp_auth.adapters.callers.issuer_keys import (
     REQUEST_INTERVAL_SECONDS,
     IssuerKeys,
     Issuers,
+    fault_of,
 )
 from macp_auth.adapters.callers.jwt import JWTMethod
 from macp_auth.domain.callers import Credentials
@@ -79,6 +80,21 @@ def failure_of(issuer: Issuer) -> str:
     assert not logs[0]["exc_info"]
     text: str = logs[0]["detail"]
     return text
+
+
+@pytest.mark.parametrize(
+    ("reply", "fault"),
+    [
+        (GOOD, None),
+        (Reply(404, b""), "jwks_url answers with status 404"),
+        (Reply(200, b"{}"), "not a JWK Set"),
+    ],
+)
+def test_fault(reply: Reply, fault: str | None) -> None:
+    """For a diagnosis: it is returned, and the log has nothing of it."""
+    with FakeServer(lambda _: reply) as server, capture_logs() as logs:
+        assert asyncio.run(fault_of(issuer_of_url(server.url))) == fault
+    assert logs == []
 
 
 # --- from a URL ---------------------------------------------------------------------------------

@@ -140,9 +140,7 @@ class IssuerKeys:
         self.attempted.set()
 
     async def _read(self) -> None:
-        data = await (
-            _fetched(self.issuer) if self.issuer.jwks_file is None else _file(self.issuer.jwks_file)
-        )
+        data = await _content_of(self.issuer)
         if (digest := hashlib.sha256(data).digest()) == self._digest:
             return
         found = await asyncio.to_thread(_keys_of, data)
@@ -218,7 +216,22 @@ class Issuers:
             await asyncio.gather(*tasks.values(), return_exceptions=True)
 
 
+async def fault_of(issuer: Issuer) -> str | None:
+    """Read the issuer's keys once, and return why they can't be read; None if they can."""
+    try:
+        _keys_of(await _content_of(issuer))
+    except _Unusable as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - what aiohttp lets through
+        return type(error).__name__
+    return None
+
+
 # --- sources ------------------------------------------------------------------------------------
+
+
+async def _content_of(issuer: Issuer) -> bytes:
+    return await (_fetched(issuer) if issuer.jwks_file is None else _file(issuer.jwks_file))
 
 
 async def _file(path: str) -> bytes:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "MACP_AUTH_CALLERS_FILE"
 READ_SECONDS = 10.0
-"""100,000 grants take 2 s to parse; a file system may hang."""
+"""100,000 grants take 2 to 8 s to parse; a file system may hang."""
 
 
 class CallersFile:
@@ -47,13 +47,13 @@ class CallersFile:
         self._issuers: Issuers | None = None
         self._fetching: asyncio.Task[None] | None = None
 
-    def check(self) -> None:
-        """Read the file once.
+    def check(self) -> Callers:
+        """Read the file once, and return its content.
 
         Raises:
             ConfigurationError: it is unusable; the text has the place, the cause and the remedy.
         """
-        self._parse()
+        return self._parse()
 
     async def read(self) -> AccessRules | None:
         """Return the rules of the file; None if it is as at the last call that returned some.

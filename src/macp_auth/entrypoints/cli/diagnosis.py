@@ -6,16 +6,21 @@ A signer's own diagnosis comes first; if it has no failure, the signer is used a
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 
 from msgspec import Struct
 
 from macp_auth.adapters.audit.destination import check_place
+from macp_auth.adapters.blocking_call import BlockingCall
+from macp_auth.adapters.callers.file import MAX_BYTES, Callers, Issuer
+from macp_auth.adapters.input_file import Custody, Risk, Weakness, input_file
 from macp_auth.adapters.plugins import load_signer_plugin
 from macp_auth.adapters.verifying import VerifyingSigner
 from macp_auth.application.key_ring import KeyRing
@@ -24,7 +29,8 @@ from macp_auth.domain.claims import probe_claims
 from macp_auth.domain.diagnosis import Finding, Status, failure, ok, warning
 from macp_auth.domain.errors import ConfigurationError, SignerError
 from macp_auth.domain.policy import VERIFIERS, RotationPolicy, Verifier
-from macp_auth.entrypoints.plan import ServicePlan, open_signer, plan_service
+from macp_auth.entrypoints.cli import caller_findings
+from macp_auth.entrypoints.plan import ServicePlan, callers_file, open_signer, plan_service
 from macp_auth.entrypoints.server.listening import check_addresses, is_loopback, is_unspecified
 from macp_auth.entrypoints.server.tls_files import CERTIFICATE, CLIENT_CA, end_of, load_tls
 from macp_auth.entrypoints.settings import Settings
@@ -46,6 +52,7 @@ _CERTIFICATES = {
     SERVER: (CERTIFICATE, "renew it; the service follows the file, without a restart (docs/tls.md)"),
     CLIENT_AUTHORITY: (CLIENT_CA, "add the authority's new certificate to the file (docs/tls.md)"),
 }
+_TLS = "set MACP_AUTH_TLS_CERT_FILE and MACP_AUTH_TLS_KEY_FILE, or end TLS in a local proxy or mesh"
 _READ = "docs/troubleshooting.md, and the documentation of the signer"
 
 
@@ -59,6 +66,8 @@ class Check(StrEnum):
     ADDRESSES = "addresses"
     TRANSPORT = "transport"
     SENDERS = "senders"
+    CALLERS = caller_findings.CHECK
+    CALLER_KEYS = "caller-keys"
     CERTIFICATE = "certificate"
     ISSUER = "issuer"
     AUDIENCE = "audience"
@@ -81,6 +90,7 @@ def diagnose(environ: Mapping[str, str], expected: Expected) -> Iterator[Finding
     """Diagnose the service that this environment configures. Yields each finding as soon as it is known."""
     try:
         plan = plan_service(environ)
+        callers = None if (file := callers_file(plan.settings)) is None else file.check()
         weaknesses = check_place(plan.settings.audit_log)
         check_addresses(plan.settings)
     except ConfigurationError as error:
@@ -90,22 +100,26 @@ def diagnose(environ: Mapping[str, str], expected: Expected) -> Iterator[Finding
     for weakness in weaknesses:
         text = f"others can change the audit log: {weakness.text}"
         yield warning(Check.AUDIT, text, weakness.remedy)
-    yield from _diagnose_settings(plan, expected)
+    yield from _diagnose_settings(plan, callers, expected)
     yield from _diagnose_signer(plan)
 
 
 # --- the settings -------------------------------------------------------------------------------------
 
 
-def _diagnose_settings(plan: ServicePlan, expected: Expected) -> Iterator[Finding]:
+def _diagnose_settings(plan: ServicePlan, callers: Callers | None, expected: Expected) -> Iterator[Finding]:
     settings = plan.settings
     for variable in plan.unread_variables:
         text = f"{variable.name} is set, but nothing reads it"
         yield warning(Check.VARIABLES, text, variable.remedy)
     yield _exposure(settings)
     yield from _addresses(settings)
-    yield from _transport(settings)
+    yield from _transport(settings, callers)
     yield from _senders(settings)
+    if callers is not None and settings.callers_file is not None:
+        yield from _callers(settings, Path(settings.callers_file), callers)
+        if callers.jwt_subjects:
+            yield from _issuers(callers.issuers)
     yield from _certificates(settings)
     yield _claim(Check.ISSUER, "iss", settings.issuer, expected.issuer)
     yield _claim(Check.AUDIENCE, "aud", settings.audience, expected.audience)
@@ -118,14 +132,20 @@ def _exposure(settings: Settings) -> Finding:
     where = f"the service listens on {settings.host} port {settings.port}"
     if is_loopback(settings.host):
         return ok(Check.EXPOSURE, f"{where}, for this machine only")
+    if settings.callers_file is not None and settings.callers_mode == "enforce":
+        return ok(Check.EXPOSURE, f"{where}, and a token needs a grant of the callers file")
     if settings.tls_client_ca_file is not None:
-        return ok(Check.EXPOSURE, f"{where}, and a token needs a client certificate")
+        text = f"{where}, and a token needs a client certificate, which does not limit its sender"
+        return ok(Check.EXPOSURE, text)
     if settings.sender_pattern is not None and not _matches_everything(settings):
         return ok(Check.EXPOSURE, f"{where} without authentication, and MACP_AUTH_SENDER_PATTERN is set")
     return warning(
         Check.EXPOSURE,
         f"{where}: anyone who can reach it can get a token for any sender",
-        "set MACP_AUTH_SENDER_PATTERN or MACP_AUTH_TLS_CLIENT_CA_FILE (SECURITY.md)",
+        "MACP_AUTH_CALLERS_MODE=enforce"
+        if settings.callers_file is not None
+        else "set MACP_AUTH_CALLERS_FILE (docs/callers.md), or at least MACP_AUTH_SENDER_PATTERN or "
+        "MACP_AUTH_TLS_CLIENT_CA_FILE (SECURITY.md)",
     )
 
 
@@ -145,13 +165,20 @@ def _addresses(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _transport(settings: Settings) -> Iterator[Finding]:
-    if settings.tls is None and not is_loopback(settings.host):
+def _transport(settings: Settings, callers: Callers | None) -> Iterator[Finding]:
+    if settings.tls is not None or is_loopback(settings.host):
+        return
+    yield warning(
+        Check.TRANSPORT,
+        "tokens and keys travel over plain HTTP: who can read it has the tokens, who can change it makes "
+        "verifiers accept any",
+        _TLS,
+    )
+    if callers is not None and (callers.secrets or callers.jwt_subjects):
         yield warning(
             Check.TRANSPORT,
-            "tokens and keys travel over plain HTTP: who can read it has the tokens, who can change it makes "
-            "verifiers accept any",
-            "set MACP_AUTH_TLS_CERT_FILE and MACP_AUTH_TLS_KEY_FILE, or end TLS in a local proxy or mesh",
+            "secrets and JWTs of callers travel over plain HTTP: who can read it can mint as these callers",
+            _TLS,
         )
 
 
@@ -167,6 +194,63 @@ def _senders(settings: Settings) -> Iterator[Finding]:
 def _matches_everything(settings: Settings) -> bool:
     pattern = settings.sender_pattern
     return pattern is not None and all(map(pattern.matches, _ODD_SENDERS))
+
+
+def _callers(settings: Settings, path: Path, callers: Callers) -> Iterator[Finding]:
+    yield ok(Check.CALLERS, caller_findings.summary(callers))
+    if settings.callers_mode == "report":
+        yield warning(
+            Check.CALLERS,
+            "MACP_AUTH_CALLERS_MODE is report: what the callers file does not grant is logged, and minted",
+            "MACP_AUTH_CALLERS_MODE=enforce, as soon as the log reports no caller that you know",
+        )
+    for weakness in _replaceable(path):
+        yield warning(Check.CALLERS, f"others can change the callers file: {weakness.text}", weakness.remedy)
+    header = callers.client_certificate_header
+    if callers.spiffe_ids or callers.dns_names:
+        if header is not None and not is_loopback(settings.host):
+            yield ok(Check.CALLERS, f"{header} is accepted from proxies at loopback addresses only")
+        if header is None and settings.tls_client_ca_file is None:
+            yield warning(
+                Check.CALLERS,
+                "nothing verifies client certificates, so callers that have one are refused",
+                "set MACP_AUTH_TLS_CLIENT_CA_FILE, or write the proxy's header to [proxy] (docs/callers.md)",
+            )
+    mistakes = list(caller_findings.warnings_of(callers, settings.ttl))
+    yield from mistakes[:1]
+    if len(mistakes) > 1:
+        text = f"{len(mistakes) - 1} more likely mistakes in the callers file"
+        yield warning(Check.CALLERS, text, f"macp-auth callers check {path}")
+
+
+def _replaceable(path: Path) -> Iterator[Weakness]:
+    """Yield the ways in which others can replace the callers file; what it says is no secret."""
+    read_only = os.statvfs(path).f_flag & os.ST_RDONLY  # as Kubernetes mounts a ConfigMap, in a 0777 folder
+    for weakness in input_file(path, Custody.GRANTS, MAX_BYTES).read().weaknesses:
+        if weakness.risk is Risk.OWNER or (weakness.risk is Risk.FOLDER and not read_only):
+            yield weakness
+
+
+def _issuers(issuers: Sequence[Issuer]) -> Iterator[Finding]:
+    """Read the keys of each issuer, as the service does."""
+    from macp_auth.adapters.callers.issuer_keys import fault_of  # noqa: PLC0415 - as in the service
+
+    async def faults() -> list[str | None]:
+        return await asyncio.gather(*map(fault_of, issuers))
+
+    try:
+        found = BlockingCall(lambda: asyncio.run(faults()), "doctor").result(SECONDS)
+    except TimeoutError:
+        found = [f"they can't be read within {SECONDS:g} s"] * len(issuers)
+    for issuer, fault in zip(issuers, found, strict=True):
+        if fault is None:
+            yield ok(Check.CALLER_KEYS, f"the keys of issuer {issuer.name} can be read")
+        else:
+            yield failure(
+                Check.CALLER_KEYS,
+                f"the keys of issuer {issuer.name} can't be read, so its JWTs are refused: {fault}",
+                "correct the issuer in the callers file, or allow this service to reach it (docs/callers.md)",
+            )
 
 
 def _certificates(settings: Settings) -> Iterator[Finding]:
