@@ -37,22 +37,21 @@ def authenticate(access: Access, scope: Scope) -> Caller | None:
 
 
 def _credentials(scope: Scope, certificate_header: str | None) -> Credentials:
-    wanted = None if certificate_header is None else certificate_header.encode()
-    bearer = None
-    forwarded = []
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            bearer = value.decode("latin-1")  # the protocol refuses a repeated one
-        elif name == wanted:
-            forwarded.append(value.decode("latin-1"))
+    bearer = dict(scope["headers"]).get(b"authorization")  # the protocol refuses a repeated one
     tls: Any = (scope.get("extensions") or {}).get("tls", {})  # our protocol sets it where there is TLS
     client = scope["client"]
     return Credentials(
         certificate=tls.get("client_certificate"),
-        bearer=None if bearer is None else _token(bearer),
-        forwarded=",".join(forwarded) if forwarded else None,  # a list in one line (RFC 9110, section 5.3)
+        bearer=None if bearer is None else _token(bearer.decode("latin-1")),
+        forwarded=None if certificate_header is None else _field(scope, certificate_header.encode()),
         peer_is_loopback=client is not None and _is_loopback(client[0]),
     )
+
+
+def _field(scope: Scope, wanted: bytes) -> str | None:
+    """Return a header's value, of several lines in one (RFC 9110, section 5.3)."""
+    lines = [value for name, value in scope["headers"] if name == wanted]
+    return b",".join(lines).decode("latin-1") if lines else None
 
 
 def _token(authorization: str) -> str | None:
