@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +75,17 @@ class Pod:
         if "configMap" in volume:
             return self._objects[volume["configMap"]["name"]]
         if "projected" in volume:
-            [source] = volume["projected"]["sources"]
-            return {source["serviceAccountToken"]["path"]: self._token}
+            sources = volume["projected"]["sources"]
+            return dict(itertools.chain.from_iterable(map(self._projected, sources)))
         return self._empty_dirs[volume["name"]]
+
+    def _projected(self, source: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        if "serviceAccountToken" in source:
+            yield source["serviceAccountToken"]["path"], self._token
+        else:
+            files = self._objects[source["configMap"]["name"]]
+            for item in source["configMap"]["items"]:
+                yield item["path"], files[item["key"]]
 
     def _value(self, entry: dict[str, Any]) -> str:
         if "value" in entry:

@@ -58,6 +58,7 @@ OPTIONS: dict[str, Values] = {
         "nodeSelector": {"kubernetes.io/arch": "arm64"},
         "tolerations": [{"operator": "Exists"}],
         "affinity": {"nodeAffinity": {}},
+        "callers": {"existingSecret": "callers"},
         "priorityClassName": "high",
         "podAnnotations": {"a": "b"},
         "podLabels": {"team": "a", "app.kubernetes.io/name": "another"},
@@ -204,6 +205,35 @@ def test_traces_are_let_out(tools: Tools) -> None:
     assert policy["policyTypes"] == ["Ingress"]
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"callers": {"existingSecret": "callers"}},
+        {"callers": {"existingConfigMap": "callers"}},
+        {"config": {"callersFile": "/callers/callers.toml"}},
+    ],
+)
+def test_issuers_are_let_out(tools: Tools, values: Values) -> None:
+    """The keys of the issuers in a callers file can be fetched, unless egress is limited by hand."""
+    policy = only(tools.template(values=values), "NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress"]
+
+
+@pytest.mark.parametrize("source", ["existingSecret", "existingConfigMap"])
+def test_the_callers_file_is_mounted(tools: Tools, source: str) -> None:
+    """As a folder, so that it follows its object; no other user of the node can read it."""
+    values = {"callers": {source: "callers", "key": "file.toml"}}
+    spec = pod_spec(tools.template(values=values))
+    [container] = spec["containers"]
+    env = {"name": "MACP_AUTH_CALLERS_FILE", "value": "/etc/macp-auth/callers/file.toml"}
+    assert env in container["env"]
+    [mount] = container["volumeMounts"]
+    assert mount == {"name": "callers", "mountPath": "/etc/macp-auth/callers", "readOnly": True}
+    [volume] = spec["volumes"]
+    [kind] = volume.keys() - {"name"}
+    assert volume[kind]["defaultMode"] == 0o440
+
+
 def test_two_ephemeral_keys_never_serve_together(tools: Tools) -> None:
     """An update of an ephemeral service ends the old pod first, of any other the new one comes first."""
     assert only(tools.template(), "Deployment")["spec"]["strategy"] == {"type": "Recreate"}
@@ -325,7 +355,13 @@ def test_names_fit_whatever_the_release_is_called(tools: Tools) -> None:
         ({"config": {"tlsCertFile": "/tls/tls.crt"}}, "https://macp-auth.default.svc:3200/tokens"),
         ({"config": {"tlsCertFile": "/tls/tls.crt"}}, "https://macp-auth-jwks.default.svc:3200/.well-known"),
         ({"signer": SIGNERS["jwk-file"]}, "There is one pod."),
-        ({"networkPolicy": {"enabled": False}}, "WARNING: networkPolicy.enabled is false."),
+        ({"networkPolicy": {"enabled": False}}, "WARNING: networkPolicy.enabled is false, and there is no"),
+        ({}, "There is no callers file."),
+        ({"callers": {"existingSecret": "callers"}}, "The callers file decides who may mint what."),
+        (
+            {"callers": {"existingSecret": "callers"}, "config": {"callersMode": "report"}},
+            "WARNING: config.callersMode is report.",
+        ),
         ({}, "networkPolicy.callers is empty"),
     ],
 )

@@ -23,9 +23,12 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.deploy.helm import EXAMPLES, Tools, pod_spec
+from tests.adapters.callers import issuing
+from tests.deploy.helm import EXAMPLES, Manifest, Tools, pod_spec
 from tests.deploy.pod import Files, Pod
 from tests.docs.pages import ROOT
+from tests.support import callers
+from tests.support.fake_server import FakeServer, Reply, Request
 from tests.support.openbao_auth import FakeKubernetes, enable_kubernetes
 from tools.support.bounded import HANG_SECONDS
 from tools.support.openbao import OpenBao
@@ -69,12 +72,18 @@ def _shown(text: str, prefix: str = "#   ") -> str:
     return "\n".join(lines)
 
 
-def _secret(manifests: str) -> dict[str, Files]:
-    """The data of the Secret that kubectl has made, by its name."""
-    secret = yaml.safe_load(manifests[manifests.index("apiVersion:") :])
-    assert secret["kind"] == "Secret"
-    data = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
-    return {secret["metadata"]["name"]: data}
+def _objects(output: str) -> dict[str, Files]:
+    """The data of the Secrets and ConfigMaps that kubectl has made, by name."""
+    made = [yaml.safe_load(f"apiVersion:{manifest}") for manifest in output.split("apiVersion:")[1:]]
+    return {each["metadata"]["name"]: _data(each) for each in made}
+
+
+def _data(manifest: Manifest) -> Files:
+    if manifest["kind"] == "Secret":
+        return {name: base64.b64decode(value).decode() for name, value in manifest["data"].items()}
+    assert manifest["kind"] == "ConfigMap"
+    files: Files = manifest["data"]
+    return files
 
 
 def _example(name: str) -> Path:
@@ -127,7 +136,7 @@ def test_every_setting_reaches_the_service(tools: Tools, tmp_path: Path) -> None
 def test_env_jwk(tools: Tools, tmp_path: Path, shell: Callable[..., str]) -> None:
     """The example mints with the key that its own commands put into the Secret."""
     example = _example("env-jwk")
-    secret = _secret(shell(_shown(example.read_text())))
+    secret = _objects(shell(_shown(example.read_text())))
     with _serve(Pod(pod_spec(tools.template(example)), tmp_path, objects=secret), tmp_path) as service:
         assert service.jwks()["keys"][0]["alg"] == "ES256"
 
@@ -136,15 +145,60 @@ def test_jwk_file_rotates_without_a_restart(tools: Tools, tmp_path: Path, shell:
     """The example's commands make the Secret; run again, they put a second key into the running pod."""
     example = _example("jwk-file")
     commands = _shown(example.read_text())
-    secret = _secret(shell(commands))
+    secret = _objects(shell(commands))
     pod = Pod(pod_spec(tools.template(example, values=REFRESH)), tmp_path, objects=secret)
     with _serve(pod, tmp_path) as service:
         assert len(service.jwks()["keys"]) == 1
-        [changed] = _secret(shell(commands)).values()
+        [changed] = _objects(shell(commands)).values()
         pod.update("keys", changed)
         wait_until(
             lambda: len(service.jwks()["keys"]) == 2, within=HANG_SECONDS, what="the new key is published"
         )
+
+
+def test_callers(tools: Tools, tmp_path: Path, shell: Callable[..., str], certificates: Certificates) -> None:
+    """With the example's file, a ServiceAccount's token mints for its senders, and nothing else mints."""
+    text = _example("callers").read_text()
+    key = issuing.private("cluster-key", "RS256")
+    jwks = FakeServer(lambda request: _keys_of_the_cluster(request, issuing.document(key)), certificates)
+    with jwks:
+        here = {
+            "https://kubernetes.default.svc/": f"{jwks.url}/",
+            "/var/run/secrets/cluster-issuer": str(tmp_path / "cluster-issuer"),
+        }
+        toml = _shown(text.partition("# 2. ")[0], prefix="#     ")
+        for there, in_this_test in here.items():
+            assert there in toml
+            toml = toml.replace(there, in_this_test)
+        (tmp_path / "callers.toml").write_text(toml)
+        commands = "\n".join(re.findall(r"^#   (\w.*)$", text, re.MULTILINE))
+        objects = _objects(shell(commands))
+        objects["kube-root-ca.crt"] = {"ca.crt": certificates.ca.read_text()}
+        spec = pod_spec(tools.template(_example("callers")))
+        pod = Pod(spec, tmp_path, objects=objects, service_account_token=TOKEN_OF_THE_POD)
+        with Service(tmp_path, pod.env) as service:
+            wait_until(lambda: _is_ready(service), within=BOOT_SECONDS, what="it is ready")
+            token = issuing.token(key, body=issuing.claims(sub="system:serviceaccount:macp:orchestrator"))
+            other = issuing.token(key)
+
+            def status(sender: str, bearer: str | None) -> int:
+                return callers.mint(service.port, {"sender": sender}, bearer=bearer).status
+
+            wait_until(lambda: status("risk-agent", token) == 200, within=HANG_SECONDS, what="keys are there")
+            assert status("risk-agent", None) == 401
+            assert status("risk-agent", other) == 401
+            assert status("macp-control-plane", token) == 403
+
+
+TOKEN_OF_THE_POD = "header.claims.signature"
+
+
+def _keys_of_the_cluster(request: Request, document: bytes) -> Reply:
+    """As the API server: for those with a token only."""
+    if request.path != "/openid/v1/jwks":
+        return Reply(404, {})
+    known = request.headers.get("authorization") == f"Bearer {TOKEN_OF_THE_POD}"
+    return Reply(200, document) if known else Reply(403, {})
 
 
 @pytest.fixture

@@ -53,6 +53,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"signer": JWK_FILE, "autoscaling": {"enabled": True, "maxReplicas": 1}},
         "autoscaling.maxReplicas is less than autoscaling.minReplicas",
     ),
+    ({"callers": {"file": "a"}}, "at '/callers': additional properties 'file' not allowed"),
+    (
+        {"callers": {"existingSecret": "a", "existingConfigMap": "a"}},
+        "callers.existingSecret and callers.existingConfigMap are both set",
+    ),
+    (
+        {"callers": {"existingSecret": "a"}, "config": {"callersFile": "/a"}},
+        "config.callersFile is set, and so is callers.existingSecret",
+    ),
+    ({"config": {"callersMode": "report"}}, "config.callersMode report needs a callers file"),
     ({"terminationGracePeriodSeconds": 14}, "must be 10 or more above preStopSleepSeconds"),
     (
         {"signer": JWK_FILE, "autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}},

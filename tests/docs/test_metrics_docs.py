@@ -17,10 +17,13 @@ import pytest
 import yaml
 
 import macp_auth.entrypoints.composition  # noqa: F401 - brings in every module that defines an error
+from macp_auth.adapters.callers.secret import digest_of, new_secret
+from macp_auth.adapters.metrics.meter import MAX_GRANTS
 from macp_auth.domain.errors import InvalidRequest
 from macp_auth.entrypoints.http.errors import BROWSER, REASONS
 from tests.docs.pages import ROOT, blocks, plain, read, rows, section, slug, without_blocks
 from tests.metrics.prometheus import RULES
+from tests.support import callers
 from tests.support.metrics import Scrape, metrics_env, scrape
 from tests.support.signers import example_signer, rotated_file
 from tests.support.tls_service import TLSService, tls_settings
@@ -35,6 +38,8 @@ PAGE = read("docs/metrics.md")
 RULES_TEST = ROOT / "tests" / "deploy" / "rules.test.yaml"
 DASHBOARD = ROOT / "deploy" / "grafana" / "macp-auth.json"
 Labels = frozenset[str]
+SECRET = new_secret()
+CALLERS = f'[[caller]]\nname = "a"\nsecret_sha256 = "{digest_of(SECRET).hex()}"\n{callers.RISK}'
 
 
 def documented() -> dict[str, tuple[str, Labels]]:
@@ -68,6 +73,13 @@ def scrapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Scrape]]:
         services = [
             stack.enter_context(Service(directory, {**metrics_env(), **signer})) for signer in signers
         ]
+        callers_env = {
+            **callers.write(directory / "callers.toml", CALLERS),
+            "MACP_AUTH_CALLERS_MODE": "report",
+        }
+        reporting = stack.enter_context(Service(directory, {**metrics_env(), **callers_env}))
+        callers.mint(reporting.port, {"sender": "risk-agent"})
+        callers.mint(reporting.port, {"sender": "risk-agent"}, bearer=SECRET)
         certificates = make_certificates(directory)
         secured = stack.enter_context(
             TLSService(directory, certificates.ca, {**metrics_env(), **tls_settings(certificates.pair)})
@@ -87,6 +99,8 @@ def scrapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Scrape]]:
         found.append(scrape(services[1]))
         wait_until(lambda: is_ready(secured), within=10, what="it says that it is ready")
         found.append(scrape(secured))
+        wait_until(lambda: is_ready(reporting), within=10, what="it says that it is ready")
+        found.append(scrape(reporting))
         bao.client().sys.seal()
         wait_until(
             lambda: scrape(services[0]).values("macp_auth_not_ready", "reason") == {("sealed",): 1},
@@ -205,4 +219,11 @@ def test_the_page_s_outcomes_are_the_code_s() -> None:
             yield from reasons(each)
 
     [refused] = [row for row in rows(section(PAGE, "Outcomes")) if row[0] == "`refused`"]
-    assert set(plain(refused[1]).split(", ")) == {*reasons(InvalidRequest), *REASONS.values(), BROWSER}
+    listed, _, rest = refused[1].partition("; ")
+    assert "callers.md#reasons" in rest
+    assert set(plain(listed).split(", ")) == {*reasons(InvalidRequest), *REASONS.values(), BROWSER}
+
+
+def test_the_number_of_grants_is_the_code_s() -> None:
+    """Beyond it, time series are not added."""
+    assert f"A worker distinguishes {MAX_GRANTS} pairs of caller and grant" in PAGE

@@ -23,6 +23,7 @@ from macp_auth.domain.rotation import State
 from macp_auth.entrypoints.cli.inspection import policy_of
 from tests.docs.pages import Block, plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
+from tests.docs.test_callers_docs import RUNBOOK_PROCEDURES as CALLERS_PROCEDURES
 from tests.docs.vault_procedures import PROCEDURES as VAULT_PROCEDURES
 from tests.docs.vault_procedures import without_log
 from tools.support.programs import require_tools
@@ -193,7 +194,7 @@ def test_every_block_of_commands_belongs_to_a_procedure() -> None:
     """No command of the page is passed by: each is in a procedure that a test walks."""
     walked = [
         step
-        for procedure in (DISPATCH, *BEFORE_START, *VAULT_PROCEDURES)
+        for procedure in (DISPATCH, *BEFORE_START, *CALLERS_PROCEDURES, *VAULT_PROCEDURES)
         for step in steps(section(RUNBOOK, procedure))
     ]
     assert walked == steps(RUNBOOK)
@@ -204,7 +205,7 @@ def test_every_procedure_is_in_a_list() -> None:
     lists = RUNBOOK.partition("## Before you begin")[0] + section(RUNBOOK, DISPATCH)
     listed = set(re.findall(r"\[([^]]+)\]\(#[^)]+\)", lists))
     headings = set(re.findall(r"^## (.*)$", RUNBOOK, re.MULTILINE))
-    assert {*BEFORE_START, *VAULT_PROCEDURES} <= headings
+    assert {*BEFORE_START, *CALLERS_PROCEDURES, *VAULT_PROCEDURES} <= headings
     assert headings - {"Before you begin", "Before you begin with Vault"} <= listed
 
 

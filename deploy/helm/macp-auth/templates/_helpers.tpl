@@ -44,6 +44,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and (eq $type "vault-transit") (not .Values.signer.vault.addr) -}}
 {{- fail "\n\nsigner.type vault-transit needs signer.vault.addr: Vault's address, as https://vault.example:8200." -}}
 {{- end -}}
+{{- with .Values.callers -}}
+{{- if and .existingSecret .existingConfigMap -}}
+{{- fail "\n\ncallers.existingSecret and callers.existingConfigMap are both set; there is one callers file: clear one of them." -}}
+{{- end -}}
+{{- if and (or .existingSecret .existingConfigMap) $.Values.config.callersFile -}}
+{{- fail "\n\nconfig.callersFile is set, and so is callers.existingSecret or callers.existingConfigMap, whose file the chart mounts; clear one of them." -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq (default "" .Values.config.callersMode) "report") (not (include "macp-auth.hasCallersFile" .)) -}}
+{{- fail "\n\nconfig.callersMode report needs a callers file: set callers.existingSecret, callers.existingConfigMap or config.callersFile." -}}
+{{- end -}}
 {{- if and .Values.autoscaling.enabled (lt (int .Values.autoscaling.maxReplicas) (int .Values.autoscaling.minReplicas)) -}}
 {{- fail "\n\nautoscaling.maxReplicas is less than autoscaling.minReplicas; raise one or lower the other." -}}
 {{- end -}}
@@ -64,6 +75,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/* Not empty if there is a callers file. */}}
+{{- define "macp-auth.hasCallersFile" -}}
+{{- with .Values }}{{ or .callers.existingSecret .callers.existingConfigMap .config.callersFile | default "" }}{{ end -}}
+{{- end -}}
+
 {{/* What the probes speak. */}}
 {{- define "macp-auth.scheme" -}}
 {{ ternary "HTTPS" "HTTP" (not (empty .Values.config.tlsCertFile)) }}
@@ -82,6 +98,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - name: MACP_AUTH_{{ $name | snakecase | upper }}
   value: {{ toString (ternary $value (int64 $value) (kindIs "string" $value)) | quote }}
 {{- end }}
+{{- end }}
+{{- if or .Values.callers.existingSecret .Values.callers.existingConfigMap }}
+- name: MACP_AUTH_CALLERS_FILE
+  value: /etc/macp-auth/callers/{{ .Values.callers.key }}
 {{- end }}
 {{- if .Values.metrics.enabled }}
 - name: MACP_AUTH_METRICS_PORT
@@ -151,6 +171,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   readOnly: true
 {{- end }}
 {{- end }}
+{{- if or .Values.callers.existingSecret .Values.callers.existingConfigMap }}
+- name: callers
+  mountPath: /etc/macp-auth/callers
+  readOnly: true
+{{- end }}
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
@@ -175,6 +200,19 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - name: vault-ca
   configMap:
     name: {{ . }}
+{{- end }}
+{{- end }}
+{{- with .Values.callers }}
+{{- if .existingSecret }}
+- name: callers
+  secret:
+    secretName: {{ .existingSecret }}
+    defaultMode: 0440
+{{- else if .existingConfigMap }}
+- name: callers
+  configMap:
+    name: {{ .existingConfigMap }}
+    defaultMode: 0440
 {{- end }}
 {{- end }}
 {{- with .Values.extraVolumes }}
