@@ -1,4 +1,4 @@
-"""A request's body: what may be read at all, and how much."""
+"""Reads the body of a request: which are read at all, and up to which size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UTF_8 = frozenset({b"utf-8", b'"utf-8"', b"utf8", b'"utf8"'})  # its alias: enc
 
 
 def check_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Refuse what need not be read: too long, encoded, or not JSON.
+    """Refuse a body that is too long, encoded, or not JSON, before it is read.
 
     Raises:
         HTTPRefusal: 413 or 415.
@@ -39,7 +39,7 @@ def check_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:
     if content_type is None:
         if b"transfer-encoding" in first or content_length not in (None, b"0"):
             raise _not_json()
-        # No body has no type: it lacks a sender, and that is the better answer.
+        # Without a body there is no type to name. The better answer is that the sender is missing.
     else:
         _check_content_type(content_type)
 
@@ -48,9 +48,9 @@ async def read_body(receive: Receive) -> bytes:
     """Return the whole body.
 
     Raises:
-        HTTPRefusal: 413 as soon as it is too long; 400 if the client went away.
+        HTTPRefusal: 413 as soon as it is too long; 400 if the connection ended.
     """
-    parts: list[bytes] = []  # to add each to those before would copy them again and again
+    parts: list[bytes] = []  # joined once: adding each to the others would copy them every time
     size = 0
     while True:
         message = await receive()
@@ -66,7 +66,7 @@ async def read_body(receive: Receive) -> bytes:
 
 def _check_content_type(content_type: bytes) -> None:
     """Refuse what is not JSON, or not in UTF-8 (RFC 8259, section 8.1)."""
-    if content_type == b"application/json":  # nearly all are
+    if content_type == b"application/json":  # the usual case
         return
     if not (match := _JSON.fullmatch(content_type)):
         raise _not_json()

@@ -1,15 +1,14 @@
-"""Who may get a token, whatever it asks for.
+"""Checks that refuse a request before its caller is known.
 
-Browsers are no callers: a page on a developer's machine must get no token. A browser says ``Origin`` with
-every POST, and ``Sec-Fetch-Site`` where it trusts the address. Node's ``fetch`` says neither (it does say
-``Sec-Fetch-Mode``).
+A web page on a developer's machine must not get a token. A browser sends ``Origin`` with every POST, and
+``Sec-Fetch-Site`` to an address that it trusts. Node's ``fetch`` sends neither (it sends ``Sec-Fetch-Mode``).
 
-DNS rebinding is a foreign name that leads to 127.0.0.1. The browser then names the service's own port in
-``Host``, since it connected to it. A proxy that hands on its caller's ``Host`` names another port, or none:
-so a foreign name is refused only with our port, and only where the service listens on loopback.
+With DNS rebinding, a foreign name resolves to 127.0.0.1. The browser then sends the service's own port in
+``Host``, because it connected to it. A proxy that forwards the ``Host`` of its client sends another port, or
+none. So a foreign name is refused only with our port, and only if the service listens on loopback.
 
-The protocol puts a client's certificate into the scope, as ASGI's TLS extension says. One that the client CA
-does not vouch for has ended the handshake. It may end while the connection is open.
+The protocol puts the client's certificate into the scope. If the client CA does not verify it, the handshake
+fails. It may expire while the connection is open.
 """
 
 from __future__ import annotations
@@ -32,28 +31,28 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def refuse_browsers(scope: Scope) -> None:
-    """Let a request pass only if no browser says that it sent it.
+    """Refuse a request that a browser sent.
 
     Raises:
-        BrowserRefusal: one does.
+        BrowserRefusal: a browser sent it.
     """
     if not _BROWSER_HEADERS.isdisjoint(map(_NAME, scope["headers"])):
         raise BrowserRefusal("browsers get no tokens: a request with Origin or Sec-Fetch-Site is refused")
 
 
 class OwnHosts:
-    """Refuses a foreign name in ``Host`` with the service's own port: on loopback, that is DNS rebinding."""
+    """Refuses a foreign name in ``Host`` with the service's own port: on loopback, this is DNS rebinding."""
 
     def __init__(self, listening_on: str) -> None:
         self._own = {*_OWN_NAMES, listening_on.lower().encode()}
 
     def __call__(self, scope: Scope) -> None:
-        """Let a request pass only if its Host is ours, or has another port.
+        """Refuse a request whose Host is a foreign name with our port.
 
         Raises:
-            BrowserRefusal: it is not.
+            BrowserRefusal: it is.
         """
-        # The protocol has checked that there is one at most, and that it has only what a Host may have.
+        # The protocol has checked that there is at most one, and its syntax.
         host = dict(scope["headers"]).get(b"host")
         server = scope["server"]
         if host is None or host in self._own or server is None:
@@ -65,15 +64,15 @@ class OwnHosts:
 
 
 def require_client_certificate(scope: Scope) -> None:
-    """Let a request pass only on a connection with a client certificate that has not ended.
+    """Refuse a request without a valid client certificate.
 
     Raises:
-        HTTPRefusal: it has none. Not 401, which would have to name a scheme for a header to try.
+        HTTPRefusal: there is none, or it has expired. Not 401, which must name a scheme for a header.
     """
     tls: Any = scope["extensions"]["tls"]  # type: ignore[index]  # our protocol sets it
     certificate: ClientCertificate | None = tls["client_certificate"]
     if certificate is None:
         raise HTTPRefusal(403, "a client certificate is required")
     if certificate.not_after <= time.time():
-        # The client may have another one by now: it is to come back with that.
+        # The client may have a new one: for that, it needs a new connection.
         raise HTTPRefusal(403, "the client certificate has expired", {"Connection": "close"})

@@ -1,4 +1,4 @@
-"""``x-request-id``: every request has an id, and every answer says it."""
+"""``x-request-id``: every request has an id, and every answer carries it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from macp_auth.entrypoints.request_context import RequestContext, current
 
 HEADER = b"x-request-id"
 _SANE = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_SEVERAL = b""  # which of them to believe is not known; this one no pattern accepts
+_SEVERAL = b""  # ambiguous; no pattern accepts this value
 # https://www.w3.org/TR/trace-context/#traceparent-header: version ff and ids of zeros are invalid.
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def with_request_id(app: ASGIApp) -> ASGIApp:
-    """Return ``app`` with an id for each request: the caller's if that is sane, else a new one."""
+    """Return ``app`` with an id for each request: the caller's if it is well formed, else a new one."""
 
-    async def identified_app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def app_with_id(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
@@ -36,7 +36,7 @@ def with_request_id(app: ASGIApp) -> ASGIApp:
 
         await app(scope, receive, send_with_id)
 
-    return identified_app
+    return app_with_id
 
 
 def _context(headers: Iterable[tuple[bytes, bytes]]) -> RequestContext:
@@ -53,4 +53,4 @@ def _context(headers: Iterable[tuple[bytes, bytes]]) -> RequestContext:
 
 
 def _new_id() -> str:
-    return random.getrandbits(128).to_bytes(16).hex()  # it names, it guards nothing: no need for os.urandom
+    return random.getrandbits(128).to_bytes(16).hex()  # a name, not a secret: no need for os.urandom

@@ -1,4 +1,4 @@
-"""A body's bytes to a token request: strict JSON (RFC 8259), read once."""
+"""Decodes the body of a token request: strict JSON (RFC 8259)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from macp_auth.domain.json_objects import unique_members
 from macp_auth.domain.minting import TokenRequest
 
 MAX_DEPTH = 32
-"""Nested objects and arrays. Far more than scopes need, far less than any parser's stack."""
+"""Of nested objects and arrays. Far more than scopes need, far less than a parser's stack."""
 MAX_MARKS = 8192
-"""Of the characters that JSON is made of, wherever they stand in a body. Each value costs some, and some
-time to read. What fits in a token has fewer: its payload has 6,144 bytes."""
+"""Of JSON's structural characters and quotes, also within strings. Each value needs some, and time to read.
+What fits in a token has fewer: its payload has at most 6,144 bytes."""
 
 _MARKS = b'[]{},:"'
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # of depth, as signed bytes
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_MAX_INTEGER_DIGITS = 309  # of the largest double; of so many, a reader of doubles may see infinity
+_MAX_INTEGER_DIGITS = 309  # of the largest double; a reader of doubles may see more digits as infinity
 
 
 def decode_token_request(body: bytes) -> TokenRequest:
-    """Return the request that ``body`` asks for. No body at all asks for nothing.
+    """Return the request in ``body``; an empty body is a request without members.
 
     Raises:
         MalformedJSON: not one JSON object or array, a duplicate member at any depth, not UTF-8,
@@ -46,7 +46,7 @@ def decode_token_request(body: bytes) -> TokenRequest:
 
 def _decode(body: bytes) -> Any:
     if len(body) > MAX_MARKS and sum(body.count(mark) for mark in _MARKS) > MAX_MARKS:
-        # How deep it is would take long to find out, but for its beginning.
+        # The depth of all of it would take long to find.
         if _depth(body[:MAX_MARKS]) > MAX_DEPTH:
             raise _malformed()
         raise MalformedJSON("invalid JSON body: too many values")

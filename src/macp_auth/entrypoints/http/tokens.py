@@ -31,7 +31,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class TokenAnswer(msgspec.Struct, frozen=True):
-    """What the caller gets; the field names are the wire's."""
+    """The answer with a token, as on the wire."""
 
     token: str
     sender: str
@@ -78,12 +78,12 @@ def token_app(  # noqa: PLR0913 - all are needed
     """Return the application that mints, and notifies ``observers`` of each request before its answer.
 
     Args:
-        minter: what mints.
-        observers: whom to notify.
-        now: says what time it is, or raises ClockStepped.
+        minter: mints.
+        observers: are notified.
+        now: returns the time, or raises ClockStepped.
         caller_checks: refuse requests before their caller is known.
         authenticate: returns the caller.
-        recorded: what a token waits for, if anything, before it leaves and is observed.
+        recorded: is awaited before a token leaves; None for nothing to wait for.
     """
 
     async def mint_token(scope: Scope, receive: Receive, send: Send) -> None:
