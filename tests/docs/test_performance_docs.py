@@ -15,7 +15,7 @@ from tests.bench import samples
 from tests.bench.command import PEER, call_short
 from tests.docs.pages import ROOT, blocks, plain, read, rows, section
 from tests.docs.terminal import lines_of
-from tools.bench import callers
+from tools.bench import callers, credentials
 from tools.bench.command import fill
 from tools.bench.growth import report as growth_report
 from tools.bench.growth.series import SERIES
@@ -127,9 +127,11 @@ def test_the_figures_of_vault_have_the_labels_that_their_bench_gives_them() -> N
 def test_the_figures_of_callers_have_the_labels_that_their_bench_gives_them() -> None:
     """Each form of grants and each number of them; and the targets are those of the test."""
     found = block("callers")
-    assert titles(found) == list(callers.GRANTS)
-    assert headings(found) == [["", *map(label_of, callers.ROWS)]] * len(callers.GRANTS)
-    assert [row[0] for row in rows(found)] == [f"{size:,}" for size in callers.SIZES] * len(callers.GRANTS)
+    assert titles(found) == [*callers.GRANTS, credentials.TITLE]
+    files = [["", *map(label_of, callers.ROWS)]] * len(callers.GRANTS)
+    assert headings(found) == [*files, ["", *map(label_of, credentials.ROWS)]]
+    sizes = [f"{size:,}" for size in callers.SIZES] * len(callers.GRANTS)
+    assert [row[0] for row in rows(found)] == [*sizes, *credentials.NAMES]
     bounds = f"{callers.MOST_LOAD_SECONDS} s for {callers.SIZES[-1]:,} grants", f"{callers.MOST_DECIDE_US} us"
     assert all(bound in section(PAGE, "Callers") for bound in bounds)
 

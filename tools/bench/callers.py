@@ -1,4 +1,4 @@
-"""The command line: ``python -m tools.bench.callers``, or ``make bench-callers``. What a callers file costs.
+"""The command line: ``python -m tools.bench.callers``, or ``make bench-callers``. What callers cost.
 
 Times are CPU times of this process.
 """
@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from macp_auth.adapters.callers.file import parse_callers
 from macp_auth.domain.callers import Caller, Method
-from tools.bench import command, machine
+from tools.bench import command, credentials, machine
 from tools.bench.figures import Run, Spreads, spreads
 from tools.bench.machine import Machine
 from tools.bench.tables import Row, Table, table
@@ -56,6 +56,8 @@ class Report(Struct, frozen=True):
     runs: int
     files: Mapping[str, Mapping[int, Spreads]]
     """By title and number of grants."""
+    credentials: Mapping[str, Spreads]
+    """By name of the credential."""
 
 
 def write(grants: int, form: str) -> bytes:
@@ -111,11 +113,12 @@ def _rendered(report: Report, form: Callable[[Table], str]) -> str:
 
 
 def tables(report: Report) -> list[Table]:
-    """Return a table for each form of grants, with a row for each number of them."""
-    return [
+    """Return a table for each form of grants, with a row for each number of them, and one for credentials."""
+    files = [
         table(title, {f"{grants:,}": figures for grants, figures in files.items()}, ROWS).turned()
         for title, files in report.files.items()
     ]
+    return [*files, table(credentials.TITLE, report.credentials, credentials.ROWS).turned()]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -146,7 +149,7 @@ def _measure(runs: int, sizes: Sequence[int]) -> Report:
         for (title, grants), done in found.items():
             done.append(Run(measure(grants, GRANTS[title]), failed=0))
     files = {title: {grants: spreads(found[title, grants]) for grants in sizes} for title in GRANTS}
-    return Report(here, runs, files)
+    return Report(here, runs, files, credentials.measure(runs))
 
 
 if __name__ == "__main__":

@@ -48,8 +48,9 @@ class InProcess:
         path: str,
         headers: Sequence[tuple[str, str]] = (),
         chunks: Sequence[bytes] = (b"",),
+        extensions: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """Send one request, its body in ``chunks``."""
+        """Send one request, its body in ``chunks``; ``extensions`` are what the protocol adds."""
         scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -64,6 +65,7 @@ class InProcess:
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 2),
             "state": {},
+            "extensions": dict(extensions or {}),
         }
         incoming = [
             {"type": "http.request", "body": chunk, "more_body": number < len(chunks)}

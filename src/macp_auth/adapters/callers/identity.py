@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -17,6 +18,8 @@ _MAX_SPIFFE_ID_BYTES = 2048  # SPIFFE-ID, section 2.3
 # SPIFFE-ID, sections 2.1 to 2.3; X509-SVID, section 3.1: the ID of a workload has a path.
 _SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+)+")
 _SPIFFE_SCHEME = "spiffe:"
+REMEMBERED = 4096
+"""Certificates. A connection shows the same one with each request."""
 
 
 def is_workload_id(text: str) -> bool:
@@ -44,6 +47,7 @@ class Identities:
     def __init__(self, spiffe_ids: Mapping[str, str], dns_names: Mapping[str, str]) -> None:
         self._spiffe_ids = spiffe_ids
         self._dns_names = dns_names
+        self._remembered = lru_cache(REMEMBERED)(self._find)
 
     def find(self, uris: Sequence[str], dns_names: Sequence[str]) -> Identity | None:
         """Return the caller that a certificate with these subject alternative names names, if any.
@@ -52,6 +56,9 @@ class Identities:
             BadCredential: it is an X.509-SVID with another URI (X509-SVID, section 2) or with an invalid ID
                 (SPIFFE-ID, section 2), or its DNS names name several callers.
         """
+        return self._remembered(tuple(uris), tuple(dns_names))
+
+    def _find(self, uris: tuple[str, ...], dns_names: tuple[str, ...]) -> Identity | None:
         if any(uri.lower().startswith(_SPIFFE_SCHEME) for uri in uris):
             if len(uris) > 1 or not is_workload_id(uris[0]):
                 raise BadCredential(CredentialFault.MALFORMED)
