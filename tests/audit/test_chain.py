@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from tests.audit.test_line import attempt
 from tools.support.bounded import HANG_SECONDS
 from tools.support.service import wait_until
 
-LINE = b'{"time":"%08d","event":"minted","pad":"' + b"x" * 400 + b'"}\n'
+PAD = b"x" * 400
+LINE = b'{"time":"%08d","event":"minted","pad":"' + PAD + b'"}\n'
 MAX_BYTES = 65536
 
 
@@ -78,37 +80,34 @@ def test_the_longest_line_fits_with_its_links() -> None:
     assert len(linked_line(longest, "w" * 12, 2**53, "0" * 64)) == MAX_LINE_BYTES
 
 
-class Faulty(Destination):
-    """Takes only as many bytes of each call as the test says."""
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes the disk takes of each of the next calls; 0 is an error. Then it takes all."""
+    takes: list[int] = []
+    write = os.write
 
-    def __init__(self, path: Path, takes: Sequence[int]) -> None:
-        super().__init__(str(path), StandardOutput(1))
-        self._path_of_file = path
-        self._takes = list(takes)
-
-    def append(self, lines: Sequence[bytes]) -> int:
-        if not self._takes:
-            return super().append(lines)
-        data = (b"\n" if self._torn else b"") + b"".join(lines)
-        takes = self._takes.pop(0)
-        self._torn = True
-        if not takes:
+    def faulty(fd: int, data: bytes) -> int:
+        if PAD not in data or not takes:
+            return write(fd, data)
+        if not (size := takes.pop(0)):
             raise OSError(errno.ENOSPC, "full")
-        with self._path_of_file.open("ab") as file:
-            file.write(data[:takes])
-        return data.count(b"\n", data.startswith(b"\n"), takes + 1)
+        return write(fd, data[:size])
+
+    monkeypatch.setattr(os, "write", faulty)
+    return takes
 
 
 @pytest.mark.parametrize(
     "takes", [[0], [1], [200], [len(LINE % 0) - 1], [600, 0, 700, 1], [1300, 5, 0, 0, 900]]
 )
 def test_a_half_written_line_is_written_again_with_its_number(
-    takes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    takes: list[int], disk: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However much of it a full disk took: the chain is whole."""
     monkeypatch.setattr(writing, "RETRY_SECONDS", 0.01)
     path = tmp_path / "audit.log"
-    writer = LineWriter(Faulty(path, takes), lambda _: None)
+    disk += takes
+    writer = LineWriter(Destination(str(path), StandardOutput(1)), lambda _: None)
     for number in range(8):
         writer.put_minted(LINE % number)
     writer.start()
@@ -121,11 +120,12 @@ def test_a_half_written_line_is_written_again_with_its_number(
 
 
 @pytest.mark.parametrize("missing", [1, 2])
-def test_a_line_that_lacks_only_its_end_is_whole(missing: int, tmp_path: Path) -> None:
+def test_a_line_that_lacks_only_its_end_is_whole(missing: int, disk: list[int], tmp_path: Path) -> None:
     """It is ended by the next call, and not written twice."""
     path = tmp_path / "audit.log"
     size = len(linked_line(LINE % 0, "w" * 12, 1, None))
-    writer = LineWriter(Faulty(path, [size - missing]), lambda _: None)
+    disk.append(size - missing)
+    writer = LineWriter(Destination(str(path), StandardOutput(1)), lambda _: None)
     writer.put_minted(LINE % 0)
     writer.put_minted(LINE % 1)
     writer.start()

@@ -124,6 +124,62 @@ def test_more_than_one_write_takes(steered: Steered, tmp_path: Path) -> None:
     assert len(lines_in(tmp_path)) == 2050
 
 
+def test_no_token_leaves_before_the_last_line_of_its_turn(
+    steered: Steered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full after a part of them."""
+    monkeypatch.setattr(audit_log, "WRITE_SECONDS", 0.3)
+    append = Destination.append
+
+    def first_only(self: Destination, lines: Sequence[bytes]) -> int:
+        taken = append(self, lines)
+        steered.full = True
+        return taken
+
+    monkeypatch.setattr(Destination, "append", first_only)
+
+    async def serving(log: RequiredAuditLog) -> None:
+        assert await all_of(log, 2000) == ["unavailable"] * 2000
+        assert steered.calls > 1
+
+    serve(steered, serving)
+
+
+def test_a_turn_does_not_wait_for_the_next_one_nor_the_other_way_round(
+    steered: Steered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first turn is written, then the disk does not answer."""
+    monkeypatch.setattr(audit_log, "WRITE_SECONDS", 0.2)
+
+    async def serving(log: RequiredAuditLog) -> None:
+        assert await outcome(log) == "recorded"
+        steered.answers.clear()
+        second = asyncio.create_task(outcome(log))
+        await until(lambda: steered.calls == 2)
+        third = asyncio.create_task(outcome(log))
+        assert await second == await third == "unavailable"
+        steered.answers.set()
+
+    serve(steered, serving)
+
+
+def test_refusals_that_can_t_be_written_show_it_too(
+    steered: Steered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first token comes."""
+    monkeypatch.setattr(writing, "RETRY_SECONDS", 0.05)
+
+    async def serving(log: RequiredAuditLog) -> None:
+        steered.full = True
+        log.record(attempt(InvalidScopes("x")))
+        await until(log.is_unavailable)
+        assert await outcome(log) == "unavailable"
+        steered.full = False
+        await until(lambda: not log.is_unavailable())
+
+    serve(steered, serving)
+
+
 def test_a_full_disk_is_known_at_once_and_recovers(
     steered: Steered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
