@@ -196,6 +196,7 @@ def test_every_reason_of_a_refusal_is_named() -> None:
         *errors.REASONS.values(),
         errors.BROWSER,
     }
+    assert "callers.md#reasons" in sentence  # a test of that page compares them
     assert set(re.findall(r"`([a-z-]+)`", sentence)) == coded | {errors.reason_word(KeyError())}
 
 

@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
+from macp_auth.adapters.callers.secret import digest_of, new_secret
 from macp_auth.entrypoints.server.processes import KEEP_ALIVE_SECONDS
 from tests.docs.pages import Block, blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal
+from tests.support import callers as callers_file
 from tests.support.tls_service import TLSService
 from tools.drill.envoy import binary
 from tools.support.bounded import HANG_SECONDS
@@ -48,6 +50,7 @@ class Proxy(Struct, frozen=True):
         path: str,
         *,
         password: str | None = None,
+        bearer: str | None = None,
         certificate: Pair | None = None,
         body: str = BODY,
     ) -> tuple[int, str]:
@@ -55,6 +58,8 @@ class Proxy(Struct, frozen=True):
         if password is not None:
             pair = base64.b64encode(f"orchestrator-1:{password}".encode()).decode()
             headers["authorization"] = f"Basic {pair}"
+        if bearer is not None:
+            headers["authorization"] = f"Bearer {bearer}"
         trusting = ssl.create_default_context(cafile=str(self.ca))
         if certificate:
             trusting.load_cert_chain(certificate.certificate, certificate.key)
@@ -215,6 +220,24 @@ def proxy_with_certificates(
     text, instead = re.subn(r"( +auth_basic.*\n){2}", lambda _: of_location, text)
     assert below == instead == 1
     yield from start("nginx", NETWORK, service, files, password, block=Block("nginx", text))
+
+
+def test_bearer_credentials_pass_through_nginx(files: Certificates, password: str, tmp_path: Path) -> None:
+    """Without the lines that the page names, the service gets them, and decides."""
+    text = page_block("nginx").text
+    text, passed = re.subn(r" +proxy_set_header Authorization .*\n", "", text)
+    text, opened = re.subn(r"( +auth_basic.*\n){2}", "", text)
+    assert passed == opened == 1
+    bearer = new_secret()
+    caller = f'[[caller]]\nname = "a"\nsecret_sha256 = "{digest_of(bearer).hex()}"\n'
+    grant = '[[caller.grant]]\nsenders = ["agent://risk"]\n'
+    env = callers_file.write(tmp_path / "callers.toml", caller + grant)
+    with Service(tmp_path, {**env, "MACP_AUTH_SIGNING_ALG": "ES256"}) as service:
+        for proxy in start("nginx", NETWORK, service, files, password, block=Block("nginx", text)):
+            assert proxy.ask("POST", "/tokens", bearer=bearer)[0] == 200
+            refused = json.dumps({"sender": "agent://pricing"})
+            assert proxy.ask("POST", "/tokens", bearer=bearer, body=refused)[0] == 403
+            assert proxy.ask("POST", "/tokens")[0] == 401
 
 
 def documented(proxy: Proxy, request: str) -> list[int]:

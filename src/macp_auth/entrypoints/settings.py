@@ -79,8 +79,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         Annotated[
             str,
             setting.text(
-                "The authorities that vouch for callers: a token then needs a client certificate. "
-                "Unset: callers need none.",
+                "The authorities of client certificates. Set without a callers file: a token needs a client "
+                "certificate. Unset: clients are asked for none.",
                 _CERTIFICATES,
             ),
         ]
