@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from macp_auth.adapters.callers.file import parse_callers
 from macp_auth.domain.callers import Caller, Method
+from macp_auth.entrypoints.logs import configure_logs
 from tools.bench import command, credentials, machine
 from tools.bench.figures import Run, Spreads, spreads
 from tools.bench.machine import Machine
@@ -132,6 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     command.add_outputs(parser)
     options = parser.parse_args(arguments)
+    configure_logs()  # the service logs to standard error, as in a process of its own
     report = _measure(options.runs, options.grants or SIZES)
     rendering = command.Rendering(
         text=as_text(report), json=msgspec.json.encode(report).decode(), markdown=as_markdown(report)
