@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -116,6 +117,31 @@ def test_refusals(service: Service, body: dict[str, object], status: int, error:
     answer = callers.mint(service.port, body, bearer=SECRET)
     assert answer.status == status
     assert answer.json["error"].startswith(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"{", {"content_type": "text/plain", "bearer": None}, 401),
+        (b"{", {"content_type": "text/plain"}, 415),
+        (b"{", {}, 400),
+        ({"sender": " ", "audience": "x"}, {}, "sender is required"),
+        ({"sender": "other", "audience": "x"}, {}, "no grant for this sender"),
+        ({**REQUEST, "audience": "x", "scopes": 1}, {}, "audience is not granted for this sender"),
+        ({**REQUEST, "scopes": {"is_observer": 1}, "ttl_seconds": -1}, {}, "scopes.is_observer must be"),
+        ({**REQUEST, "scopes": {"is_observer": True}, "ttl_seconds": -1}, {}, "scopes.is_observer is more"),
+        ({**REQUEST, "ttl_seconds": -1}, {}, "ttl_seconds must be a positive number"),
+    ],
+)
+def test_the_first_fault_is_the_answer(
+    service: Service, body: dict[str, object] | bytes, headers: dict[str, Any], status: int | str
+) -> None:
+    """In the order that docs/api.md gives: each request has a later fault, too, but for the last."""
+    answer = callers.mint(service.port, body, **{"bearer": SECRET, **headers})
+    if isinstance(status, int):
+        assert answer.status == status
+    else:
+        assert answer.json["error"].startswith(status)
 
 
 def test_a_forwarded_certificate_is_nothing_without_a_proxy_in_the_file(service: Service) -> None:
