@@ -25,6 +25,7 @@ from tools.support.processes import workers_of
 from tools.support.service import Service, wait_until
 
 ES256 = {"MACP_AUTH_SIGNING_ALG": "ES256"}
+CONNECTIONS = 50
 
 Start = Callable[..., Service]
 
@@ -54,17 +55,16 @@ def rotated(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]
     path = directory / "audit.log"
     moved, copied = directory / "audit.log.2", directory / "audit.log.1"
     with Service(directory, {**ES256, "MACP_AUTH_AUDIT_LOG": str(path)}, "--workers", "2") as service:
-        for _ in range(50):  # connections, until each worker got one
+        for _ in range(CONNECTIONS):  # until each worker got one
             service.mint()
             time.sleep(0.02)
-        before = lines_in(path)
         with Load(service, clients=6) as load:
             load.wait_for(200)
             path.rename(moved)
             wait_until(path.exists, within=HANG_SECONDS, what="there is a new file")
             load.wait_for(200)
         wait_until(
-            lambda: lines_in(moved, path) == before + len(load.attempts),
+            lambda: lines_in(moved, path) == CONNECTIONS + len(load.attempts),
             within=HANG_SECONDS,
             what="all is written",
         )
