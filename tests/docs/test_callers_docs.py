@@ -23,6 +23,7 @@ from macp_auth.application import access, callers_refresh
 from macp_auth.domain import errors
 from macp_auth.domain.callers import Method
 from macp_auth.domain.grants import Ceiling
+from macp_auth.entrypoints.cli import serve
 from macp_auth.entrypoints.http.errors import status_of
 from tests.docs.pages import ROOT, Block, blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
@@ -361,6 +362,7 @@ def test_numbers_are_the_codes(text: str) -> None:
         ("callers file would refuse", access),
         ("cannot use the callers file", callers_refresh),
         ("cannot read issuer keys", issuer_keys),
+        ("callers file is not enforced", serve),
     ],
 )
 def test_events_are_the_codes(event: str, module: Any) -> None:

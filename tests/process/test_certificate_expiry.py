@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from tests.support import callers
 from tests.support.metrics import metrics_env, scrape
 from tests.support.tls_service import TLSService, tls_settings
 from tools.support.service import Service, wait_until
@@ -16,6 +17,7 @@ from tools.support.tls import Authority
 
 SOON, EXPIRED = "TLS certificate expires soon", "TLS certificate has expired"
 ANYONE = "anyone who can reach this address can get a token: nobody has to authenticate"
+NOT_ENFORCED = "callers file is not enforced"
 
 
 def test_the_end_of_a_certificate_is_announced(tmp_path: Path) -> None:
@@ -41,18 +43,28 @@ def certificate_ends(service: Service) -> dict[tuple[str, ...], float]:
 
 
 @pytest.mark.parametrize(
-    ("host", "authenticates", "warned"),
-    [("0.0.0.0", False, True), ("127.0.0.1", False, False), ("0.0.0.0", True, False)],
+    ("host", "authenticated_by", "warnings"),
+    [
+        ("0.0.0.0", "nothing", [ANYONE]),
+        ("127.0.0.1", "nothing", []),
+        ("0.0.0.0", "certificate", []),
+        ("0.0.0.0", "enforce", []),
+        ("0.0.0.0", "report", [ANYONE, NOT_ENFORCED]),
+        ("127.0.0.1", "report", [NOT_ENFORCED]),
+    ],
 )
 def test_the_start_warns_where_nobody_has_to_authenticate(
-    tmp_path: Path, host: str, *, authenticates: bool, warned: bool
+    tmp_path: Path, host: str, authenticated_by: str, warnings: list[str]
 ) -> None:
-    """Only beyond loopback, and only without client certificates."""
+    """Beyond loopback, without client certificates and without a callers file that is enforced."""
     authority = Authority(tmp_path)
     env = {"MACP_AUTH_HOST": host, **tls_settings(authority.issue("server"))}
-    if authenticates:
+    if authenticated_by == "certificate":
         env["MACP_AUTH_TLS_CLIENT_CA_FILE"] = str(authority.path)
+    elif authenticated_by != "nothing":
+        caller = f'[[caller]]\nname = "a"\ndns_name = "a"\n{callers.RISK}'
+        env |= callers.write(tmp_path / "callers.toml", caller)
+        env["MACP_AUTH_CALLERS_MODE"] = authenticated_by
     with TLSService(tmp_path, authority.path, env) as service:
-        assert [event["level"] for event in service.events if event["event"] == ANYONE] == [
-            "warning"
-        ] * warned
+        found = [event["event"] for event in service.events if event["level"] == "warning"]
+        assert [event for event in found if event in {ANYONE, NOT_ENFORCED}] == warnings

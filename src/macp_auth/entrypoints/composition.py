@@ -43,8 +43,7 @@ def _caller_checks(settings: Settings) -> list[tokens.CallerCheck]:
     checks: list[tokens.CallerCheck] = [refuse_browsers]
     if is_loopback(settings.host):
         checks.append(OwnHosts(settings.host))
-    enforced = settings.callers_file is not None and settings.callers_mode == "enforce"
-    if settings.tls is not None and settings.tls.client_ca is not None and not enforced:
+    if settings.tls is not None and settings.tls.client_ca is not None and not settings.callers_enforced:
         checks.append(require_client_certificate)  # else it is one credential among others
     return checks
 

@@ -301,6 +301,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         """Which senders may be minted."""
         return SenderPolicy(None if self.sender_pattern is None else self.sender_pattern.matches)
 
+    @property
+    def callers_enforced(self) -> bool:
+        """Whether a token needs a grant of the callers file."""
+        return self.callers_file is not None and self.callers_mode == "enforce"
+
     def check_callers(self) -> None:
         """Check that the mode has a callers file.
 

@@ -132,7 +132,7 @@ def _exposure(settings: Settings) -> Finding:
     where = f"the service listens on {settings.host} port {settings.port}"
     if is_loopback(settings.host):
         return ok(Check.EXPOSURE, f"{where}, for this machine only")
-    if settings.callers_file is not None and settings.callers_mode == "enforce":
+    if settings.callers_enforced:
         return ok(Check.EXPOSURE, f"{where}, and a token needs a grant of the callers file")
     if settings.tls_client_ca_file is not None:
         text = f"{where}, and a token needs a client certificate, which does not limit its sender"

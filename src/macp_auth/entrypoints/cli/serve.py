@@ -81,11 +81,17 @@ def _log_startup(plan: ServicePlan) -> None:
     if (metrics := settings.metrics_address) is not None:
         log.info("metrics", host=metrics[0], port=metrics[1])
     log.info("minting", mint_url=f"POST {base}{tokens.PATH}")
-    if settings.tls_client_ca_file is None and not is_loopback(settings.host):
+    open_to_all = not settings.callers_enforced and settings.tls_client_ca_file is None
+    if open_to_all and not is_loopback(settings.host):
         log.warning(
             "anyone who can reach this address can get a token: nobody has to authenticate",
             host=settings.host,
-            remedy="set MACP_AUTH_TLS_CLIENT_CA_FILE, or let only callers reach it (SECURITY.md)",
+            remedy="set MACP_AUTH_CALLERS_FILE (docs/callers.md), or let only callers reach it (SECURITY.md)",
+        )
+    if settings.callers_mode == "report":
+        log.warning(
+            "callers file is not enforced",
+            remedy="unset MACP_AUTH_CALLERS_MODE when no more refusals are reported that would be wrong",
         )
     if plan.signer == "ephemeral":
         log.warning(

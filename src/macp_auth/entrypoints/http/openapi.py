@@ -72,6 +72,8 @@ _TOKEN_REQUEST = Schema(
         "ttl_seconds": _or_null(
             OpenAPIType.NUMBER, exclusive_minimum=0, description="Cut to the longest lifetime."
         ),
+        # Without a type: without a callers file, any value is ignored.
+        "audience": Schema(description="The `aud` claim, a string. Read only with a callers file."),
     },
 )
 
@@ -88,8 +90,10 @@ class MintOperation(Operation):
 
 MINT_REFUSALS = {
     400: refusal("The request is not valid"),
-    403: refusal("The caller gets no tokens"),
+    401: refusal("With a callers file: a credential is required, or the one that was sent is not accepted"),
+    403: refusal("The caller does not get this token"),
     413: refusal("The body is too large"),
     415: refusal("The body is not JSON"),
+    429: refusal("The rate of the caller's grant is used up; Retry-After says when to try again"),
     503: refusal("No token can be signed now; Retry-After says when to try again"),
 }
