@@ -13,7 +13,7 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 MEASURED := tests/bench tests/docs/test_performance_docs.py tests/drill tests/rollout tests/soak
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test measure check fmt fuzz rotation-drill rollout-drill soak guard bench bench-callers bench-growth bench-page bench-vault generate lock clean
+.PHONY: help install serve test measure check fmt fuzz rotation-drill rollout-drill soak spire guard bench bench-callers bench-growth bench-page bench-vault generate lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ rollout-drill: install ## replicas behind HAProxy are replaced under load: make 
 
 soak: install ## steady load, and nothing may grow; then 500 slow sockets: make soak SECONDS=600
 	$(BIN)/python -m tools.soak --seconds $(or $(SECONDS),600)
+
+spire: install ## a real SPIRE rotates SVIDs and authorities under load (needs its programs: tools/spire)
+	$(BIN)/python -m tools.spire --seconds $(or $(SECONDS),240)
 
 guard: install ## instructions of our own code for a token: it may not take many more (needs valgrind)
 	$(BIN)/python -m tools.bench.guard

@@ -25,12 +25,13 @@ from macp_auth.domain.errors import SignerRefused
 from macp_auth.domain.policy import MACP_RUNTIME, VERIFIERS, RotationPolicy, Verifier
 from macp_auth.entrypoints.cli import diagnosis as doctor
 from macp_auth.entrypoints.cli.diagnosis import Check, Expected
-from tests.support import callers, jwks
+from tests.support import jwks
 from tests.support.fake_server import FakeServer, Reply
-from tests.support.tls_service import tls_settings
+from tools.support import callers
 from tools.support.bounded import HANG_SECONDS
 from tools.support.service import clean_environment
 from tools.support.tls import Authority, make_certificates
+from tools.support.tls_service import tls_settings
 
 
 def run(env: dict[str, str], *args: str) -> subprocess.CompletedProcess[str]:

@@ -24,11 +24,11 @@ from macp_auth.entrypoints.cli.runtime_keys import PublishedKey, read_jwks
 from macp_auth.entrypoints.cli.verification import Expected, judge
 from tests.support import jwks
 from tests.support.fake_server import FakeServer, Reply
-from tests.support.tls_service import TLSService, tls_settings
 from tools.macp_runtime.cases import Case, all_cases
 from tools.support.bounded import HANG_SECONDS
 from tools.support.service import Service, clean_environment, free_port
 from tools.support.tls import Pair, make_certificates
+from tools.support.tls_service import TLSService, tls_settings
 
 NOW = 1_800_000_000.0
 EXPECTED = Expected(issuer="macp-auth-service", audience="macp-runtime", leeway=60)

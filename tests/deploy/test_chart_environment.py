@@ -27,9 +27,9 @@ from tests.adapters.callers import issuing
 from tests.deploy.helm import EXAMPLES, Manifest, Tools, pod_spec
 from tests.deploy.pod import Files, Pod
 from tests.docs.pages import ROOT
-from tests.support import callers
 from tests.support.fake_server import FakeServer, Reply, Request
 from tests.support.openbao_auth import FakeKubernetes, enable_kubernetes
+from tools.support import callers
 from tools.support.bounded import HANG_SECONDS
 from tools.support.openbao import OpenBao
 from tools.support.programs import require_script, require_tool

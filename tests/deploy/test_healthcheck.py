@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from tests.docs.pages import ROOT, blocks, read
-from tests.support.tls_service import TLSService, tls_settings
 from tools.support.bounded import HANG_SECONDS
 from tools.support.service import Service, clean_environment, free_port
 from tools.support.tls import Authority
+from tools.support.tls_service import TLSService, tls_settings
 
 
 def check(port: int, env: Mapping[str, str], *args: str) -> subprocess.CompletedProcess[str]:

@@ -27,13 +27,13 @@ from macp_auth.entrypoints.cli import serve
 from macp_auth.entrypoints.http.errors import status_of
 from tests.docs.pages import ROOT, Block, blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
-from tests.support import callers
-from tests.support.tls_service import trusting
 from tools.drill.envoy import binary
+from tools.support import callers
 from tools.support.bounded import HANG_SECONDS
 from tools.support.programs import require_tool, require_tools
 from tools.support.service import Service, clean_environment, free_port, wait_until
 from tools.support.tls import Authority
+from tools.support.tls_service import trusting
 from tools.support.wire import Answer, read_answer
 
 PAGE = read("docs/callers.md")

@@ -21,13 +21,13 @@ from macp_auth.adapters.callers.secret import digest_of, new_secret
 from macp_auth.entrypoints.server.processes import KEEP_ALIVE_SECONDS
 from tests.docs.pages import Block, blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal
-from tests.support import callers as callers_file
-from tests.support.tls_service import TLSService
 from tools.drill.envoy import binary
+from tools.support import callers as callers_file
 from tools.support.bounded import HANG_SECONDS
 from tools.support.programs import require_script, require_tool
 from tools.support.service import Service, clean_environment, free_port, wait_until
 from tools.support.tls import Authority, Certificates, Pair, make_certificates
+from tools.support.tls_service import TLSService
 
 PAGE = read("docs/deployment.md")
 START_SECONDS = 20

@@ -23,15 +23,15 @@ from macp_auth.domain.errors import InvalidRequest
 from macp_auth.entrypoints.http.errors import BROWSER, REASONS
 from tests.docs.pages import ROOT, blocks, plain, read, rows, section, slug, without_blocks
 from tests.metrics.prometheus import RULES
-from tests.support import callers
 from tests.support.metrics import Scrape, metrics_env, scrape
 from tests.support.signers import example_signer, rotated_file
-from tests.support.tls_service import TLSService, tls_settings
+from tools.support import callers
 from tools.support.bounded import HANG_SECONDS
 from tools.support.openbao import OpenBao
 from tools.support.programs import require_tool
 from tools.support.service import Service, wait_until
 from tools.support.tls import make_certificates
+from tools.support.tls_service import TLSService, tls_settings
 from tools.support.vault_environment import with_token
 
 PAGE = read("docs/metrics.md")

@@ -12,10 +12,10 @@ from macp_auth.domain import certificates
 from macp_auth.entrypoints.server import event_loop, tls_reload
 from tests.docs.pages import plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
-from tests.support.tls_service import TLSService
 from tools.support.bounded import HANG_SECONDS
 from tools.support.programs import require_tool
 from tools.support.service import clean_environment, wait_until
+from tools.support.tls_service import TLSService
 
 PAGE = read("docs/tls.md")
 

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from tests.support import callers
-from tests.support.tls_service import trusting
 from tools.drill.envoy import binary
+from tools.support import callers
 from tools.support.bounded import HANG_SECONDS
 from tools.support.programs import missing
 from tools.support.service import Service, free_port, wait_until
 from tools.support.tls import Authority, Pair
+from tools.support.tls_service import trusting
 from tools.support.wire import Answer, read_answer
 
 HEADER = "x-forwarded-client-cert"

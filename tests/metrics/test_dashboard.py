@@ -19,11 +19,11 @@ from tests.docs.pages import ROOT
 from tests.metrics.prometheus import JOB, NAMESPACE, Prometheus, Series
 from tests.support.metrics import metrics_env
 from tests.support.signers import example_signer, rotated_file
-from tests.support.tls_service import TLSService, tls_settings
 from tools.support.openbao import OpenBao
 from tools.support.processes import mint_bytes
 from tools.support.service import Service, wait_until
 from tools.support.tls import make_certificates
+from tools.support.tls_service import TLSService, tls_settings
 from tools.support.vault_environment import with_token
 from tools.support.wire import exchange
 

@@ -18,11 +18,11 @@ from jwt.algorithms import ECAlgorithm
 
 from macp_auth.adapters.callers.issuer_keys import FILE_REFRESH_SECONDS, REQUEST_INTERVAL_SECONDS
 from macp_auth.application.callers_refresh import POLL_INTERVAL_SECONDS
-from tests.support import callers
-from tests.support.tls_service import TLSService, tls_settings, trusting
+from tools.support import callers
 from tools.support.bounded import HANG_SECONDS
 from tools.support.service import Service, wait_until
 from tools.support.tls import Authority
+from tools.support.tls_service import TLSService, tls_settings, trusting
 from tools.support.wire import exchange, read_answer
 
 SECRET = "macp_" + "x" * 43

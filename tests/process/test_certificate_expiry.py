@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.support import callers
 from tests.support.metrics import metrics_env, scrape
-from tests.support.tls_service import TLSService, tls_settings
+from tools.support import callers
 from tools.support.service import Service, wait_until
 from tools.support.tls import Authority
+from tools.support.tls_service import TLSService, tls_settings
 
 SOON, EXPIRED = "TLS certificate expires soon", "TLS certificate has expired"
 ANYONE = "anyone who can reach this address can get a token: nobody has to authenticate"

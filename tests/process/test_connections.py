@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.metrics import metrics_env, scrape
-from tests.support.tls_service import TLSService, tls_settings
 from tools.support.processes import connection, mint_bytes, read_to_end
 from tools.support.programs import require_tool
 from tools.support.service import Service, clean_environment, free_port, wait_until
 from tools.support.tls import Authority
+from tools.support.tls_service import TLSService, tls_settings
 from tools.support.wire import read_answer, request_bytes
 
 MINT = mint_bytes()

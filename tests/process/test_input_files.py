@@ -19,10 +19,10 @@ import pytest
 from tests.support import jwks
 from tests.support.fake_server import FakeServer, Reply, Request
 from tests.support.hung_mount import HungMount
-from tests.support.tls_service import TLSService, tls_settings
 from tests.support.users import as_user, require_root
 from tools.support.service import Service, clean_environment, free_port, wait_until
 from tools.support.tls import Authority
+from tools.support.tls_service import TLSService, tls_settings
 
 HANG = 60  # seconds; a bound for what would hang
 STOP_SECONDS = 10

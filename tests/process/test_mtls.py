@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.support.tls_service import TLSService, tls_settings, trusting
 from tools.support.bounded import HANG_SECONDS
 from tools.support.processes import mint_bytes, read_to_end
 from tools.support.service import wait_until
 from tools.support.tls import Authority
+from tools.support.tls_service import TLSService, tls_settings, trusting
 from tools.support.wire import read_answer, request_bytes
 
 TAKEN_UP = 6

@@ -13,10 +13,10 @@ import pytest
 from msgspec import Struct
 
 from tests.support.flood import Flood
-from tests.support.tls_service import TLSService, tls_settings, trusting
 from tools.support.bounded import HANG_SECONDS
 from tools.support.service import Service, wait_until
 from tools.support.tls import Authority
+from tools.support.tls_service import TLSService, tls_settings, trusting
 
 CONNECTIONS = 200
 FLOOD_SECONDS = 6

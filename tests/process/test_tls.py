@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.tls_service import TLSService, serial_of, tls_settings, trusting
 from tools.support.bounded import HANG_SECONDS
 from tools.support.processes import (
     all_gone,
@@ -30,6 +29,7 @@ from tools.support.processes import (
 from tools.support.programs import require_tool
 from tools.support.service import Service, wait_until
 from tools.support.tls import Authority, Pair
+from tools.support.tls_service import TLSService, serial_of, tls_settings, trusting
 from tools.support.verifiers import verify_with_pyjwt
 from tools.support.wire import read_answer, request_bytes
 
