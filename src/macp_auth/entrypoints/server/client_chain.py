@@ -15,13 +15,19 @@ def client_certificate(connection: ssl.SSLObject) -> ClientCertificate | None:
     if connection.getpeercert(binary_form=True) is None:
         return None
     chain = [x509.load_der_x509_certificate(der) for der in _verified_chain(connection)]
-    uris, dns_names = _names_of(chain[0])
+    uris, dns_names = names_of(chain[0])
     return ClientCertificate(uris, dns_names, min(each.not_valid_after_utc for each in chain).timestamp())
 
 
-def _names_of(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the URIs and the DNS names among the subject alternative names; none if they can't be read."""
+def names_of(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the URIs and the DNS names among the subject alternative names.
+
+    There are none if they can't be read, or if the certificate may sign others: an authority is no workload
+    (X509-SVID, section 5.2).
+    """
     try:
+        if _may_sign(certificate.extensions):
+            return (), ()
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
         return (), ()
@@ -29,6 +35,14 @@ def _names_of(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str
         tuple(names.get_values_for_type(x509.UniformResourceIdentifier)),
         tuple(names.get_values_for_type(x509.DNSName)),
     )
+
+
+def _may_sign(extensions: x509.Extensions) -> bool:
+    for extension in extensions:
+        match extension.value:
+            case x509.BasicConstraints(ca=True) | x509.KeyUsage(key_cert_sign=True):
+                return True
+    return False
 
 
 def _verified_chain(connection: ssl.SSLObject) -> list[bytes]:
