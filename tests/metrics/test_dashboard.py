@@ -10,15 +10,18 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import Struct
 
+from macp_auth.adapters.callers.secret import digest_of, new_secret
 from tests.docs.pages import ROOT
 from tests.metrics.prometheus import JOB, NAMESPACE, Prometheus, Series
 from tests.support.metrics import metrics_env
 from tests.support.signers import example_signer, rotated_file
+from tools.support import callers
 from tools.support.openbao import OpenBao
 from tools.support.processes import mint_bytes
 from tools.support.service import Service, wait_until
@@ -28,6 +31,8 @@ from tools.support.vault_environment import with_token
 from tools.support.wire import exchange
 
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "macp-auth.json").read_text())
+SECRET = new_secret()
+CREDENTIAL = ("Authorization", f"Bearer {SECRET}")
 SEEN_SECONDS = 20  # a bound for a loaded machine; Prometheus scrapes each second
 TARGETS = [
     pytest.param(target, id=f"{panel['title']} {target['refId']}")
@@ -51,15 +56,22 @@ class Watched(Struct, frozen=True):
         return self.prometheus.query(expression)
 
 
+def _reporting(directory: Path) -> dict[str, str]:
+    """Settings of a service that reports what its callers file would refuse: each request of this test."""
+    caller = f'[[caller]]\nname = "a"\nsecret_sha256 = "{digest_of(SECRET).hex()}"\n{callers.RISK}'
+    return {**callers.write(directory / "callers.toml", caller), "MACP_AUTH_CALLERS_MODE": "report"}
+
+
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """Services with signers of each kind, which mint, refuse, and in the end fail at a sealed Vault."""
+    """Services with signers of each kind, and one with callers. In the end, Vault is sealed."""
     directory = tmp_path_factory.mktemp("dashboard")
     with ExitStack() as stack:
         bao = stack.enter_context(OpenBao(directory))
         bao.create_key("macp", "ecdsa-p256")
-        signers = [with_token(bao, "macp"), example_signer(directory), rotated_file(directory)]
-        environments = [{**metrics_env(), "MACP_AUTH_WORKERS": "2", **signer} for signer in signers]
+        settings = [with_token(bao, "macp"), example_signer(directory), _reporting(directory)]
+        settings.append(rotated_file(directory))
+        environments = [{**metrics_env(), "MACP_AUTH_WORKERS": "2", **each} for each in settings]
         services = [stack.enter_context(Service(directory, each)) for each in environments]
         ports = [int(each["MACP_AUTH_METRICS_PORT"]) for each in environments]
         certificates = make_certificates(directory)
@@ -79,8 +91,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 def ask_and_wait(prometheus: Prometheus, services: list[Service], *, after: int = 0) -> int:
     """Ask each service for a token, a bad one and its keys; Prometheus has seen all of it then."""
     for service in services:
-        exchange(service.port, mint_bytes())
-        assert exchange(service.port, mint_bytes(body=b"{}")).status == 400
+        exchange(service.port, mint_bytes(CREDENTIAL))
+        assert exchange(service.port, mint_bytes(CREDENTIAL, body=b"{}")).status == 400
         service.jwks()
     seen = "sum(macp_auth_mints_total) + sum(macp_auth_jwks_requests_total)"
     asked = after + 3 * len(services)
