@@ -115,6 +115,8 @@ class CallersFile:
                 self._issuers = Issuers()
                 self._fetching = asyncio.create_task(self._issuers.run())
             yield JWTMethod(callers.jwt_subjects, self._issuers.use(callers.issuers), time.time)
+        elif self._issuers is not None:
+            self._issuers.use(())  # nobody's tokens are accepted: stop fetching keys
         if callers.secrets:
             from macp_auth.adapters.callers.secret import SecretMethod  # noqa: PLC0415
 
