@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from litestar import Litestar
@@ -60,23 +60,20 @@ def create_app(
         logging_config=None,
     )
     methods = {path: _methods(route) for route in routes for path in route.paths}
-    return with_request_id(ExactPaths(_dispatch(app, {tokens.PATH: mint, jwks.PATH: publish}), methods))
+    # Around Litestar's dispatch: docs/adr/0011 has the reason.
+    direct = {tokens.PATH: answering_errors(mint), jwks.PATH: answering_errors(publish)}
+    return with_request_id(ExactPaths(_head_as_get(app), methods, direct))
 
 
-def _dispatch(app: Litestar, direct: Mapping[str, ASGIApp]) -> ASGIApp:
-    """Return Litestar's dispatch, with a short way for the two frequent paths: docs/adr/0011 says why."""
-    direct_apps = {path.encode(): answering_errors(each) for path, each in direct.items()}
+def _head_as_get(app: ASGIApp) -> ASGIApp:
+    """Return ``app`` with HEAD as GET; the protocol sends no body (RFC 9110, section 9.3.2)."""
 
-    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == ScopeType.HTTP:
-            if (direct_app := direct_apps.get(scope["raw_path"])) is not None:
-                await direct_app(scope, receive, send)
-                return
-            if scope["method"] == "HEAD":  # as GET; the protocol sends no body (RFC 9110, section 9.3.2)
-                scope = {**scope, "method": "GET"}
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.HTTP and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
         await app(scope, receive, send)
 
-    return dispatch
+    return answering
 
 
 def _methods(route: HTTPRouteHandler) -> Sequence[str]:

@@ -18,22 +18,34 @@ from macp_auth.entrypoints.http.responses import send_json
 
 
 class ExactPaths:
-    """Passes a request to ``app`` only if its raw path is in ``methods``, with one of the path's methods."""
+    """Passes a request on only if its raw path is one of ``methods``, with one of the path's methods.
 
-    def __init__(self, app: ASGIApp, methods: Mapping[str, Sequence[str]]) -> None:
+    Args:
+        app: answers the requests, and runs the lifespan.
+        methods: the methods of each path.
+        direct: answers the requests of some paths in the place of ``app``.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        methods: Mapping[str, Sequence[str]],
+        direct: Mapping[str, ASGIApp] | None = None,
+    ) -> None:
         self._app = app
-        self._methods = {path.encode(): names for path, names in methods.items()}
+        apps = direct or {}
+        self._paths = {path.encode(): (names, apps.get(path, app)) for path, names in methods.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the application's lifespan."""
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
-        elif (methods := self._methods.get(scope["raw_path"])) is None:
+        elif (found := self._paths.get(scope["raw_path"])) is None:
             await send_error(HTTPRefusal(404, "not found"), scope, receive, send)
-        elif scope["method"] in methods:
-            await self._app(scope, receive, send)
+        elif scope["method"] in found[0]:
+            await found[1](scope, receive, send)
         else:
-            await _other_method(methods, scope, receive, send)
+            await _other_method(found[0], scope, receive, send)
 
 
 async def _other_method(methods: Sequence[str], scope: HTTPScope, receive: Receive, send: Send) -> None:

@@ -96,11 +96,11 @@ def token_app(  # noqa: PLR0913 - all are needed
             check_headers(scope["headers"])
             request = decode_token_request(await read_body(receive))
             minted = await minter.mint(request, caller, now)
-            event = _event(scope, caller, request, minted)
+            event = _event(scope, caller, request, minted, None)
             if recorded is not None:
                 await recorded(event)
         except Exception as error:
-            _notify(observers, _event(scope, caller, request, error))
+            _notify(observers, _event(scope, caller, request, None, error))
             raise
         _notify(observers, event)
         claims = minted.claims
@@ -111,18 +111,20 @@ def token_app(  # noqa: PLR0913 - all are needed
 
 
 def _event(
-    scope: Scope, caller: Caller | None, request: TokenRequest | None, outcome: MintedToken | Exception
+    scope: Scope,
+    caller: Caller | None,
+    request: TokenRequest | None,
+    minted: MintedToken | None,
+    error: Exception | None,
 ) -> MintEvent:
     client = scope["client"]
-    minted = outcome if isinstance(outcome, MintedToken) else None
-    error = outcome if isinstance(outcome, Exception) else None
     return MintEvent(
         at=time.time(),
         client=client[0] if client else None,
         request_id=current.get().id,
         request=request,
         caller=caller,
-        grant=getattr(outcome, "grant", None),
+        grant=getattr(error, "grant", None) if minted is None else minted.grant,
         minted=minted,
         status=_OK if error is None else status_of(error),
         reason=None if error is None else reason_word(error),
