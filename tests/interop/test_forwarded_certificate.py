@@ -73,6 +73,21 @@ def test_another_certificate_does_not(envoy: int, authority: Authority) -> None:
     assert exchange(envoy, authority, client(authority, callers.SPIFFE_ID + "2")).status == 401
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        x509.DNSName(f"a;URI={callers.SPIFFE_ID}"),
+        x509.UniformResourceIdentifier(f"spiffe://example.org/a;URI={callers.SPIFFE_ID}"),
+        x509.UniformResourceIdentifier(f";URI={callers.SPIFFE_ID}"),
+    ],
+)
+def test_a_name_with_a_semicolon_is_not_taken_for_two(
+    envoy: int, authority: Authority, name: x509.GeneralName
+) -> None:
+    """Envoy does not escape names."""
+    assert exchange(envoy, authority, authority.issue("client", names=[name])).status == 401
+
+
 def test_a_header_of_the_client_is_not_believed(envoy: int, authority: Authority) -> None:
     """Envoy removes it, or appends its own element, and the last one decides."""
     answer = exchange(envoy, authority, client(authority, callers.SPIFFE_ID + "2"), {HEADER: FORGED})

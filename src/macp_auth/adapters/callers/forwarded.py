@@ -7,7 +7,8 @@ proxy's own. It is the proxy's own only if the proxy sets it or appends to it
 (``forward_client_cert_details: SANITIZE_SET`` or ``APPEND_FORWARD``) and requires a valid client certificate.
 
 Envoy does not escape URIs and DNS names. So an authority that the proxy trusts must not sign names with a
-comma or a semicolon: such a name could pass for another element.
+comma or a semicolon: such a name could pass for another element or another name. No rule for the header can
+prevent it, because what follows the comma can be all that Envoy itself writes.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class ForwardedCertificateMethod(CallerAuthenticator):
         if credentials.forwarded is None or not credentials.peer_is_loopback:
             return None
         element = _last_element(credentials.forwarded)
-        uris = [value for key, value in element if key == "uri" and value]  # Envoy writes `URI=` for none
+        uris = [value for key, value in element if key == "uri"]
+        if uris == [""]:  # Envoy's word for none; a second one beside it comes from inside another name
+            uris = []
         dns_names = [value for key, value in element if key == "dns"]
         if (identity := self._identities.find(uris, dns_names)) is None:
             return None
