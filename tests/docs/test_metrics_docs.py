@@ -39,7 +39,11 @@ RULES_TEST = ROOT / "tests" / "deploy" / "rules.test.yaml"
 DASHBOARD = ROOT / "deploy" / "grafana" / "macp-auth.json"
 Labels = frozenset[str]
 SECRET = new_secret()
-CALLERS = f'[[caller]]\nname = "a"\nsecret_sha256 = "{digest_of(SECRET).hex()}"\n{callers.RISK}'
+CALLERS = f"""{callers.UNREADABLE_ISSUER}
+[[caller]]
+name = "a"
+secret_sha256 = "{digest_of(SECRET).hex()}"
+{callers.RISK}"""
 
 
 def documented() -> dict[str, tuple[str, Labels]]:

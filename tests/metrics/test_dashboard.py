@@ -59,6 +59,7 @@ class Watched(Struct, frozen=True):
 def _reporting(directory: Path) -> dict[str, str]:
     """Settings of a service that reports what its callers file would refuse: each request of this test."""
     caller = f'[[caller]]\nname = "a"\nsecret_sha256 = "{digest_of(SECRET).hex()}"\n{callers.RISK}'
+    caller = callers.UNREADABLE_ISSUER + caller
     return {**callers.write(directory / "callers.toml", caller), "MACP_AUTH_CALLERS_MODE": "report"}
 
 

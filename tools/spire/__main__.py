@@ -38,7 +38,7 @@ CALLERS = f"""
 name = "spire"
 issuer = "{ISSUER}"
 audience = "macp-auth"
-jwks_file = "{{jwks}}"
+jwks_file = "PATH"
 
 [[caller]]
 name = "by-certificate"
@@ -46,7 +46,7 @@ spiffe_id = "{callers.SPIFFE_ID}"
 {callers.RISK}
 [[caller]]
 name = "by-jwt"
-jwt = {{{{ issuer = "spire", subject = "{callers.SPIFFE_ID}" }}}}
+jwt = {{ issuer = "spire", subject = "{callers.SPIFFE_ID}" }}
 {callers.RISK}"""
 
 
@@ -88,7 +88,7 @@ def _run(programs: Programs, directory: Path, seconds: float) -> Counter[str]:
         authority = Authority(directory)
         settings = {
             **tls_settings(authority.issue("server")),
-            **callers.write(directory / "callers.toml", CALLERS.format(jwks=bundle.jwks)),
+            **callers.write(directory / "callers.toml", CALLERS.replace("PATH", str(bundle.jwks))),
             "MACP_AUTH_TLS_CLIENT_CA_FILE": str(bundle.authorities),
             "MACP_AUTH_SIGNING_ALG": "ES256",
         }
@@ -96,7 +96,7 @@ def _run(programs: Programs, directory: Path, seconds: float) -> Counter[str]:
         wait_until(
             lambda: _mints_by_certificate(service, authority, ours.x509_svid()),
             within=HANG_SECONDS,
-            what="the registration reaches the agent, and a token is minted",
+            what="a token is minted",
         )
         outcomes: Counter[str] = Counter()
         _try_others(outcomes, service, authority, other)
@@ -154,7 +154,6 @@ def _try_others(
     outcomes: Counter[str], service: TLSService, authority: Authority, other: TrustDomain
 ) -> None:
     """Neither an SVID of another trust domain mints, nor a JWT-SVID for another audience."""
-    wait_until(lambda: other.jwt_svid("macp-auth"), within=HANG_SECONDS, what="the other agent has its SVID")
     minted = _mints_by_certificate(service, authority, other.x509_svid())
     outcomes[
         "LOST: minted for another trust domain" if minted else "refused X509-SVID of another domain"

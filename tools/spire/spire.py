@@ -77,11 +77,11 @@ class TrustDomain(Struct, frozen=True):
     programs: Programs
 
     def register(self, spiffe_id: str) -> None:
-        """Let processes of this user have ``spiffe_id``."""
-        self._server(
-            "entry", "create", "-parentID", AGENT_ID.format(domain=self.name), "-spiffeID", spiffe_id,
-            "-selector", f"unix:uid:{os.getuid()}",
-        )  # fmt: skip
+        """Let processes of this user have ``spiffe_id``, and wait until the agent knows it."""
+        parent = AGENT_ID.format(domain=self.name)
+        entry = ["-parentID", parent, "-spiffeID", spiffe_id, "-selector", f"unix:uid:{os.getuid()}"]
+        self._server("entry", "create", *entry)
+        wait_until(lambda: _succeeds(self.x509_svid), within=START_SECONDS, what="the agent has an SVID")
 
     def x509_svid(self) -> Pair:
         """Fetch an X509-SVID from the agent."""

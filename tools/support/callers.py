@@ -19,6 +19,17 @@ RISK = """
   max_ttl_seconds = 900
   scopes = { allowed_modes = ["macp.mode.decision.v1", ""], can_start_sessions = true, max_open_sessions = 4 }
 """
+UNREADABLE_ISSUER = """
+[[issuer]]
+name = "cluster"
+issuer = "https://kubernetes.default.svc.cluster.local"
+audience = "macp-auth"
+jwks_file = "/nowhere/jwks.json"
+
+[[caller]]
+name = "workload"
+jwt = { issuer = "cluster", subject = "system:serviceaccount:macp:workload" }
+"""
 
 
 def write(path: Path, text: str) -> dict[str, str]:
