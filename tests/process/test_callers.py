@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -203,6 +204,30 @@ secret_sha256 = "{hashlib.sha256(other.encode()).hexdigest()}"
     callers.write(path, FILE)
     wait_until(lambda: status(other) == 401, within=TAKEN_UP, what="the removed caller is refused")
     assert status(SECRET) == 200
+
+
+def test_a_credential_that_is_revoked_while_its_request_arrives(
+    directory: Path, start_service: Callable[..., Service]
+) -> None:
+    """It mints nothing, and above all not what the next holder of its caller's name may."""
+    path = directory / "revoked.toml"
+    service = start_service(callers.write(path, FILE))
+    other = hashlib.sha256(b"macp_" + b"o" * 43).hexdigest()
+    wide = '[[caller.grant]]\nsenders = ["*"]\nscopes = { can_manage_mode_registry = true }'
+    request = callers.request(
+        {"sender": "anyone", "scopes": {"can_manage_mode_registry": True}}, bearer=SECRET
+    )
+    with socket.create_connection(("127.0.0.1", service.port), timeout=HANG_SECONDS) as connection:
+        connection.sendall(request[:-1])
+        time.sleep(0.2)  # its caller is authenticated before its body is read
+        callers.write(path, f'[[caller]]\nname = "playground"\nsecret_sha256 = "{other}"\n{wide}')
+        wait_until(
+            lambda: [event["event"] for event in service.events].count("callers file") == 2,
+            within=TAKEN_UP,
+            what="the file is read again",
+        )
+        connection.sendall(request[-1:])
+        assert read_answer(connection).status == 401
 
 
 def test_report_mode_refuses_nothing(directory: Path, start_service: Callable[..., Service]) -> None:

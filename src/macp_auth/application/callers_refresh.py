@@ -40,6 +40,10 @@ class CallersRefresher:
         """Return whether there are no rules yet."""
         return self._rules is None
 
+    def current(self) -> AccessRules | None:
+        """Return the rules in force, if any."""
+        return self._rules
+
     def rules(self) -> AccessRules:
         """Return the rules in force.
 

@@ -9,7 +9,10 @@ from macp_auth.domain.grants import Grants
 
 
 class AccessRules(Struct, frozen=True):
-    """The rules in force. A request is decided by one of these from its beginning to its end."""
+    """The rules in force.
+
+    Those in force when a whole request is there authenticate its caller and permit its token.
+    """
 
     callers: AuthenticatorChain
     grants: Grants

@@ -53,6 +53,7 @@ class _Gate(Struct, frozen=True):
 
     access: Access
     authenticate: Authenticate = anonymous
+    rules: Callable[[], object] = tokens.no_rules
     callers: CallersRefresher | None = None
     failing_issuers: Callable[[], Mapping[str, bool]] = dict
     lifetimes: Sequence[Lifetime] = ()
@@ -75,6 +76,7 @@ def _gate(settings: Settings, reported: Callable[[str], None]) -> _Gate:
     return _Gate(
         access,
         partial(authenticate, access),
+        callers.current,
         callers,
         file.failing_issuers,
         lifetimes=[file.running, callers.running],
@@ -175,6 +177,7 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
             now=clock.now,
             caller_checks=_caller_checks(settings),
             authenticate=gate.authenticate,
+            rules=gate.rules,
             recorded=audit.recorded if isinstance(audit, RequiredAuditLog) else None,
         ),
         jwks.jwks_app(keys, settings.jwks_max_age_seconds, jwks_answered),

@@ -66,6 +66,10 @@ Recorded = Callable[[MintEvent], Awaitable[None]]
 """Returns when a token is on record, or raises AuditUnavailable."""
 
 
+def no_rules() -> None:
+    """Return what never changes."""
+
+
 def token_app(  # noqa: PLR0913 - all are needed
     minter: Minter,
     observers: Sequence[Observer],
@@ -73,6 +77,7 @@ def token_app(  # noqa: PLR0913 - all are needed
     now: Callable[[], TimeInterval],
     caller_checks: Sequence[CallerCheck] = (),
     authenticate: Authenticate = anonymous,
+    rules: Callable[[], object] = no_rules,
     recorded: Recorded | None = None,
 ) -> ASGIApp:
     """Return the application that mints, and notifies ``observers`` of each request before its answer.
@@ -83,6 +88,7 @@ def token_app(  # noqa: PLR0913 - all are needed
         now: returns the time, or raises ClockStepped.
         caller_checks: refuse requests before their caller is known.
         authenticate: returns the caller.
+        rules: returns what ``authenticate`` decides by, the same object as long as it does not change.
         recorded: is awaited before a token leaves; None for nothing to wait for.
     """
 
@@ -92,9 +98,13 @@ def token_app(  # noqa: PLR0913 - all are needed
         try:
             for check_caller in caller_checks:
                 check_caller(scope)
+            rules_then = rules()
             caller = authenticate(scope)
             check_headers(scope["headers"])
             request = decode_token_request(await read_body(receive))
+            if rules() is not rules_then:  # the credential may be revoked, and the caller's name another's
+                caller = None
+                caller = authenticate(scope)
             minted = await minter.mint(request, caller, now)
             event = _event(scope, caller, request, minted, None)
             if recorded is not None:
