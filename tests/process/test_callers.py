@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from jwt.algorithms import ECAlgorithm
 
 from macp_auth.adapters.callers.issuer_keys import FILE_REFRESH_SECONDS, REQUEST_INTERVAL_SECONDS
 from macp_auth.application.callers_refresh import POLL_INTERVAL_SECONDS
+from tests.support import hung_names
 from tools.support import callers
 from tools.support.bounded import HANG_SECONDS
 from tools.support.service import Service, wait_until
@@ -46,6 +48,7 @@ dns_name = "{callers.DNS_NAME}"
 """
 REQUEST = {"sender": "risk-agent"}
 TAKEN_UP = POLL_INTERVAL_SECONDS + 8
+STOP_SECONDS = 10
 
 
 @pytest.fixture(scope="module")
@@ -299,6 +302,30 @@ def test_names(
     client = clients.issue("client", callers.DNS_NAME, names=names)
     answer = tls.exchange(callers.request({"sender": sender}), trusting(authority.path, client))
     assert answer.status == status
+
+
+def test_a_name_that_does_not_resolve_delays_no_exit(
+    tmp_path: Path, start_service: Callable[..., Service]
+) -> None:
+    """The C library waits up to a minute for name servers that do not answer."""
+    env = callers.write(
+        tmp_path / "callers.toml",
+        f"""
+[[issuer]]
+name = "cluster"
+issuer = "https://kubernetes.default.svc.cluster.local"
+audience = "macp-auth"
+jwks_url = "https://{hung_names.NAME}/jwks"
+
+[[caller]]
+name = "playground"
+jwt = {{ issuer = "cluster", subject = "x" }}
+{callers.RISK}""",
+    )
+    service = start_service({**env, **hung_names.environment(tmp_path)})
+    wait_until(lambda: "no complete answer" in service.log, within=HANG_SECONDS, what="the fetch has failed")
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(STOP_SECONDS) == 0
 
 
 def test_a_certificate_is_not_demanded(tls: TLSService) -> None:

@@ -34,6 +34,7 @@ import structlog
 from macp_auth.adapters import jose
 from macp_auth.adapters.callers.file import Issuer
 from macp_auth.adapters.input_file import Custody, FileUnusable, input_file
+from macp_auth.adapters.name_resolution import DaemonResolver
 from macp_auth.domain.json_objects import unique_members
 from macp_auth.domain.keys import Algorithm, is_kid
 from macp_auth.domain.redaction import conceal, shown
@@ -247,7 +248,7 @@ async def _fetched(issuer: Issuer) -> bytes:
         async with (
             asyncio.timeout(FETCH_SECONDS),
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=await _tls(issuer)),
+                connector=aiohttp.TCPConnector(ssl=await _tls(issuer), resolver=DaemonResolver()),
                 timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 # Kubernetes refuses to send a JWK Set to whoever accepts application/json only.
