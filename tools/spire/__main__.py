@@ -9,6 +9,7 @@ the programs, run ``go build ./cmd/spire-server ./cmd/spire-agent`` in SPIRE's s
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import signal
@@ -65,7 +66,7 @@ def main() -> int:
         outcomes = _run(programs, Path(directory), options.seconds)
     for outcome, count in sorted(outcomes.items()):
         print(f"{outcome}: {count}")
-    return 1 if any(outcome.startswith("LOST") for outcome in outcomes) else 0
+    return 1 if any(outcome.startswith(("LOST", "WRONG")) for outcome in outcomes) else 0
 
 
 def _program(name: str) -> Path:
@@ -99,9 +100,9 @@ def _run(programs: Programs, directory: Path, seconds: float) -> Counter[str]:
             what="a token is minted",
         )
         outcomes: Counter[str] = Counter()
-        _try_others(outcomes, service, authority, other)
+        _try_others(outcomes, service, authority, ours, other)
         _load(outcomes, service, authority, bundle, time.monotonic() + seconds)
-        _try_others(outcomes, service, authority, other)
+        _try_others(outcomes, service, authority, ours, other)
         return outcomes
 
 
@@ -113,6 +114,7 @@ class _Bundle:
         self.authorities = directory / "bundle.pem"
         self.jwks = directory / "bundle.json"
         self.seen: set[str] = set()
+        self.jwt_keys_seen: set[str] = set()
         self.write()
 
     def write(self) -> None:
@@ -122,6 +124,8 @@ class _Bundle:
             fresh.write_text(content)
             fresh.replace(path)
         self.seen.update(self.authorities.read_text().split("-----END CERTIFICATE-----")[:-1])
+        keys = json.loads(self.jwks.read_text())["keys"]
+        self.jwt_keys_seen.update(key["kid"] for key in keys if key["use"] == "jwt-svid")
 
 
 def _load(
@@ -137,10 +141,11 @@ def _load(
             token = bundle.domain.jwt_svid("macp-auth")
         minted = _mints_by_certificate(service, authority, svid)
         outcomes["minted by X509-SVID" if minted else "LOST by X509-SVID"] += 1
-        minted = service.exchange(callers.request(REQUEST, bearer=token)).status == 200
+        minted = _mints_by_jwt(service, token)
         outcomes["minted by JWT-SVID" if minted else "LOST by JWT-SVID"] += 1
     outcomes["X509-SVIDs used"] = len(serials)
     outcomes["X.509 authorities seen"] = len(bundle.seen)
+    outcomes["keys for JWT-SVIDs seen"] = len(bundle.jwt_keys_seen)
 
 
 def _mints_by_certificate(service: TLSService, authority: Authority, svid: Pair) -> bool:
@@ -150,16 +155,20 @@ def _mints_by_certificate(service: TLSService, authority: Authority, svid: Pair)
         return False
 
 
+def _mints_by_jwt(service: TLSService, token: str) -> bool:
+    return service.exchange(callers.request(REQUEST, bearer=token)).status == 200
+
+
 def _try_others(
-    outcomes: Counter[str], service: TLSService, authority: Authority, other: TrustDomain
+    outcomes: Counter[str], service: TLSService, authority: Authority, ours: TrustDomain, other: TrustDomain
 ) -> None:
-    """Neither an SVID of another trust domain mints, nor a JWT-SVID for another audience."""
-    minted = _mints_by_certificate(service, authority, other.x509_svid())
-    outcomes[
-        "LOST: minted for another trust domain" if minted else "refused X509-SVID of another domain"
-    ] += 1
-    for_other = service.exchange(callers.request(REQUEST, bearer=other.jwt_svid("macp-auth"))).status
-    outcomes[f"JWT-SVID of another domain: {for_other}" if for_other == 401 else "LOST: minted for it"] += 1
+    """Neither SVIDs of another trust domain mint, nor a JWT-SVID for another audience."""
+    for what, minted in (
+        ("X509-SVID of another domain", _mints_by_certificate(service, authority, other.x509_svid())),
+        ("JWT-SVID of another domain", _mints_by_jwt(service, other.jwt_svid("macp-auth"))),
+        ("JWT-SVID for another audience", _mints_by_jwt(service, ours.jwt_svid("macp-runtime"))),
+    ):
+        outcomes[f"WRONG: minted by {what}" if minted else f"refused {what}"] += 1
 
 
 if __name__ == "__main__":
