@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import hung_names
 from tools.support.bounded import HANG_SECONDS
 from tools.support.processes import (
     JSON_HEADERS,
@@ -244,3 +245,16 @@ def test_sigterm_during_start_up_is_obeyed(tmp_path: Path, workers: str, milesto
         assert "Traceback" not in service.log
     finally:
         service.__exit__()
+
+
+def test_a_name_that_does_not_resolve_delays_no_exit(tmp_path: Path, start_service: StartService) -> None:
+    """That of Vault: the C library waits up to a minute for name servers that do not answer."""
+    vault = {
+        "MACP_AUTH_SIGNER": "vault-transit",
+        "MACP_AUTH_VAULT_ADDR": f"https://{hung_names.NAME}:8200",
+        "MACP_AUTH_VAULT_TOKEN": "hvs." + "x" * 24,
+        "MACP_AUTH_VAULT_KEY": "macp",
+    }
+    service = start_service({**vault, **hung_names.environment(tmp_path)})
+    wait_until(lambda: "cannot read keys" in service.log, within=HANG_SECONDS, what="a request has failed")
+    assert stop(service) == 0

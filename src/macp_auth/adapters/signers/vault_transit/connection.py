@@ -25,6 +25,7 @@ from macp_auth.adapters.input_file import (
     file_version,
     input_file,
 )
+from macp_auth.adapters.name_resolution import DaemonResolver
 from macp_auth.adapters.signers.vault_transit.settings import TRUSTED, VaultSettings, names
 from macp_auth.adapters.signers.vault_transit.transport import AsyncAdapter
 from macp_auth.domain.errors import SignerMisconfigured, SignerUnavailable
@@ -160,7 +161,7 @@ class Connection:
 def _open(settings: VaultSettings, tls: ssl.SSLContext) -> _Session:
     return _Session(
         # If a DNS name leads to the active node, a failover is noticed within a second.
-        connector=aiohttp.TCPConnector(ssl=tls, ttl_dns_cache=1),
+        connector=aiohttp.TCPConnector(ssl=tls, ttl_dns_cache=1, resolver=DaemonResolver()),
         timeout=aiohttp.ClientTimeout(
             total=settings.timeout_ms / 1000, sock_connect=settings.connect_timeout_ms / 1000
         ),
