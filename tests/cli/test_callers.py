@@ -201,6 +201,11 @@ def test_the_settings_of_the_environment_decide(file: Path) -> None:
     [
         (["--caller", "other"], "Invalid value for --caller: no caller of "),
         (["--caller", "playground", "--scopes", "{"], "Invalid value for --scopes: not JSON"),
+        (["--caller", "playground", "--scopes", "[" * 10_000], "Invalid value for --scopes: not JSON"),
+        (
+            ["--caller", "playground", "--scopes", '{"is_observer": true, "is_observer": false}'],
+            "Invalid value for --scopes: not JSON",
+        ),
     ],
 )
 def test_a_question_that_makes_no_sense(file: Path, args: list[str], said: str) -> None:

@@ -140,9 +140,11 @@ def _output_is_exposed() -> bool:
 
 
 def _json(text: str) -> object:
+    from macp_auth.domain.json_objects import unique_members  # noqa: PLC0415
+
     try:
-        return json.loads(text)
-    except ValueError:
+        return json.loads(text, object_pairs_hook=unique_members)
+    except (ValueError, RecursionError):
         raise click.BadParameter("not JSON", param_hint="--scopes") from None
 
 
