@@ -64,3 +64,11 @@ def test_an_authority_has_none(extension: x509.ExtensionType) -> None:
 
 def test_a_certificate_without_names() -> None:
     assert names_of(certificate()) == ((), ())
+
+
+@pytest.mark.parametrize("name", [b"\xa3\x02\x30\x00", b"\xa5\x05\xa1\x03\x0c\x01a", b"\x87\x01\x00"])
+def test_names_that_cannot_be_read(name: bytes) -> None:
+    """An X.400 address, an EDI party name and half an IP address are no reason to end the connection."""
+    octets = b"\x86" + bytes([len(ID)]) + ID.encode() + name
+    names = x509.UnrecognizedExtension(NAMES.oid, b"\x30" + bytes([len(octets)]) + octets)
+    assert names_of(certificate(names)) == ((), ())

@@ -9,6 +9,13 @@ from cryptography import x509
 
 from macp_auth.domain.callers import ClientCertificate
 
+_UNREADABLE = (
+    ValueError,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,  # an X.400 address or an EDI party name, in any extension
+)
+
 
 def client_certificate(connection: ssl.SSLObject) -> ClientCertificate | None:
     """Return what the client's certificate says; None if the client presented none."""
@@ -29,7 +36,7 @@ def names_of(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str,
         if _may_sign(certificate.extensions):
             return (), ()
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except _UNREADABLE:
         return (), ()
     return (
         tuple(names.get_values_for_type(x509.UniformResourceIdentifier)),
