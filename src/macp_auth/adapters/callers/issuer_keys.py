@@ -251,7 +251,7 @@ async def _fetched(issuer: Issuer) -> bytes:
                 connector=aiohttp.TCPConnector(ssl=await _tls(issuer), resolver=DaemonResolver()),
                 timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                # Kubernetes refuses to send a JWK Set to whoever accepts application/json only.
+                # Kubernetes sends no JWK Set to a client that accepts application/json only.
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
             ) as session,
             session.get(
