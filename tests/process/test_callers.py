@@ -209,6 +209,32 @@ secret_sha256 = "{hashlib.sha256(other.encode()).hexdigest()}"
     assert status(SECRET) == 200
 
 
+def test_a_reload_drops_no_request(directory: Path, start_service: Callable[..., Service]) -> None:
+    """While the file changes three times, each request gets its token."""
+    path = directory / "reloaded.toml"
+    service = start_service({**callers.write(path, FILE), "MACP_AUTH_SIGNING_ALG": "ES256"})
+
+    def mints_until_reloaded(times: int) -> bool:
+        assert callers.mint(service.port, REQUEST, bearer=SECRET).status == 200
+        return service.log.count('"event":"callers file"') > times
+
+    for times in range(1, 4):
+        callers.write(path, f"{FILE}\n# {times}\n")
+        wait_until(lambda seen=times: mints_until_reloaded(seen), within=TAKEN_UP, what="the reload")
+
+
+def test_a_rate_is_kept(directory: Path, start_service: Callable[..., Service]) -> None:
+    """The token after the last one of the minute is a 429 that says when to come back."""
+    limited = FILE.replace(
+        'senders = ["risk-agent", "fraud-*"]', 'senders = ["risk-agent"]\n  per_minute = 2', 1
+    )
+    service = start_service(callers.write(directory / "limited.toml", limited))
+    answers = [callers.mint(service.port, REQUEST, bearer=SECRET) for _ in range(3)]
+    assert [answer.status for answer in answers] == [200, 200, 429]
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= 30
+    assert answers[-1].json == {"error": "too many requests"}
+
+
 def test_a_credential_that_is_revoked_while_its_request_arrives(
     directory: Path, start_service: Callable[..., Service]
 ) -> None:
