@@ -107,7 +107,7 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
     observers: list[Observer] = []
     jwks_answered: Callable[[int], None] = _ignore
     lines_dropped: Callable[[int], None] = _ignore
-    reported: Callable[[str], None] = _ignore_word
+    reported: Callable[[str], None] = _ignore
     if metrics is not None:
         counts, state = files_of(metrics.directory, os.getpid())
         meter = Meter(counts)
@@ -222,9 +222,5 @@ def build_metrics(
     return metrics_app(ServiceCollector(subject, Workers(directory, pids)))
 
 
-def _ignore(_: int) -> None:
-    """Count nothing."""
-
-
-def _ignore_word(_: str) -> None:
+def _ignore(_: object) -> None:
     """Count nothing."""
