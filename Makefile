@@ -13,7 +13,7 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 MEASURED := tests/bench tests/docs/test_performance_docs.py tests/drill tests/rollout tests/soak
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test measure check fmt fuzz rotation-drill rollout-drill soak spire guard bench bench-callers bench-growth bench-page bench-vault generate lock clean
+.PHONY: help install serve test measure check fmt fuzz rotation-drill rollout-drill soak spire guard bench bench-callers bench-growth bench-page bench-vault runtime generate lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ bench-page: install ## all four, for the figures and charts of docs/performance.
 
 bench-vault: install ## vault-transit beside bare hvac calls, on an OpenBao of its own (needs wrk)
 	$(BIN)/python -m tools.bench.vault $(BENCH_ARGS)
+
+runtime: install ## build the real macp-runtime for the tests, once, in some minutes (needs cargo and protoc)
+	$(BIN)/python -m tools.macp_runtime.build
 
 generate: install ## what follows from the declared settings: tables, .env.example, the chart's values
 	$(BIN)/python -m tools.generate

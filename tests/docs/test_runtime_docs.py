@@ -22,7 +22,9 @@ from tools.support.verifiers import verify_with_pyjwt
 PAGE = read("docs/integration.md")
 TEXT = " ".join(PAGE.split())
 RECORD = json.loads(read("tests/data/runtime-behaviour.json"))
-ANSWERS: dict[str, str] = RECORD["answers"]
+ANSWERS: dict[str, str] = {
+    case: answer for group in RECORD["answers"].values() for case, answer in group.items()
+}
 REAL_SENDERS = ["macp-control-plane", "macp-playground", "risk-agent"]
 [SDK_CODE] = [
     block.text for block in blocks(PAGE) if "AuthConfig" in block.text and block.language == "python"
