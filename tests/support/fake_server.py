@@ -43,6 +43,7 @@ class FakeServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # head and body are two writes
 
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", "0")))
