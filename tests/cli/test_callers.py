@@ -200,11 +200,11 @@ def test_the_settings_of_the_environment_decide(file: Path) -> None:
     ("args", "said"),
     [
         (["--caller", "other"], "Invalid value for --caller: no caller of "),
-        (["--caller", "playground", "--scopes", "{"], "Invalid value for --scopes: not JSON"),
-        (["--caller", "playground", "--scopes", "[" * 10_000], "Invalid value for --scopes: not JSON"),
+        (["--caller", "playground", "--scopes", "{"], "Invalid value for '--scopes': not JSON"),
+        (["--caller", "playground", "--scopes", "[" * 10_000], "Invalid value for '--scopes': not JSON"),
         (
             ["--caller", "playground", "--scopes", '{"is_observer": true, "is_observer": false}'],
-            "Invalid value for --scopes: not JSON",
+            "Invalid value for '--scopes': not JSON",
         ),
     ],
 )

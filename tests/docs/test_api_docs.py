@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import base64
 import json
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from macp_auth.domain.errors import CallerRefused, InvalidRequest, ScopeNotGrant
 from macp_auth.domain.key_set import MAX_TOKEN_BYTES
 from macp_auth.domain.keys import Algorithm
 from macp_auth.domain.minting import TokenRequest
+from macp_auth.domain.presets import PRESETS
 from macp_auth.domain.scopes import KNOWN_SCOPES
 from macp_auth.domain.sender import MAX_SENDER_CHARS
 from macp_auth.entrypoints.http import jwks, probes, tokens
@@ -33,8 +36,10 @@ from macp_auth.entrypoints.http.token_request import MAX_DEPTH, MAX_MARKS
 from macp_auth.entrypoints.server import event_loop, protocol
 from macp_auth.entrypoints.server import processes as server
 from tests.docs.pages import plain, read, rows, section
+from tests.docs.terminal import Terminal, steps
 from tools.fuzz.costly import chunked
-from tools.support.service import Service
+from tools.support.programs import require_tool
+from tools.support.service import Service, clean_environment
 from tools.support.wire import exchange, request_bytes
 
 API = read("docs/api.md")
@@ -294,3 +299,26 @@ def test_limits_are_documented(what: str, limit: float) -> None:
 def test_every_limit_in_the_table_is_checked() -> None:
     """No number stands in the table of limits that the test above does not compare."""
     assert len(rows(section(API, "Limits"))) == 13
+
+
+def test_the_presets() -> None:
+    """Each with what it is for and all its scopes."""
+    modes = ["<mode>"]
+    assert [[plain(cell) for cell in row] for row in rows(section(API, "Presets"))] == [
+        [name, preset.summary, *(json.dumps(preset.scopes_for(modes)[scope]) for scope in KNOWN_SCOPES)]
+        for name, preset in PRESETS.items()
+    ]
+
+
+def test_the_commands_mint(service: Service, tmp_path: Path) -> None:
+    """A token from the first, the answer from the second."""
+    require_tool("bash", "bash")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    terminal = Terminal(tmp_path, clean_environment({"PATH": path, "MACP_AUTH_SERVICE_URL": service.url}))
+    try:
+        [(commands, _)] = steps(API)
+        token, answer = terminal.run(commands).split("\n", 1)
+    finally:
+        terminal.close()
+    assert token.count(".") == 2
+    assert json.loads(answer)["expires_in_seconds"] == 60

@@ -39,8 +39,8 @@ def service_terminal(checkout: Path, port: int) -> Iterator[ServiceTerminal]:
 
 
 @pytest.fixture
-def client_terminal(checkout: Path) -> Iterator[Terminal]:
-    terminal = Terminal(checkout, clean_environment())
+def client_terminal(checkout: Path, port: int) -> Iterator[Terminal]:
+    terminal = Terminal(checkout, clean_environment({"MACP_AUTH_SERVICE_URL": f"http://localhost:{port}"}))
     yield terminal
     terminal.close()
 

@@ -13,6 +13,7 @@ import rich_click as click
 
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
 from macp_auth.entrypoints.cli.output import echo, echo_finding, echo_json
+from macp_auth.entrypoints.cli.scopes_option import SCOPES
 
 if TYPE_CHECKING:  # slow to import; `--help` must not wait
     from macp_auth.adapters.callers.file import Callers
@@ -53,7 +54,7 @@ def check(file: Path, as_json: bool) -> None:  # noqa: FBT001 - a command line f
 @click.argument("file", type=FILE)
 @click.option("--caller", "name", required=True, help="The caller's name in the file.")
 @click.option("--sender", required=True, help="The sender to mint for.")
-@click.option("--scopes", metavar="JSON", default="{}", help="The scopes to ask for.  [default: none named]")
+@SCOPES
 @click.option(
     "--ttl", metavar="SECONDS", type=float, help="The lifetime to ask for.  [default: the service's]"
 )
@@ -64,7 +65,7 @@ def explain(  # noqa: PLR0913 - one parameter an option
     file: Path,
     name: str,
     sender: str,
-    scopes: str,
+    scopes: object,
     ttl: float | None,
     audience: str | None,
     as_json: bool,
@@ -86,7 +87,7 @@ def explain(  # noqa: PLR0913 - one parameter an option
         raise click.BadParameter(f"no caller of {file} has this name", param_hint="--caller")
     rules = AccessRules(AuthenticatorChain([]), grants)
     caller = Caller(name, Method.SECRET, name)  # of these, only the name decides
-    request = TokenRequest(sender=sender, scopes=_json(scopes), ttl_seconds=ttl, audience=audience)
+    request = TokenRequest(sender=sender, scopes=scopes, ttl_seconds=ttl, audience=audience)
     try:
         permission = GrantedAccess(lambda: rules, settings.ttl).permit(
             request, settings.senders.check(sender), caller
@@ -137,15 +138,6 @@ def _output_is_exposed() -> bool:
     """Whether standard output is a file that its group or others can access."""
     mode = os.fstat(sys.stdout.fileno()).st_mode
     return stat.S_ISREG(mode) and bool(mode & _OTHERS)
-
-
-def _json(text: str) -> object:
-    from macp_auth.domain.json_objects import unique_members  # noqa: PLC0415
-
-    try:
-        return json.loads(text, object_pairs_hook=unique_members)
-    except (ValueError, RecursionError):
-        raise click.BadParameter("not JSON", param_hint="--scopes") from None
 
 
 def _settings() -> Settings:

@@ -10,6 +10,7 @@ from macp_auth.entrypoints.cli.callers import callers
 from macp_auth.entrypoints.cli.doctor import doctor
 from macp_auth.entrypoints.cli.key_changes import revoke, rotate
 from macp_auth.entrypoints.cli.keys import keys
+from macp_auth.entrypoints.cli.mint import mint
 from macp_auth.entrypoints.cli.plugins import plugins
 from macp_auth.entrypoints.cli.rotation import rotation
 from macp_auth.entrypoints.cli.serve import serve
@@ -27,6 +28,7 @@ root.add_command(keys)
 keys.add_command(rotate)
 keys.add_command(revoke)
 root.add_command(rotation)
+root.add_command(mint)
 root.add_command(verify)
 root.add_command(doctor)
 root.add_command(callers)

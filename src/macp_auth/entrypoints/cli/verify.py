@@ -38,11 +38,13 @@ def verify(  # noqa: PLR0913 - one parameter an option
     The defaults are the MACP runtime's. Exits 0 if the token is good, 1 if not, 2 if the keys
     can't be fetched.
     """
-    from macp_auth.entrypoints.cli import jwks_fetch, verification  # noqa: PLC0415 - only this command needs PyJWT
+    from macp_auth.entrypoints.cli import verification  # noqa: PLC0415 - only this command needs PyJWT
+    from macp_auth.entrypoints.cli.http_client import Unreachable  # noqa: PLC0415
+    from macp_auth.entrypoints.cli.jwks_fetch import fetch_jwks  # noqa: PLC0415
 
     try:
-        keys = jwks_fetch.fetch_jwks(jwks_url, cacert)
-    except jwks_fetch.JWKSUnreachable as error:
+        keys = fetch_jwks(jwks_url, cacert)
+    except Unreachable as error:
         echo(f"macp-auth: can't fetch the keys: {error}", err=True)
         sys.exit(2)
     text = token if token != "-" else sys.stdin.buffer.read().decode(errors="replace").strip()  # noqa: S105 - a hyphen is no password
