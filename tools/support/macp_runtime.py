@@ -80,6 +80,7 @@ class MacpRuntime:
             "MACP_ALLOW_INSECURE": "1",
             "MACP_SESSION_START_LIMIT_PER_MINUTE": "1000000",
             "MACP_MESSAGE_LIMIT_PER_MINUTE": "1000000",
+            "MACP_SHUTDOWN_DRAIN_SECS": "0",  # by default 10, for open streams
         }
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(

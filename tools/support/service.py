@@ -73,12 +73,21 @@ class Service:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = directory / f"service-{self.port}.log"
-        command = [*prefix, sys.executable, "-m", "macp_auth", "serve", "--port", str(self.port), *args]
+        self._command = [*prefix, sys.executable, "-m", "macp_auth", "serve", "--port", str(self.port), *args]
+        self._env = clean_environment(env)
         self.audit_path = directory / f"audit-{self.port}.log"
-        with self.log_path.open("wb") as log, self.audit_path.open("wb") as audit:
-            self.process = subprocess.Popen(
-                command, env=clean_environment(env), stdin=subprocess.DEVNULL, stdout=audit, stderr=log
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.log_path.open("ab") as log, self.audit_path.open("ab") as audit:
+            return subprocess.Popen(
+                self._command, env=self._env, stdin=subprocess.DEVNULL, stdout=audit, stderr=log
             )
+
+    def start_again(self) -> None:
+        """Start it once more, on its port, when it has been stopped."""
+        self.process = self._start()
+        self.__enter__()
 
     def __enter__(self) -> Self:
         try:
