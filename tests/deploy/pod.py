@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,25 @@ from tests.deploy.helm import Manifest
 
 Files = Mapping[str, str]
 _versions = itertools.count()
+
+
+def mount(folder: Path, files: Files, mode: int = 0o644) -> None:
+    """Put these files into a mounted volume, at once and all together, as kubelet does."""
+    folder.mkdir(exist_ok=True)
+    version, pointer = folder / f"..{next(_versions)}", folder / "..data"
+    for name, content in files.items():
+        (version / name).parent.mkdir(parents=True, exist_ok=True)
+        (version / name).write_text(content)
+        (version / name).chmod(mode)
+        link = folder / name.partition("/")[0]
+        if not link.is_symlink():
+            link.symlink_to(Path("..data", link.name))
+    before = pointer.resolve()
+    fresh = folder / "..data-next"
+    fresh.symlink_to(version.name)
+    fresh.rename(pointer)
+    if before != pointer:
+        shutil.rmtree(before)
 
 
 class Pod:
@@ -41,26 +61,13 @@ class Pod:
         volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
         self._modes: dict[str, int] = {}
         self._mounts: dict[str, Path] = {}
-        for mount in container.get("volumeMounts", []):
-            self._mounts[mount["mountPath"]] = self._mount(volumes[mount["name"]])
+        for each in container.get("volumeMounts", []):
+            self._mounts[each["mountPath"]] = self._mount(volumes[each["name"]])
         self.env = {entry["name"]: self._repath(self._value(entry)) for entry in container["env"]}
 
     def update(self, volume: str, files: Files) -> None:
         """Put other files into a mounted volume, at once and all together, as kubelet does."""
-        mode = self._modes[volume]
-        folder = self._directory / volume
-        folder.mkdir(exist_ok=True)
-        version = folder / f"..{next(_versions)}"
-        for name, content in files.items():
-            (version / name).parent.mkdir(parents=True, exist_ok=True)
-            (version / name).write_text(content)
-            (version / name).chmod(mode)
-            link = folder / name.partition("/")[0]
-            if not link.is_symlink():
-                link.symlink_to(Path("..data", link.name))
-        pointer = folder / "..data-next"
-        pointer.symlink_to(version.name)
-        pointer.rename(folder / "..data")
+        mount(self._directory / volume, files, self._modes[volume])
 
     def _mount(self, volume: dict[str, Any]) -> Path:
         name: str = volume["name"]

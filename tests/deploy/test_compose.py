@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -13,19 +15,21 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.engine import BUILD_SECONDS, Engine, get
-from tests.docs.pages import ROOT, blocks, read
+from tests.docs.pages import ROOT
 from tools.support.service import free_port
 from tools.support.verifiers import verify_with_pyjwt
 
 COMPOSE = ROOT / "deploy/docker/compose.yaml"
+OVERRIDE = ROOT / "deploy/docker/compose.macp-stack.yaml"
 BAO_IMAGE = "docker.io/openbao/openbao:latest"
 PROJECT = "macp-auth-test"
 
-# As in docker-compose.fullstack.yml of macp-playground; what waits there is the runtime.
+# As in the files of MACP: a check with node or wget, in one of them a build; what waits there is the runtime.
 THEIRS = """
 services:
   auth-service:
     image: macp-auth-service:0.5.0
+    build: {context: ../auth-service}
     environment:
       PORT: '3200'
       MACP_AUTH_ISSUER: macp-auth-service
@@ -116,14 +120,36 @@ def test_one_command_leads_to_a_token(engine: Engine, image: str, tmp_path: Path
 
 
 def test_what_waits_for_a_healthy_service_starts(engine: Engine, image: str, tmp_path: Path) -> None:
-    """With the image's own check, and in a file that asks with node, with the override of the page."""
-    command, _ = _compose()
-    [override] = [block.text for block in blocks(read("docs/integration.md")) if block.language == "yaml"]
+    """With the image's own check, and in a file that asks with node, with the override."""
+    command, old = _compose()
+    override, theirs = OVERRIDE.read_text(), THEIRS.replace("IMAGE", image)
+    if old:  # 1.29 does not know !reset
+        override = re.sub(r"^ +build: .*\n", "", override, flags=re.MULTILINE)
+        theirs = re.sub(r"^ +build: .*\n", "", theirs, flags=re.MULTILINE)
     (tmp_path / "override.yaml").write_text(override.replace("image: macp-auth", f"image: {image}"))
-    (tmp_path / "theirs.yaml").write_text(THEIRS.replace("IMAGE", image))
+    (tmp_path / "theirs.yaml").write_text(theirs)
     command += ["-f", str(tmp_path / "theirs.yaml"), "-f", str(tmp_path / "override.yaml")]
     try:
         with _health_checks(engine):
             assert _run(*command, "run", "--rm", "runtime").split()[-1] == "started"
     finally:
         _run(*command, "down", "--volumes")
+
+
+def test_the_override_replaces_the_check_and_drops_the_build(tmp_path: Path) -> None:
+    """As Compose reads both files, which takes no engine."""
+    command, old = _compose()
+    if old:
+        pytest.skip("Compose 1.29 does not know !reset; install Docker's plugin")
+    theirs = tmp_path / "theirs.yaml"
+    theirs.write_text(THEIRS)
+    files = ["-f", str(theirs), "-f", str(OVERRIDE)]
+    merged = json.loads(_run(*command, *files, "config", "--format", "json"))["services"]["auth-service"]
+    assert merged["image"] == "macp-auth"
+    assert "build" not in merged
+    assert merged["healthcheck"] == {
+        "test": ["CMD", "python", "-I", "/opt/macp-auth/healthcheck.py", "/readyz"],
+        "interval": "3s",
+        "timeout": "3s",
+        "retries": 10,
+    }

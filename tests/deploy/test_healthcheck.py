@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.docs.pages import ROOT, blocks, read
+from tests.docs.pages import ROOT
 from tools.support.bounded import HANG_SECONDS
 from tools.support.service import Service, clean_environment, free_port
 from tools.support.tls import Authority
@@ -54,9 +54,12 @@ def test_nobody_answers() -> None:
 def test_the_override_for_other_compose_files_asks_whether_it_can_mint(
     start_service: Callable[..., Service],
 ) -> None:
-    """The command of docs/integration.md is the image's check, with the path that says ready."""
-    [override] = [block.text for block in blocks(read("docs/integration.md")) if block.language == "yaml"]
-    command = yaml.safe_load(override)["services"]["auth-service"]["healthcheck"]["test"]
+    """Its command is the image's check, with the path that says ready; it replaces what would be built."""
+    override = (ROOT / "deploy/docker/compose.macp-stack.yaml").read_text()
+    assert "build: !reset null" in override
+    command = yaml.safe_load(override.replace("!reset ", ""))["services"]["auth-service"]["healthcheck"][
+        "test"
+    ]
     assert command[:4] == ["CMD", "python", "-I", "/opt/macp-auth/healthcheck.py"]
     service = start_service()
     healthy = check(service.port, {}, *command[4:])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -194,6 +196,36 @@ def test_the_example_of_the_chart_has_the_callers_file_of_the_page() -> None:
     assert "".join(f"#     {line}".rstrip() + "\n" for line in example.splitlines()) in re.sub(
         r"^#$", "#", values, flags=re.MULTILINE
     )
+
+
+_OBSERVES = {"can_start_sessions": False, "is_observer": True}
+_REGISTERS = {"can_manage_mode_registry": True}
+_ACTS: dict[str, Any] = {"is_observer": False, "allowed_modes": ["macp.mode.decision.v1", ""]}
+
+
+@pytest.mark.parametrize(
+    ("caller", "sender", "scopes"),
+    [  # read in their sources
+        ("control-plane", "macp-control-plane", _OBSERVES),
+        ("control-plane", "macp-control-plane", _OBSERVES | _REGISTERS),
+        ("playground", "macp-playground", _REGISTERS | {"is_observer": False, "allowed_modes": ["*"]}),
+        ("playground", "fraud-agent", _ACTS | {"can_start_sessions": True}),
+        ("playground", "risk-agent", _ACTS | {"can_start_sessions": False}),
+    ],
+)
+def test_the_example_grants_what_the_real_minters_ask_for(
+    caller: str, sender: str, scopes: dict[str, Any], tmp_path: Path
+) -> None:
+    """With their default lifetime."""
+    [example] = [block.text for block in blocks(MINTERS) if block.language == "toml"]
+    path = tmp_path / "callers.toml"
+    callers.write(path, example)
+    command = [sys.executable, "-m", "macp_auth", "callers", "explain", str(path), "--caller", caller]
+    run = subprocess.run(
+        [*command, "--sender", sender, "--scopes", json.dumps(scopes), "--ttl", "3600"],
+        env=clean_environment(), capture_output=True, text=True, timeout=HANG_SECONDS, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from http.client import HTTPConnection, HTTPSConnection
+from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,6 @@ from tools.support.programs import require_script, require_tool
 from tools.support.proxies import envoy, listening
 from tools.support.service import Service, clean_environment, free_port, wait_until
 from tools.support.tls import Authority, Certificates, Pair, make_certificates
-from tools.support.tls_service import TLSService
 
 PAGE = read("docs/deployment.md")
 START_SECONDS = 20
@@ -357,42 +356,6 @@ def test_the_password_stays_in_the_proxy_and_the_request_id_does_not(
     pattern = re.compile(rf"orchestrator-1 {re.escape(minted()[-1])} 200")
     wait_until(lambda: pattern.search(proxy_log()), within=HANG_SECONDS, what="the proxy's line is written")
     assert proxy.password not in proxy_log() + service.log + service.audit_path.read_text()
-
-
-def test_the_forwarder_gives_the_runtime_the_keys_of_a_service_that_it_verified(
-    files: Certificates, tmp_path: Path
-) -> None:
-    """Over plain HTTP, which is all that the runtime's client speaks; from a stranger it gives none."""
-    [block] = blocks(section(PAGE, "Keys for the MACP runtime"))
-    env = {
-        f"MACP_AUTH_TLS_{name}_FILE": str(path)
-        for name, path in (("CERT", files.certificate), ("KEY", files.key))
-    }
-    with TLSService(tmp_path, files.ca, env | {"MACP_AUTH_SIGNING_ALG": "ES256"}) as service:
-        stranger = Authority(tmp_path, "strangers").path
-        for authority, expected in ((files.ca, 200), (stranger, 502)):
-            port = free_port()
-            text = block.text.replace("auth.example.com", f"localhost:{service.port}")
-            text = text.replace("127.0.0.1:3280", f"127.0.0.1:{port}")
-            text = text.replace("/etc/ssl/certs/ca-certificates.crt", str(authority))
-            with listening(nginx(text, tmp_path, port), tmp_path / f"forwarder-{port}.log", port):
-                assert _plain(port, "/tokens")[0] == 404
-                status, keys = _plain(port, "/.well-known/jwks.json")
-                assert status == expected
-            if status == 200:
-                assert json.loads(keys) == service.jwks()
-
-
-def _plain(port: int, path: str) -> tuple[int, str]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=HANG_SECONDS)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-    except OSError:
-        return 0, ""
-    finally:
-        connection.close()
 
 
 def test_proxies_close_idle_connections_before_the_service_does() -> None:

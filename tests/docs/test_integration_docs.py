@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,11 +16,10 @@ import pytest
 from macp_auth.domain.key_set import MAX_TOKEN_BYTES
 from macp_auth.domain.policy import MACP_RUNTIME
 from macp_auth.domain.scopes import KNOWN_SCOPES
-from macp_auth.entrypoints.environment import PREFIX, variables
+from macp_auth.entrypoints.environment import ECOSYSTEM, PREFIX, variables
 from macp_auth.entrypoints.server.processes import KEEP_ALIVE_SECONDS
 from macp_auth.entrypoints.settings import Settings
-from tests.docs.pages import blocks, plain, read, rows, section
-from tests.docs.test_configuration_docs import RUNTIME_VARIABLES
+from tests.docs.pages import blocks, read, rows, section
 from tools.support.service import Service
 
 PAGE = read("docs/integration.md")
@@ -110,12 +110,18 @@ def test_what_does_not_pass_is_given_up(page: dict[str, Any], status: int, times
     assert len(proxy.seen) == times
 
 
-def test_the_runtime_s_variables_are_those_that_pages_may_name() -> None:
-    """Those of the runtime's own, and the two that both have."""
+def test_the_page_has_each_variable_that_we_know_of_other_programs() -> None:
+    """In the tables of those programs, and none that we would report as misspelt."""
+    tables = [section(PAGE, title) for title in ("The runtime", "The control plane", "The playground")]
+    named = [set(re.findall(r"MACP_AUTH_\w+", row[0])) for table in tables for row in rows(table)]
+    assert set().union(*named) == ECOSYSTEM - {f"{PREFIX}SERVICE_IMAGE"}
+    assert f"`{PREFIX}SERVICE_IMAGE`" in section(PAGE, "The Compose files of MACP")
+
+
+def test_two_of_the_runtime_s_variables_are_ours_too() -> None:
+    """With the meaning that both share."""
     ours = {variable.name: variable for variable in variables(Settings, PREFIX)}
-    named = {plain(row[0]) for row in rows(section(PAGE, "The runtime"))}
-    assert named == RUNTIME_VARIABLES | {f"{PREFIX}ISSUER", f"{PREFIX}AUDIENCE"}
-    assert named & ours.keys() == {f"{PREFIX}ISSUER", f"{PREFIX}AUDIENCE"}
+    assert ECOSYSTEM & ours.keys() == {f"{PREFIX}ISSUER", f"{PREFIX}AUDIENCE"}
     assert f"`{ours[f'{PREFIX}AUDIENCE'].default}`, on both sides" in TEXT
 
 

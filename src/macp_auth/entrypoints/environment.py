@@ -28,9 +28,10 @@ ECOSYSTEM = frozenset(
         # The MACP runtime, 0.6 to 0.13 (crate macp-auth).
         *("ISSUER", "AUDIENCE", "JWKS_JSON", "JWKS_TTL_SECS", "JWKS_URL", "JWT_ALGS"),
         *("TOKENS_FILE", "TOKENS_JSON"),
-        # Clients that mint: the control plane, the examples service.
+        # Clients that mint: the control plane, the playground.
         *("SERVICE_URL", "SERVICE_TIMEOUT_MS", "SCOPES_JSON"),
         *("TOKEN_TTL_SECONDS", "TOKEN_SENDER", "TOKEN_CAN_MANAGE_REGISTRY"),
+        "SERVICE_IMAGE",  # deploy/docker-compose.yml of the runtime
     )
 )
 """Variables of other MACP software, which may share an environment file with this service."""
