@@ -6,8 +6,8 @@ STAMP  := $(VENV)/.installed
 UV     := uv==0.13.9
 # Each test starts the service or a command, and each would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
-# Signer plugins that live here; each is a distribution of its own.
-PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
+# Signer plugins and the client, which live here; each is a distribution of its own.
+DISTRIBUTIONS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml clients/*/pyproject.toml))
 
 # What these find depends on the machine, so nothing runs beside them.
 MEASURED := tests/bench tests/docs/test_performance_docs.py tests/drill tests/rollout tests/soak
@@ -20,13 +20,13 @@ help: ## this list
 
 install: $(STAMP) ## make .venv with the locked dependencies (quick when nothing changed)
 
-$(STAMP): requirements/dev.txt requirements/runtime.txt pyproject.toml $(PLUGINS:=/pyproject.toml)
+$(STAMP): requirements/dev.txt requirements/runtime.txt pyproject.toml $(DISTRIBUTIONS:=/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "macp-auth needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-	  --editable . $(addprefix --editable ./,$(PLUGINS))
+	  --editable . $(addprefix --editable ./,$(DISTRIBUTIONS))
 	@touch $@
 
 serve: install ## serve on 127.0.0.1:3200 with an ephemeral key
@@ -42,7 +42,7 @@ check: install ## lint, formatting, types, import contracts, stale files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@for plugin in $(PLUGINS); do $(BIN)/mypy $$plugin || exit 1; done # apart: their tests share module names
+	@for distribution in $(DISTRIBUTIONS); do $(BIN)/mypy $$distribution || exit 1; done # apart: their tests share module names
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.generate --check
 

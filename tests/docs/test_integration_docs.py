@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any, Self
 
 import pytest
 
@@ -20,55 +16,11 @@ from macp_auth.entrypoints.environment import ECOSYSTEM, PREFIX, variables
 from macp_auth.entrypoints.server.processes import KEEP_ALIVE_SECONDS
 from macp_auth.entrypoints.settings import Settings
 from tests.docs.pages import blocks, read, rows, section
+from tools.support.callers import claims_of
 from tools.support.service import Service
 
 PAGE = read("docs/integration.md")
 TEXT = " ".join(PAGE.split())
-DEFINITION, CALL = (
-    block.text for block in blocks(section(PAGE, "SDK orchestrators")) if block.language == "python"
-)
-
-
-@pytest.fixture
-def page() -> dict[str, Any]:
-    """What the page's code defines."""
-    names: dict[str, Any] = {}
-    exec(DEFINITION, names)  # noqa: S102 - our own page
-    return names
-
-
-class Proxy(HTTPServer):
-    """Answers with the given statuses first, and then with what was sent to it."""
-
-    def __init__(self, *statuses: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Answer)
-        self.statuses = list(statuses)
-        self.seen: list[str] = []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
-
-
-class _Answer(BaseHTTPRequestHandler):
-    server: Proxy
-
-    def do_POST(self) -> None:
-        sent = self.rfile.read(int(self.headers["content-length"]))
-        self.server.seen.append(self.headers["authorization"])
-        self.send_response(self.server.statuses.pop(0) if self.server.statuses else 200)
-        self.send_header("retry-after", "0")
-        self.send_header("content-length", str(len(sent)))
-        self.end_headers()
-        self.wfile.write(sent)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
@@ -77,37 +29,19 @@ def service(tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
-def test_the_orchestrator_s_code_mints(page: dict[str, Any], service: Service) -> None:
-    """Both blocks as they stand, but for the address."""
-    page["password"] = "unused"
-    exec(CALL.replace("https://auth.example.com", service.url), page)  # noqa: S102 - our own page
-    minted = page["minted"]
-    assert (minted["sender"], minted["expires_in_seconds"]) == ("agent://risk", 600)
-    payload = minted["token"].split(".")[1]
-    claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+def test_the_orchestrator_s_code_starts_an_agent(service: Service, tmp_path: Path) -> None:
+    """As it stands, but for its address and its paths: the token is in the file that the SDK reads."""
+    (code,) = (block.text for block in blocks(section(PAGE, "SDK orchestrators")))
+    bearer = tmp_path / "bearer"
+    bearer.write_text("macp_secret")
+    code = code.replace("https://auth.example.com", service.url).replace("/run/agents", str(tmp_path))
+    code = code.replace("/var/run/secrets/macp-auth/token", str(bearer))
+    code = code.replace('"/etc/macp-auth/ca.pem"', "None")
+    exec(code, {})  # noqa: S102 - our own page
+    started = json.loads((tmp_path / "risk-agent.json").read_text())
+    claims = claims_of(started["auth_token"])
+    assert claims["sub"] == started["participant_id"] == "risk-agent"
     assert set(claims["macp_scopes"]) == set(KNOWN_SCOPES), "the page says: set every scope"
-
-
-def test_a_refusal_names_its_reason_and_is_not_repeated(page: dict[str, Any], service: Service) -> None:
-    """A 4xx of the service."""
-    with pytest.raises(RuntimeError, match="400 .*sender is required"):
-        page["mint"](service.url, "a", "b", " ", {}, 60)
-
-
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_what_passes_is_tried_again(page: dict[str, Any], status: int) -> None:
-    """With the caller's credential each time."""
-    with Proxy(status) as proxy:
-        assert page["mint"](proxy.url, "a", "b", "agent://risk", {}, 60)["sender"] == "agent://risk"
-    assert proxy.seen == ["Basic " + base64.b64encode(b"a:b").decode()] * 2
-
-
-@pytest.mark.parametrize(("status", "times"), [(503, 4), (401, 1), (403, 1), (415, 1)])
-def test_what_does_not_pass_is_given_up(page: dict[str, Any], status: int, times: int) -> None:
-    """At once, or after the last attempt."""
-    with Proxy(*[status] * 9) as proxy, pytest.raises(RuntimeError, match=f"agent://risk: {status} "):
-        page["mint"](proxy.url, "a", "b", "agent://risk", {}, 60)
-    assert len(proxy.seen) == times
 
 
 def test_the_page_has_each_variable_that_we_know_of_other_programs() -> None:

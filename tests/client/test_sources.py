@@ -1,0 +1,367 @@
+"""Token sources against a real service: one request for many callers, refreshes, outages, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from macp_auth_client import AsyncTokenSource, MintRefused, MintUnavailable, TokenSource
+from tests.client.support import (
+    ES256,
+    SCOPES,
+    SENDER,
+    Load,
+    Source,
+    at_once,
+    audit,
+    outcome,
+    requests_for,
+    stopped,
+)
+from tests.support import jwks
+from tests.support.proxy import Proxy
+from tools.support.bounded import HANG_SECONDS, bounded
+from tools.support.callers import claims_of
+from tools.support.openbao import OpenBao
+from tools.support.programs import require_tool
+from tools.support.service import Service, clean_environment, wait_until
+from tools.support.vault_environment import with_token
+
+MakeSource = Callable[..., Source]
+MANY = 1000
+
+
+def test_a_thousand_threads_get_one_token(service: Service, sender: str) -> None:
+    """All call before there is one."""
+    source = TokenSource(service.url, sender, SCOPES)
+    tokens = at_once(MANY, source.token)
+    assert len(set(tokens)) == 1
+    assert claims_of(tokens[0])["macp_scopes"] == SCOPES
+    assert len(requests_for(service, sender)) == 1
+
+
+def test_a_thousand_tasks_get_one_token(service: Service, sender: str) -> None:
+    """All call before there is one."""
+
+    @bounded
+    async def scenario() -> None:
+        source = AsyncTokenSource(service.url, sender, SCOPES)
+        tokens = await asyncio.gather(*(source.token() for _ in range(MANY)))
+        assert len(set(tokens)) == 1
+
+    scenario()
+    assert len(requests_for(service, sender)) == 1
+
+
+def test_the_next_token_comes_before_the_current_one_ends(
+    make_source: MakeSource, service: Service, sender: str
+) -> None:
+    """After more than half of its lifetime; each token that is handed out lives."""
+    source = make_source(service.url, sender, ttl_seconds=6)
+    first = source.token()
+    with Load(source) as load:
+        wait_until(lambda: source.token() != first, within=HANG_SECONDS, what="another token")
+    assert load.failures == []
+    assert (
+        claims_of(source.token())["iat"] - claims_of(first)["iat"] >= 3
+    )  # of 6, from 0.567 on, less rounding
+    assert len(requests_for(service, sender)) <= 3
+
+
+def test_a_source_that_nobody_asks_mints_nothing(service: Service, sender: str) -> None:
+    """Its token has ended several times meanwhile, and the next call gets a live one."""
+    source = TokenSource(service.url, sender, SCOPES, ttl_seconds=1)
+    first = source.token()
+    wait_until(lambda: claims_of(first)["exp"] + 2 < time.time(), within=HANG_SECONDS, what="it ended")
+    assert source.token() != first
+    assert len(requests_for(service, sender)) == 2
+
+
+def test_no_call_fails_or_waits_through_an_outage(make_source: MakeSource, own_service: Service) -> None:
+    """The service hangs while the token is due for refresh; calls return though no request can end."""
+    source = make_source(own_service.url, ttl_seconds=15, timeout=HANG_SECONDS)
+    first = source.token()
+    began = time.monotonic()
+    with Load(source) as load:
+        with stopped(own_service):
+            wait_until(lambda: time.monotonic() > began + 10.5, within=HANG_SECONDS, what="a refresh is due")
+            calls = load.calls
+            wait_until(lambda: load.calls >= calls + 8, within=HANG_SECONDS, what="calls return")
+            assert source.token() == first
+        wait_until(lambda: source.token() != first, within=HANG_SECONDS, what="the next token")
+    assert load.failures == []
+    assert len(requests_for(own_service)) == 2
+
+
+def test_an_outage_that_outlives_the_token(make_source: MakeSource, own_service: Service) -> None:
+    """Callers get an error that says what happened, within max_wait; then a token again."""
+    source = make_source(own_service.url, ttl_seconds=1, timeout=0.5, max_wait=2)
+    first = source.token()
+    with stopped(own_service):
+        wait_until(
+            lambda: isinstance(outcome(source.token), MintUnavailable), within=HANG_SECONDS, what="an error"
+        )
+        errors = at_once(20, lambda: outcome(source.token))
+        assert all(isinstance(error, MintUnavailable) and error.retryable for error in errors)
+        assert f"no answer from {own_service.url}/tokens: ReadTimeout" in str(errors[0])
+        assert len({id(error) for error in errors}) == 20, "each caller raises its own"
+    wait_until(lambda: isinstance(outcome(source.token), str), within=HANG_SECONDS, what="a token")
+    assert outcome(source.token) != first
+
+
+def test_a_refusal_reaches_all_who_wait(make_source: MakeSource, service: Service) -> None:
+    """At once, with the service's own words, and after one request."""
+    before = len(audit(service))
+    source = make_source(service.url, " x")
+    errors = at_once(50, lambda: outcome(source.token))
+    assert all(isinstance(error, MintRefused) and not error.retryable for error in errors)
+    assert "answered 400: sender must not begin or end with white space (request " in str(errors[0])
+    requests_for(service)
+    refused = [line for line in audit(service)[before:] if line["event"] == "refused"]
+    assert len(refused) <= 2, "half a second may pass until the last of them calls"
+
+
+def test_a_cancelled_caller_cancels_nobody_else(own_service: Service) -> None:
+    """Not even the one whose call began the request."""
+
+    @bounded
+    async def scenario() -> None:
+        source = AsyncTokenSource(own_service.url, SENDER, SCOPES, timeout=HANG_SECONDS)
+        with stopped(own_service):
+            callers = [asyncio.create_task(source.token()) for _ in range(10)]
+            await asyncio.sleep(0.2)  # in which the request begins; later is as good
+            for caller in callers[:5]:
+                caller.cancel()
+            await asyncio.wait(callers[:5])
+        tokens = await asyncio.gather(*callers[5:])
+        assert len(set(tokens)) == 1
+        assert all(caller.cancelled() for caller in callers[:5])
+
+    scenario()
+    assert len(requests_for(own_service)) == 1
+
+
+def test_many_invalidations_are_one_request(make_source: MakeSource, service: Service, sender: str) -> None:
+    """Of the token that all of them hold; an old one, or one that never was, changes nothing."""
+    source = make_source(service.url, sender)
+    first = source.token()
+
+    def refused() -> str:
+        source.invalidate(first)
+        return source.token()
+
+    (second,) = set(at_once(200, refused))
+    assert second != first
+    source.invalidate(first)
+    source.invalidate("x.y.z")
+    assert source.token() == second
+    assert len(requests_for(service, sender)) == 2
+
+
+def test_a_caller_that_invalidates_every_token_makes_one_request_a_second(
+    make_source: MakeSource, service: Service, sender: str
+) -> None:
+    """As one does that is refused for another reason than its token."""
+    source = make_source(service.url, sender)
+    began = time.monotonic()
+    while time.monotonic() < began + 3:
+        source.invalidate(source.token())
+    took = time.monotonic() - began
+    assert 2 <= len(requests_for(service, sender)) <= took + 2
+
+
+def test_a_revoked_key(
+    make_source: MakeSource, start_service: Callable[..., Service], tmp_path: Path
+) -> None:
+    """Verifiers refuse the token, all callers invalidate it, and the next one verifies."""
+    path = tmp_path / "keys.json"
+    _write_keys(path, "old", "new")
+    env = {"MACP_AUTH_SIGNER": "jwk-file", "MACP_AUTH_SIGNING_KEYS_FILE": str(path)}
+    service = start_service({**env, "MACP_AUTH_KEY_REFRESH_SECONDS": "1"})
+    source = make_source(service.url)
+    assert _kid(source.token()) == "old"
+    _write_keys(path, "new")
+    wait_until(lambda: _kids(service) == {"new"}, within=HANG_SECONDS, what="the key has left the JWKS")
+
+    def call() -> str:
+        token = source.token()
+        if _kid(token) not in _kids(service):
+            source.invalidate(token)
+            token = source.token()
+        return _kid(token)
+
+    assert set(at_once(50, call)) == {"new"}
+    assert len(requests_for(service)) == 2
+
+
+def test_a_service_that_restarts_with_another_key(
+    make_source: MakeSource, start_service: Callable[..., Service]
+) -> None:
+    """The address is the same, the key is not: an invalidation is all that it takes."""
+    first = start_service(ES256)
+    with Proxy(first.port) as proxy:
+        source = make_source(proxy.url)
+        old = source.token()
+        first.__exit__()
+        second = start_service(ES256)
+        proxy._target = second.port
+        assert source.token() == old, "it lives"
+        source.invalidate(old)
+        jwt.decode(
+            source.token(),
+            jwt.PyJWKSet.from_dict(second.jwks())["dev-key-1"],
+            algorithms=["ES256"],
+            audience="macp-runtime",
+        )
+
+
+def test_503s_while_vault_is_away(make_source: MakeSource, tmp_path: Path, start_service: Any) -> None:
+    """Callers wait, the service is asked about once a second, as its Retry-After says; then all go on."""
+    with OpenBao(tmp_path) as bao:
+        bao.create_key("macp", "ecdsa-p256")
+        service = start_service(with_token(bao, "macp"))
+        source = make_source(service.url, max_wait=HANG_SECONDS)
+        first = source.token()
+        bao.stop()
+        source.invalidate(first)
+        began = time.monotonic()
+        with Load(source, threads=50) as load:
+            wait_until(lambda: len(_refused(service)) >= 3, within=HANG_SECONDS, what="three 503s")
+            away = time.monotonic() - began
+            asked = len(_refused(service))
+            bao.start()
+            wait_until(lambda: load.calls, within=HANG_SECONDS, what="a token")
+        assert load.failures == []
+        assert asked <= away + 1
+
+
+def test_the_wall_clock_of_the_client_does_not_matter(service: Service, tmp_path: Path) -> None:
+    """A day behind, a day ahead: one request each, and no token that is not live."""
+    faketime = require_tool("faketime", "faketime")
+    script = tmp_path / "client.py"
+    script.write_text(
+        "import sys, time\n"
+        "from macp_auth_client import TokenSource\n"
+        "source = TokenSource(sys.argv[1], sys.argv[2], {})\n"
+        "print(time.time(), *{source.token() for _ in range(100)})\n"
+    )
+    for shift in ("-1d", "+1d"):
+        run = subprocess.run(
+            [faketime, "-f", shift, sys.executable, script, service.url, f"skewed{shift}"],
+            env=clean_environment({"FAKETIME_DONT_FAKE_MONOTONIC": "1"}),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        seen, token = run.stdout.split()
+        assert abs(float(seen) - time.time()) > 80_000
+        assert claims_of(token)["exp"] > time.time()
+        assert len(requests_for(service, f"skewed{shift}")) == 1
+
+
+def test_a_fork_while_a_request_is_in_flight(own_service: Service, tmp_path: Path) -> None:
+    """The child process has neither the thread nor the lock of its parent, and gets a token all the same."""
+    script = tmp_path / "fork.py"
+    script.write_text(
+        "import os, psutil, sys, threading\n"
+        "from macp_auth_client import TokenSource\n"
+        "source = TokenSource(sys.argv[1], 'forked', {}, timeout=60, max_wait=30)\n"
+        "threading.Thread(target=source.token, daemon=True).start()\n"
+        "held, go = threading.Event(), threading.Event()\n"
+        "def hold():\n"
+        "    with source._lock:\n"
+        "        held.set()\n"
+        "        go.wait()\n"
+        "while not psutil.Process().net_connections('tcp'):\n"
+        "    pass\n"
+        "threading.Thread(target=hold, daemon=True).start()\n"
+        "held.wait()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    print('forked', flush=True)\n"
+        "    print(source.token(), flush=True)\n"
+        "    os._exit(0)\n"
+        "go.set()\n"
+        "os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    with stopped(own_service):
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", script, own_service.url],
+            env=clean_environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout
+        assert process.stdout.readline() == "forked\n"
+    output, _ = process.communicate(timeout=HANG_SECONDS)
+    assert process.returncode == 0
+    assert claims_of(output.strip())["sub"] == "forked"
+
+
+def test_a_program_can_end_while_a_request_is_in_flight(own_service: Service, tmp_path: Path) -> None:
+    """The thread does not keep it alive, and Ctrl-C ends a call that waits."""
+    script = tmp_path / "waits.py"
+    script.write_text(
+        "import sys\n"
+        "from macp_auth_client import TokenSource\n"
+        "source = TokenSource(sys.argv[1], 'a', {}, timeout=600, max_wait=600)\n"
+        "print('calls', flush=True)\n"
+        "source.token()\n"
+    )
+    with stopped(own_service):
+        process = subprocess.Popen(
+            [sys.executable, script, own_service.url],
+            env=clean_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=HANG_SECONDS)
+    assert process.returncode == -signal.SIGINT
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_a_request_that_never_ends_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, own_service: Service
+) -> None:
+    """An answer that comes a byte at a time keeps within each time limit; another request begins."""
+    monkeypatch.setattr("macp_auth_client.sources._LOST_SECONDS", 1.0)
+    with Proxy(own_service.port) as proxy:
+        proxy.trickle(0.5)
+        source = TokenSource(proxy.url, SENDER, SCOPES, max_wait=2)
+        assert "no token for risk-agent within 2 s" in str(outcome(source.token))
+        proxy.let_pass()
+        assert outcome(source.token).__class__ is str
+
+
+def _write_keys(path: Path, *kids: str) -> None:
+    numbers = {"old": 0, "new": 1}
+    fresh = path.with_suffix(".new")
+    fresh.touch(0o600)
+    fresh.write_text(json.dumps({"keys": [{**jwks.ec(copy=numbers[kid]), "kid": kid} for kid in kids]}))
+    fresh.replace(path)
+
+
+def _kid(token: str) -> str:
+    return str(jwt.get_unverified_header(token)["kid"])
+
+
+def _kids(service: Service) -> set[str]:
+    return {key["kid"] for key in service.jwks()["keys"]}
+
+
+def _refused(service: Service) -> list[dict[str, Any]]:
+    return [line for line in audit(service) if line["event"] == "refused"]
