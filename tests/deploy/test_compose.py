@@ -126,14 +126,15 @@ def test_what_waits_for_a_healthy_service_starts(engine: Engine, image: str, tmp
     if old:  # 1.29 does not know !reset
         override = re.sub(r"^ +build: .*\n", "", override, flags=re.MULTILINE)
         theirs = re.sub(r"^ +build: .*\n", "", theirs, flags=re.MULTILINE)
-    (tmp_path / "override.yaml").write_text(override.replace("image: macp-auth", f"image: {image}"))
+    (tmp_path / "override.yaml").write_text(override)
     (tmp_path / "theirs.yaml").write_text(theirs)
+    env = {**os.environ, "MACP_AUTH_IMAGE": image}
     command += ["-f", str(tmp_path / "theirs.yaml"), "-f", str(tmp_path / "override.yaml")]
     try:
         with _health_checks(engine):
-            assert _run(*command, "run", "--rm", "runtime").split()[-1] == "started"
+            assert _run(*command, "run", "--rm", "runtime", env=env).split()[-1] == "started"
     finally:
-        _run(*command, "down", "--volumes")
+        _run(*command, "down", "--volumes", env=env)
 
 
 def test_the_override_replaces_the_check_and_drops_the_build(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ from tests.support.fake_server import FakeServer, Reply, Request
 from tests.support.proxy import Proxy
 from tools.support import callers
 from tools.support.bounded import HANG_SECONDS
+from tools.support.macp_runtime import MacpRuntime, verifying
+from tools.support.programs import require_tool
 from tools.support.proxies import envoy, envoy_program
 from tools.support.service import free_port, wait_until
 from tools.support.tls import Authority, Certificates, Pair
@@ -39,6 +41,11 @@ PORTS = {"jwks.yaml": 3280} | dict.fromkeys(MINTERS, 3290)
 GIVES_UP_SECONDS = 5
 """The runtime, from a fetch; the minters, by the default of MACP_AUTH_SERVICE_TIMEOUT_MS."""
 JWKS = "/.well-known/jwks.json"
+FETCH = """
+const body = JSON.stringify({sender: "first"})
+fetch(process.argv[1], {method: "POST", headers: {"content-type": "application/json"}, body})
+  .then(answer => answer.text()).then(console.log)
+"""
 _GRANTS = """
   [[caller.grant]]
   senders = ["{0}"]
@@ -247,6 +254,16 @@ def test_a_new_authority_is_followed(deployment: Deployment) -> None:
             )
 
 
+def test_keys_are_asked_for_again(deployment: Deployment) -> None:
+    """After a 503, as of a replica that has no keys yet."""
+    replies = [Reply(200, {"keys": []}), Reply(503, {})]
+    with (
+        FakeServer(lambda _: replies.pop(), deployment.server_files) as server,
+        deployment.door("jwks.yaml", server.port) as door,
+    ):
+        assert door.ask("GET", JWKS).json == {"keys": []}
+
+
 # --- minting ------------------------------------------------------------------------------------------
 
 
@@ -330,6 +347,13 @@ def test_a_new_credential_is_followed(deployment: Deployment, file: str) -> None
             assert door.mint(before).status == 403
 
 
+def test_an_empty_token_is_none(deployment: Deployment) -> None:
+    """The one before is not sent."""
+    with deployment.door("mint-bearer.yaml") as door:
+        door.mount_token("")
+        wait_until(lambda: door.mint("first").status == 401, within=HANG_SECONDS, what="it is refused")
+
+
 @pytest.mark.parametrize(("file", "status"), [("mint-mtls.yaml", 503), ("mint-bearer.yaml", 401)])
 def test_without_a_credential_there_is_no_token(deployment: Deployment, file: str, status: int) -> None:
     """Until it comes, also if it was not there when Envoy started."""
@@ -392,6 +416,26 @@ def test_what_the_service_gets(deployment: Deployment, file: str) -> None:
     assert (request.json, request.headers["host"]) == ({"sender": "first"}, "localhost")
     expected = f"Bearer {deployment.secrets['first']}" if file == "mint-bearer.yaml" else None
     assert request.headers.get("authorization") == expected
+
+
+# --- the real programs --------------------------------------------------------------------------------
+
+
+def test_the_real_runtime_accepts_a_token_from_door_to_door(keys: Door, minter: Door, tmp_path: Path) -> None:
+    """The service has only TLS, and neither the minter nor the runtime has any."""
+    token = minter.mint("first").json["token"]
+    with MacpRuntime(tmp_path, verifying(f"http://127.0.0.1:{keys.port}{JWKS}")) as runtime:
+        assert runtime.answer_to(token) == "accepted"
+        assert runtime.answer_to("wrong") == "status UNAUTHENTICATED"
+
+
+def test_node_s_fetch_gets_a_token(minter: Door) -> None:
+    """The client of the control plane and the playground, which adds headers of its own."""
+    run = subprocess.run(
+        [require_tool("node", "nodejs"), "-e", FETCH, f"http://localhost:{minter.port}/tokens"],
+        capture_output=True, text=True, timeout=HANG_SECONDS, check=True,
+    )  # fmt: skip
+    assert json.loads(run.stdout)["sender"] == "first"
 
 
 # --- the README ---------------------------------------------------------------------------------------
