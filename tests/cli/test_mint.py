@@ -7,9 +7,12 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +233,33 @@ def test_a_service_that_demands_a_certificate(directory: Path, authority: Author
         foreign = Authority(directory / "foreign").issue("client")
         said = refused(*given, "--cert", foreign.certificate, "--key", foreign.key, status=2)
         assert "or does it not trust the client certificate?" in said
+
+
+def test_a_proxy_that_demands_a_certificate(authority: Authority, directory: Path) -> None:
+    """It says so in the handshake, as the service does not."""
+    pair = authority.issue("proxy")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.maximum_version = ssl.TLSVersion.TLSv1_2  # in 1.3, the client may have sent its request before
+    tls.load_cert_chain(pair.certificate, pair.key)
+    tls.load_verify_locations(authority.path)
+    tls.verify_mode = ssl.CERT_REQUIRED
+
+    def refuse(listener: socket.socket) -> None:
+        with listener.accept()[0] as connection, suppress(OSError):
+            tls.wrap_socket(connection, server_side=True)
+
+    (directory / "unknown").mkdir()
+    foreign = Authority(directory / "unknown").issue("client")
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as pool:
+        pool.submit(refuse, listener)
+        given: Arguments = [
+            "--url",
+            f"https://127.0.0.1:{listener.getsockname()[1]}",
+            "--cacert",
+            authority.path,
+        ]
+        said = refused(*given, "--cert", foreign.certificate, "--key", foreign.key, status=2)
+    assert "the server refuses the client certificate (TLSV1_ALERT_UNKNOWN_CA); pass another with" in said
 
 
 def test_a_service_that_can_t_mint_now(start_service: Callable[..., Service]) -> None:

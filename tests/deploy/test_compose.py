@@ -8,15 +8,17 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.deploy.engine import BUILD_SECONDS, Engine, get
 from tests.docs.pages import ROOT
-from tools.support.service import free_port
+from tools.support.service import Service, clean_environment, free_port
 from tools.support.verifiers import verify_with_pyjwt
 
 COMPOSE = ROOT / "deploy/docker/compose.yaml"
@@ -92,6 +94,17 @@ def _health_checks(engine: Engine) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+def test_the_command_of_the_service_token(service: Service) -> None:
+    """It prints a token, also where no container engine shows that."""
+    declared = yaml.safe_load(COMPOSE.read_text())["services"]["token"]
+    env = {
+        name: url.replace("http://macp-auth:3200", service.url)
+        for name, url in declared["environment"].items()
+    }
+    command = [str(Path(sys.executable).parent / declared["command"][0]), *declared["command"][1:]]
+    assert verify_with_pyjwt(_run(*command, env=clean_environment(env)).strip(), service.jwks())
 
 
 def test_one_command_leads_to_a_token(engine: Engine, image: str, tmp_path: Path) -> None:

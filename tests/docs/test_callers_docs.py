@@ -86,6 +86,7 @@ class Reader:
         here = {"callers.toml": str(self._directory / "callers.toml"), "9464": metrics_port}
         self.service = Service(self._directory, {name: here.get(text, text) for name, text in env.items()})
         self.service.__enter__()
+        self._terminal.run(f"export MACP_AUTH_SERVICE_URL={self.service.url}")
         self._ports = {"localhost:3200": f"localhost:{self.service.port}", ":9464": f":{metrics_port}"}
         for name, path in (("service.log", self.service.log_path), ("audit.log", self.service.audit_path)):
             link = self._directory / name
@@ -105,15 +106,15 @@ class Reader:
             self.stop()
 
 
-_LOOKS = ("curl ", "grep ", "macp-auth audit ")
+_LOOKS = ("curl ", "grep ", "macp-auth audit ", "macp-auth mint ")
 """What shows a change of the service a moment after it."""
 
 
 def _status(shown: Block | None) -> int:
     """The exit status that a command has with this output."""
-    if shown and shown.text.startswith("macp-auth: "):
-        return 2
-    return 1 if shown and shown.text.startswith("reason ") else 0
+    if shown and shown.text.startswith(("reason ", "macp-auth: no token: 4")):
+        return 1
+    return 2 if shown and shown.text.startswith("macp-auth: ") else 0
 
 
 @pytest.fixture

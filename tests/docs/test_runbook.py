@@ -160,6 +160,7 @@ def test_a_procedure_does_what_the_page_shows(procedure: str, place: Place, read
         (place.directory / "audit.log").symlink_to(service.audit_path)
         service.mint(sender="agent://risk")
         WHILE_IT_RUNS.get(procedure, _as_usual)(place)
+        reader.run(f"export MACP_AUTH_SERVICE_URL={service.url}")
         for written, shown in steps(section(RUNBOOK, procedure)):
             _take(reader, written.replace("localhost:3200", f"localhost:{service.port}"), shown)
         assert service.mint()["token"]

@@ -33,7 +33,9 @@ _LOOK_SECONDS = 20  # a refresh takes 1 s here
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Terminal]:
-    env = {"MACP_AUTH_KEY_REFRESH_SECONDS": "1", "PORT": str(free_port())}
+    port = free_port()
+    own = {"PORT": str(port), "MACP_AUTH_SERVICE_URL": f"http://localhost:{port}"}
+    env = {"MACP_AUTH_KEY_REFRESH_SECONDS": "1", **own}
     terminal = Terminal(tmp_path, vault_environment(tmp_path, **env))
     yield terminal
     terminal.close()

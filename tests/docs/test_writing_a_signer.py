@@ -116,7 +116,8 @@ def port() -> int:
 @pytest.fixture
 def terminal(tmp_path: Path, wheels: Path, port: int) -> Iterator[Terminal]:
     """A shell in an empty folder, whose pip finds nothing but the locked versions."""
-    env = clean_environment({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PORT": str(port)})
+    own = {"PORT": str(port), "MACP_AUTH_SERVICE_URL": f"http://localhost:{port}"}
+    env = clean_environment({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), **own})
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     opened = Terminal(tmp_path, env)
     yield opened
