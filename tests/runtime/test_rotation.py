@@ -17,7 +17,7 @@ from tools.support.vault_environment import SHORT_ROTATION, with_token
 KEY = "agents"
 CACHE_TTL = 1
 # So long that a token outlives the bound below, even where it is late by a slow fetch.
-MAX_TTL = 25
+MAX_TTL = 60
 ENVIRONMENT = SHORT_ROTATION | {
     "MACP_AUTH_MAX_TTL_SECONDS": str(MAX_TTL),
     "MACP_AUTH_DEFAULT_TTL_SECONDS": str(MAX_TTL),

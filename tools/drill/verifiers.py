@@ -13,6 +13,7 @@ from tools.drill.desk import Judge
 from tools.drill.envoy import token_checking_envoy
 from tools.drill.judges.protocol import AUDIENCE, ISSUER
 from tools.drill.scenario import Scenario
+from tools.support.macp_runtime import MacpRuntime, verifying
 from tools.support.programs import missing, require_tool
 from tools.support.service import Service
 
@@ -33,9 +34,15 @@ def _pyjwt(service: Service, scenario: Scenario, _directory: Path) -> Iterator[J
 
 
 @contextmanager
-def _macp_runtime(service: Service, scenario: Scenario, _directory: Path) -> Iterator[Judge]:
+def _macp_runtime(service: Service, scenario: Scenario, directory: Path) -> Iterator[Judge]:
+    with MacpRuntime(directory, verifying(_jwks(service), cache_ttl=scenario.cache_ttl)) as runtime:
+        yield Judge("macp-runtime", _python("macp_runtime_client", runtime.target))
+
+
+@contextmanager
+def _macp_runtime_model(service: Service, scenario: Scenario, _directory: Path) -> Iterator[Judge]:
     times = (scenario.cache_ttl, scenario.stale_grace, scenario.leeway)
-    yield Judge("macp-runtime", _python("macp_runtime", _jwks(service), *times))
+    yield Judge("macp-runtime-model", _python("macp_runtime_model", _jwks(service), *times))
 
 
 @contextmanager
@@ -57,6 +64,7 @@ def _jose(service: Service, scenario: Scenario, directory: Path) -> Iterator[Jud
 
 VERIFIERS: dict[str, Callable[[Service, Scenario, Path], AbstractContextManager[Judge]]] = {
     "macp-runtime": _macp_runtime,
+    "macp-runtime-model": _macp_runtime_model,
     "envoy": _envoy,
     "pyjwt": _pyjwt,
     "jose": _jose,
