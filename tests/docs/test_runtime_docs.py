@@ -50,6 +50,9 @@ def test_the_answers_are_those_of_the_runtime_that_the_page_names() -> None:
             "accepted",
             "an absent `max_open_sessions` is no limit",
         ),
+        ("WatchSessions, every scope denied", "accepted", "sees the list of all sessions"),
+        ("WatchSignals, every scope denied", "accepted", "and every Signal with its data"),
+        ("GetSession of others, every scope denied", "status PERMISSION_DENIED", "Only `is_observer`"),
         (
             "issuer alone, MACP_ALLOW_INSECURE unset",
             "does not start",
@@ -85,7 +88,7 @@ def test_no_page_gives_the_runtime_an_https_jwks() -> None:
     assert plain(row[1]).startswith("http://")
 
 
-@pytest.mark.parametrize("page", ["docs/integration.md", "docs/api.md", "docs/getting-started.md"])
+@pytest.mark.parametrize("page", ["docs/integration.md", "docs/api.md"])
 def test_examples_of_modes_let_ambient_messages_through(page: str) -> None:
     """A list of modes without the empty one forbids Signal and Progress."""
     lists = re.findall(r'"allowed_modes": (\[[^\]]+\])', read(page))

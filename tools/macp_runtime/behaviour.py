@@ -14,14 +14,17 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jwt
+import msgspec
 from macp_sdk import DecisionSession, MacpClient
 
 from macp_auth.adapters import jose
+from macp_auth.domain.grants import Ceiling
 from macp_auth.domain.keys import Algorithm
 from tools.support.bounded import HANG_SECONDS
 from tools.support.macp_runtime import VERSION, MacpRuntime, outcome, verifying
@@ -104,6 +107,37 @@ def _scopes(folder: Path) -> Answers:
             "a session over max_open_sessions": over,
             "20 sessions, max_open_sessions absent": started.pop(),
         }
+
+
+def _without_scopes(folder: Path) -> Answers:
+    """What a token sees that may do nothing, of the sessions and signals of others."""
+    with _verifying_runtime(folder) as (service, runtime):
+        token = service.mint(sender="agent://nobody", scopes=msgspec.structs.asdict(Ceiling()))["token"]
+        with (
+            runtime.client(token) as nobody,
+            runtime.client(service.mint(sender=SENDER)["token"]) as client,
+            ThreadPoolExecutor() as threads,
+        ):
+            session_id = start_session(client).session_id
+            sessions, signals = nobody.watch_sessions(), nobody.watch_signals()
+            received = threads.submit(next, signals)
+
+            def signalled() -> bool:
+                send_signal(client)
+                return received.done()
+
+            wait_until(signalled, within=HANG_SECONDS, what="the signal")
+            answers = {
+                "ListSessions, every scope denied": outcome(nobody.list_sessions),
+                "WatchSessions, every scope denied": outcome(lambda: next(sessions)),
+                "WatchSignals, every scope denied": outcome(received.result),
+                "GetSession of others, every scope denied": outcome(lambda: nobody.get_session(session_id)),
+            }
+            assert session_id in {session.session_id for session in nobody.list_sessions()}
+            assert received.result().envelope.payload
+            sessions.close()
+            signals.close()
+        return answers
 
 
 def _open_stream(folder: Path) -> Answers:
@@ -217,6 +251,7 @@ def _shared_secret(folder: Path) -> Answers:
 QUESTIONS: dict[str, Callable[[Path], Answers]] = {
     "tokens": _tokens,
     "scopes": _scopes,
+    "without scopes": _without_scopes,
     "open stream": _open_stream,
     "rates": _rates,
     "https": _https,
