@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tools.macp_runtime import build
 from tools.support.macp_runtime import VERSION, runtime_program
 from tools.support.programs import ProgramMissing
 
@@ -48,3 +51,22 @@ def test_ci_fails_only_where_it_could_have_built_it(empty: Path, monkeypatch: py
     (empty / "bin" / "cargo").unlink()
     with pytest.raises(ProgramMissing):
         runtime_program()
+
+
+def test_make_runtime_builds_it_once(
+    empty: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By cargo, into the cache; and it says what it needs."""
+    with pytest.raises(SystemExit, match="needs cargo, and protoc of Debian's package protobuf-compiler"):
+        build.main()
+    cargo = empty / "bin" / "cargo"
+    cargo.write_text('#!/bin/sh\necho "$@"\nmkdir -p "$9/bin" && echo > "$9/bin/macp-runtime"\n')
+    shutil.copy(cargo, cargo.with_name("protoc"))
+    monkeypatch.setenv("PATH", os.pathsep.join([str(cargo.parent), os.defpath]))
+    build.main()
+    expected = (
+        f"install macp-runtime --version {VERSION} --debug --bin macp-runtime --root {empty}/macp-auth/"
+    )
+    assert expected in capfd.readouterr().out
+    build.main()
+    assert capfd.readouterr().out == f"{runtime_program()} is there\n"
