@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,9 +12,9 @@ import jwt
 import pytest
 
 from tests.support import jwks
+from tests.support.faked_clock import FakedClock
 from tests.support.metrics import metrics_env, scrape
 from tools.support.processes import mint_bytes
-from tools.support.programs import require_tool
 from tools.support.service import BOOT_SECONDS, Service, wait_until
 from tools.support.wire import Answer, exchange, request_bytes
 
@@ -27,28 +26,10 @@ class Stepped:
     """A service whose wall clock is stepped by writing a file."""
 
     def __init__(self, directory: Path, env: dict[str, str], workers: int) -> None:
-        faketime = require_tool("faketime", "faketime")
-        library = subprocess.run(
-            [faketime, "-m", "-f", "+0", "printenv", "LD_PRELOAD"], capture_output=True, check=True, text=True
-        ).stdout.strip()
-        self._file = directory / "step"
-        self.ahead = 0
-        self.step_to(0)
-        faking = {
-            "LD_PRELOAD": library,
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-        settings = {"MACP_AUTH_SIGNING_ALG": "ES256", **faking, **env}
+        clock = FakedClock(directory)
+        self.step_to = clock.step_to
+        settings = {"MACP_AUTH_SIGNING_ALG": "ES256", **clock.env, **env}
         self.service = Service(directory, settings, "--workers", str(workers))
-
-    def step_to(self, seconds: int) -> None:
-        """Let the service's clock be ahead of the machine's by so much."""
-        fresh = self._file.with_suffix(".new")
-        fresh.write_text(f"{seconds:+d}")
-        fresh.replace(self._file)
-        self.ahead = seconds
 
     def mint(self, ttl: int) -> Answer:
         body = json.dumps({"sender": "a", "ttl_seconds": ttl}).encode()
