@@ -355,6 +355,57 @@ def test_a_request_that_never_ends_is_not_waited_for(
         assert outcome(source.token).__class__ is str
 
 
+def test_a_thread_that_cannot_start(
+    monkeypatch: pytest.MonkeyPatch, service: Service, sender: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As at the interpreter's exit: a token that lives is returned; without one, the error says why."""
+
+    def start(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    source = TokenSource(service.url, sender, SCOPES, max_wait=1)
+    with monkeypatch.context() as patched:
+        patched.setattr("threading.Thread.start", start)
+        with pytest.raises(MintUnavailable, match="cannot begin a request: can't start new thread"):
+            source.token()
+    wait_until(lambda: isinstance(outcome(source.token), str), within=HANG_SECONDS, what="a token")
+    token = source.token()
+    source._schedule._refresh_at = 0
+    monkeypatch.setattr("threading.Thread.start", start)
+    assert source.token() == token
+    assert caplog.text == ""
+
+
+def test_a_fault_of_our_own(
+    make_source: MakeSource,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is logged with its traceback, callers get an error, and the next request begins."""
+    monkeypatch.setattr("macp_auth_client.minting._BEARER", None)
+    bearer = tmp_path / "bearer"
+    bearer.write_text("macp_secret")
+    source = make_source("http://127.0.0.1:1", bearer_file=bearer, max_wait=1)
+    with pytest.raises(MintUnavailable, match="unexpected AttributeError while minting"):
+        source.token()
+    assert "in _read_bearer" in caplog.text
+
+
+def test_one_event_loop_after_another(service: Service, sender: str) -> None:
+    """The token stays; a request that ended with its loop is not waited for."""
+    source = AsyncTokenSource(service.url, sender, SCOPES)
+    first = asyncio.run(source.token())
+    assert asyncio.run(source.token()) == first
+
+    async def give_up() -> None:
+        source.invalidate(first)
+        await asyncio.wait([asyncio.create_task(source.token())], timeout=0)
+
+    asyncio.run(give_up())
+    assert asyncio.run(source.token()) != first
+
+
 def _write_keys(path: Path, *kids: str) -> None:
     numbers = {"old": 0, "new": 1}
     fresh = path.with_suffix(".new")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class MintError(Exception):
     """There is no token. The text has the service's own words, and never a credential or a token.
@@ -23,7 +25,7 @@ class MintError(Exception):
     def __str__(self) -> str:
         return self.message
 
-    def again(self) -> MintError:
+    def again(self) -> Self:
         """Return an equal error, for one caller: Python writes a traceback into what is raised."""
         return type(self)(self.message, self.status, self.retry_after)
 
