@@ -15,15 +15,18 @@ from tools.macp_runtime import behaviour, keys
 from tools.macp_runtime.__main__ import RECORDED as VERDICTS
 from tools.macp_runtime.behaviour import QUESTIONS
 from tools.macp_runtime.cases import Case, all_cases
-from tools.support.macp_runtime import MacpRuntime, outcome, verifying
+from tools.support.macp_runtime import VERSION, MacpRuntime, outcome, verifying
 
-BEHAVIOUR = json.loads(behaviour.RECORDED.read_bytes())["answers"]
+RECORD = json.loads(behaviour.RECORDED.read_bytes())
+BEHAVIOUR = RECORD["answers"]
 UNRELATED = json.dumps({"keys": [keys.public("rsa-2048-257")]}).encode()
 
 
 def test_all_questions_are_recorded() -> None:
-    """And no others."""
+    """And no others, of the version that the tests start."""
     assert BEHAVIOUR.keys() == QUESTIONS.keys()
+    assert RECORD["asked"].startswith(f"macp-runtime {VERSION}, ")
+    assert f"of macp-runtime {VERSION}" in json.loads(VERDICTS.read_bytes())["asked"]
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
