@@ -246,7 +246,7 @@ def test_503s_while_vault_is_away(make_source: MakeSource, tmp_path: Path, start
 
 
 def test_the_wall_clock_of_the_client_does_not_matter(service: Service, sender: str, tmp_path: Path) -> None:
-    """It is a day ahead, is set a day back while a token lives, and forward again: one request is made."""
+    """It is a day behind, then a day ahead, then right, while a token lives: one request is made."""
     script = tmp_path / "client.py"
     script.write_text(
         "import sys, time\n"
@@ -266,7 +266,7 @@ def test_the_wall_clock_of_the_client_does_not_matter(service: Service, sender: 
         assert client.stdin
         assert client.stdout
         tokens = []
-        for ahead in (86400, -86400, 0, 86400):
+        for ahead in (-86400, 86400, 0):
             clock.step_to(ahead)
             print(file=client.stdin, flush=True)
             seen, token = client.stdout.readline().split()
