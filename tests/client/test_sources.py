@@ -139,7 +139,8 @@ def test_a_cancelled_caller_cancels_nobody_else(own_service: Service) -> None:
         source = AsyncTokenSource(own_service.url, SENDER, SCOPES, timeout=HANG_SECONDS)
         with stopped(own_service):
             callers = [asyncio.create_task(source.token()) for _ in range(10)]
-            await asyncio.sleep(0.2)  # in which the request begins; later is as good
+            await asyncio.sleep(0)  # each of them runs until it waits
+            assert source._flight
             for caller in callers[:5]:
                 caller.cancel()
             await asyncio.wait(callers[:5])
