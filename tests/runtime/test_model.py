@@ -75,7 +75,7 @@ def moved(request: Request) -> Reply:
         (lambda _: Reply(404, b""), False),
         (lambda _: Reply(200, b"<html>"), False),
         (lambda _: Reply(200, b'{"keys":[{}]}'), False),
-        (lambda _: Reply(200, b'{"keys":[', {"content-length": "100"}), False),
+        (lambda _: Reply(200, b'{"keys":[', {"content-length": "100", "connection": "close"}), False),
     ],
     ids=["good", "HTML type", "503 with keys", "redirect", "503", "404", "no JSON", "no key", "cut"],
 )
