@@ -46,10 +46,12 @@ def test_verdicts(tmp_path: Path) -> None:
     ):
         accepted = {}
         for case in all_cases():
-            # Where the keys of the case can't be read, the runtime goes on with these.
-            published = UNRELATED
-            assert outcome(client.list_sessions) == "status UNAUTHENTICATED"
-            published = case.document().encode()
+            document = case.document().encode()
+            if document != published:
+                # Where the keys of the case can't be read, the runtime goes on with these.
+                published = UNRELATED
+                assert outcome(client.list_sessions) == "status UNAUTHENTICATED"
+                published = document
             accepted[case.id] = _accepts(client, case)
     assert accepted == recorded
 
