@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import hashlib
 import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +34,8 @@ from tests.client.support import (
 from tests.support import jwks
 from tests.support.faked_clock import FakedClock
 from tests.support.proxy import Proxy
+from tools.support import callers
 from tools.support.bounded import HANG_SECONDS, bounded
-from tools.support.callers import claims_of
 from tools.support.openbao import OpenBao
 from tools.support.service import Service, clean_environment, wait_until
 from tools.support.vault_environment import with_token
@@ -46,7 +49,7 @@ def test_a_thousand_threads_get_one_token(service: Service, sender: str) -> None
     source = TokenSource(service.url, sender, SCOPES)
     tokens = at_once(MANY, source.token)
     assert len(set(tokens)) == 1
-    assert claims_of(tokens[0])["macp_scopes"] == SCOPES
+    assert callers.claims_of(tokens[0])["macp_scopes"] == SCOPES
     assert len(requests_for(service, sender)) == 1
 
 
@@ -73,7 +76,7 @@ def test_the_next_token_comes_before_the_current_one_ends(
         wait_until(lambda: source.token() != first, within=HANG_SECONDS, what="another token")
     assert load.failures == []
     assert (
-        claims_of(source.token())["iat"] - claims_of(first)["iat"] >= 3
+        callers.claims_of(source.token())["iat"] - callers.claims_of(first)["iat"] >= 3
     )  # of 6, from 0.567 on, less rounding
     assert len(requests_for(service, sender)) <= 3
 
@@ -82,7 +85,9 @@ def test_a_source_that_nobody_asks_mints_nothing(service: Service, sender: str) 
     """Its token has ended several times meanwhile, and the next call gets a live one."""
     source = TokenSource(service.url, sender, SCOPES, ttl_seconds=1)
     first = source.token()
-    wait_until(lambda: claims_of(first)["exp"] + 2 < time.time(), within=HANG_SECONDS, what="it ended")
+    wait_until(
+        lambda: callers.claims_of(first)["exp"] + 2 < time.time(), within=HANG_SECONDS, what="it ended"
+    )
     assert source.token() != first
     assert len(requests_for(service, sender)) == 2
 
@@ -227,7 +232,7 @@ def test_a_service_that_restarts_with_another_key(
 
 
 def test_503s_while_vault_is_away(make_source: MakeSource, tmp_path: Path, start_service: Any) -> None:
-    """Callers wait, the service is asked about once a second, as its Retry-After says; then all go on."""
+    """Fifty callers wait, for one request at a time; then all go on."""
     with OpenBao(tmp_path) as bao:
         bao.create_key("macp", "ecdsa-p256")
         service = start_service(with_token(bao, "macp"))
@@ -235,15 +240,43 @@ def test_503s_while_vault_is_away(make_source: MakeSource, tmp_path: Path, start
         first = source.token()
         bao.stop()
         source.invalidate(first)
-        began = time.monotonic()
         with Load(source, threads=50) as load:
             wait_until(lambda: len(_refused(service)) >= 3, within=HANG_SECONDS, what="three 503s")
-            away = time.monotonic() - began
-            asked = len(_refused(service))
             bao.start()
             wait_until(lambda: load.calls, within=HANG_SECONDS, what="a token")
         assert load.failures == []
-        assert asked <= away + 1
+        answered = [dt.datetime.fromisoformat(line["time"]).timestamp() for line in _refused(service)]
+        assert min(later - earlier for earlier, later in pairwise(answered)) >= 0.99  # in ms, rounded
+
+
+def test_a_429_is_followed_by_one_request_when_the_service_says(
+    make_source: MakeSource, start_service: Callable[..., Service], tmp_path: Path
+) -> None:
+    """The grant has one token each six seconds, and its rate is used up."""
+    bearer = tmp_path / "bearer"
+    bearer.write_text("macp_" + "x" * 43)
+    digest = hashlib.sha256(bearer.read_bytes()).hexdigest()
+    rules = f"""
+        [[caller]]
+        name = "a"
+        secret_sha256 = "{digest}"
+
+        [[caller.grant]]
+        senders = ["{SENDER}"]
+        per_minute = 10
+        scopes = {{ allowed_modes = ["*"] }}
+    """
+    service = start_service({**ES256, **callers.write(tmp_path / "callers.toml", rules)})
+    before = 0
+    waiting = 0
+    while waiting < 4:  # enough for the source to ask before there is a token again
+        answer = callers.mint(service.port, {"sender": SENDER}, bearer=bearer.read_text())
+        before += 1
+        waiting = int(answer.headers.get("retry-after", "0"))
+    source = make_source(service.url, bearer_file=bearer)
+    assert len(set(at_once(20, source.token))) == 1
+    wait_until(lambda: len(audit(service)) >= before + 2, within=HANG_SECONDS, what="the audit log has all")
+    assert [line["event"] for line in audit(service)[before:]] == ["refused", "minted"]
 
 
 def test_the_wall_clock_of_the_client_does_not_matter(service: Service, sender: str, tmp_path: Path) -> None:
@@ -314,7 +347,7 @@ def test_a_fork_while_a_request_is_in_flight(own_service: Service, tmp_path: Pat
         assert process.stdout.readline() == "forked\n"
     output, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0
-    assert claims_of(output.strip())["sub"] == "forked"
+    assert callers.claims_of(output.strip())["sub"] == "forked"
 
 
 def test_a_program_can_end_while_a_request_is_in_flight(own_service: Service, tmp_path: Path) -> None:
