@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +162,26 @@ def test_cells_of_a_process_with_the_same_id_are_counted_on_in(tmp_path: Path) -
         cells.numbers[cells.cell("a")] += 1
         cells.numbers[cells.cell("b", "c")] += 2.5
     assert read_cells(path) == {("a",): 2, ("b", "c"): 5}
+
+
+MAKE_CELLS = """
+import sys, pathlib
+from macp_auth.adapters.metrics.cells import Cells
+for number in range(int(sys.argv[2])):
+    Cells(pathlib.Path(sys.argv[1], f"{number}.cells")).cell("a")
+"""
+
+
+def test_a_file_is_whole_as_soon_as_it_can_be_read(tmp_path: Path) -> None:
+    """A worker starts while its neighbour is scraped."""
+    files = 500
+    with subprocess.Popen([sys.executable, "-c", MAKE_CELLS, tmp_path, str(files)]) as starting:
+        for number in range(files):
+            found: Mapping[tuple[str, ...], float] = {}
+            while not found and starting.poll() in {None, 0}:
+                with suppress(FileNotFoundError):
+                    found = read_cells(tmp_path / f"{number}.cells")
+            assert found == {("a",): 0}
 
 
 def test_there_is_an_end_to_the_cells(tmp_path: Path) -> None:

@@ -26,10 +26,13 @@ class Cells:
     """
 
     def __init__(self, path: Path) -> None:
-        with path.open("a+b") as file:
-            # Allocate it all now: without memory, a write into a hole would kill the process.
-            file.write(bytes(_CELL.size * CELLS - file.tell()))
-            file.flush()
+        if not path.exists():
+            # Renamed when it is whole, because others read it at any time. Allocate it all now: without
+            # memory, a write into a hole would kill the process.
+            new = path.with_suffix(".new-cells")
+            new.write_bytes(bytes(_CELL.size * CELLS))
+            new.rename(path)
+        with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), 0)
         self.numbers = memoryview(self._map).cast("d")
         """``numbers[cell] += 1`` counts."""
@@ -46,7 +49,8 @@ class Cells:
             encoded = msgspec.json.encode(name)
             if len(encoded) > _CELL.size - 8 or cell >= CELLS * _DOUBLES:
                 raise OverflowError("no room for a number")
-            _CELL.pack_into(self._map, cell * 8, 0.0, encoded)
+            _CELL.pack_into(self._map, cell * 8, 0.0, b"\0" + encoded[1:])
+            self._map[cell * 8 + 8] = encoded[0]  # last: until then, a reader finds no cell here
             self._cells[name] = cell
         return cell
 
@@ -55,7 +59,7 @@ def read_cells(path: Path) -> Mapping[Name, float]:
     """Return the numbers in ``path`` by name, in order of creation."""
     numbers: dict[Name, float] = {}
     for number, encoded in _CELL.iter_unpack(path.read_bytes()):
-        if not (name := encoded.rstrip(b"\0")):
+        if not encoded[0]:
             break
-        numbers[_names.decode(name)] = number
+        numbers[_names.decode(encoded.rstrip(b"\0"))] = number
     return numbers
