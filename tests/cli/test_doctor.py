@@ -341,6 +341,13 @@ def test_each_way_to_be_exposed_is_a_finding_of_its_own(good: dict[str, str]) ->
     assert exposure(far) == [(Check.EXPOSURE, Status.WARNING), (Check.TRANSPORT, Status.WARNING)]
     metrics = {"MACP_AUTH_METRICS_PORT": "9464", "MACP_AUTH_METRICS_HOST": "::"}
     assert exposure(good | metrics) == [(Check.ADDRESSES, Status.WARNING)]
+    keys = {"MACP_AUTH_JWKS_PORT": "3201"}
+    assert exposure(good | keys) == []
+    assert exposure(good | keys | {"MACP_AUTH_JWKS_HOST": "192.0.2.1"}) == [(Check.TRANSPORT, Status.WARNING)]
+    assert exposure(good | keys | {"MACP_AUTH_JWKS_HOST": "::"}) == [
+        (Check.ADDRESSES, Status.WARNING),
+        (Check.TRANSPORT, Status.WARNING),
+    ]
 
 
 @pytest.mark.parametrize("pattern", [".*", ".+", r"[\s\S]+", "(?:.|x)*"])

@@ -7,43 +7,27 @@ docs/compatibility.md gives the reason under that name; everywhere else the two 
 
 from __future__ import annotations
 
-import json
 import time
-import zlib
-from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.wire_probes import PROBES, raw_request
 from tools.support.runtime import claims_at_runtime
 from tools.support.service import Service
 from tools.support.verifiers import verify_minted
-from tools.support.wire import Answer, exchange, request_bytes
+from tools.support.wire import Answer, exchange
 
 ROOT = Path(__file__).parents[2]
-PROBES: list[dict[str, Any]] = json.loads((ROOT / "tests/data/wire-probes.json").read_text())
 NO_CONTENT = {304}
-
-
-def _raw(request: dict[str, Any]) -> bytes:
-    if "raw_base64" in request:
-        return b64decode(request["raw_base64"])
-    body = b64decode(request.get("body_base64", ""))
-    if "body_zlib_base64" in request:
-        body = zlib.decompress(b64decode(request["body_zlib_base64"]))
-    filler = [(f"X-{number}", "x") for number in range(request.get("filler_headers", 0))]
-    headers = [*map(tuple, request["headers"]), *filler]
-    return request_bytes(
-        request["method"], request["path"], headers, body, request.get("version", "HTTP/1.1")
-    )
 
 
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe["id"])
 def test_wire_probe(probe: dict[str, Any], service: Service) -> None:
     """The answer is the reference's, or the better one that is documented."""
     asked_at = time.time()
-    answer = exchange(service.port, _raw(probe["request"]), method=probe["request"].get("method", "POST"))
+    answer = exchange(service.port, raw_request(probe), method=probe["request"].get("method", "POST"))
     expected = {**probe["reference"], **probe["ours"]} if "deviation" in probe else probe["reference"]
 
     assert answer.status == expected["status"], answer.body

@@ -29,7 +29,7 @@ from macp_auth.domain.minting import TokenRequest
 from macp_auth.domain.presets import PRESETS
 from macp_auth.domain.scopes import KNOWN_SCOPES
 from macp_auth.domain.sender import MAX_SENDER_CHARS
-from macp_auth.entrypoints.http import jwks, probes, tokens
+from macp_auth.entrypoints.http import discovery, jwks, probes, tokens
 from macp_auth.entrypoints.http.body import MAX_BODY_BYTES
 from macp_auth.entrypoints.http.errors import HTTPRefusal
 from macp_auth.entrypoints.http.token_request import MAX_DEPTH, MAX_MARKS
@@ -241,10 +241,14 @@ def test_jwk_members_are_documented(start_service: Callable[..., Service], algor
     assert [member for member in published[0] if f"`{member}`" not in text] == []
 
 
-def test_routes_and_methods_are_documented(service: Service) -> None:
+def test_routes_and_methods_are_documented(start_service: Callable[..., Service]) -> None:
     """The table of paths lists the paths, each with the methods that Allow names."""
+    service = start_service({"MACP_AUTH_ISSUER": "https://auth.example.com"})
     documented = {plain(path): methods for path, methods, _ in rows(section(API, "API"))}
-    assert documented.keys() == {tokens.PATH, jwks.PATH, probes.HEALTH_PATH, probes.READY_PATH}
+    assert documented.keys() == {
+        *(tokens.PATH, jwks.PATH, discovery.PATH),
+        *(probes.HEALTH_PATH, probes.READY_PATH),
+    }
     for path, methods in documented.items():
         answer = exchange(service.port, request_bytes("OPTIONS", path, [("host", "a")]))
         assert answer.headers["allow"] == methods

@@ -20,7 +20,7 @@ from msgspec import Struct
 from macp_auth.adapters.callers.secret import digest_of, new_secret
 from macp_auth.entrypoints.server.processes import KEEP_ALIVE_SECONDS
 from tests.docs.pages import Block, blocks, plain, read, rows, section
-from tests.docs.terminal import Terminal
+from tests.docs.terminal import Terminal, assert_as_shown, steps
 from tools.support import callers as callers_file
 from tools.support.bounded import HANG_SECONDS
 from tools.support.programs import require_script, require_tool
@@ -380,3 +380,19 @@ def test_the_checklist_s_commands_exist() -> None:
     ).stdout
     assert named == {"--strict", "--issuer", "--audience"}
     assert all(option in help_text for option in named)
+
+
+def test_a_listener_for_the_keys(tmp_path: Path) -> None:
+    """The commands of the page, with other ports."""
+    require_tool("curl", "curl")
+    (serve, _), *asked = steps(section(PAGE, "A listener for the keys"))
+    variable, _, shown_port = serve.split()[0].partition("=")
+    port = free_port()
+    terminal = Terminal(tmp_path, clean_environment())
+    try:
+        with Service(tmp_path, {variable: str(port)}):
+            for command, shown in asked:
+                assert shown
+                assert_as_shown(shown, terminal.run(command.replace(f":{shown_port}", f":{port}")))
+    finally:
+        terminal.close()

@@ -14,8 +14,10 @@ from tests.docs.pages import plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
 from tools.support.bounded import HANG_SECONDS
 from tools.support.programs import require_tool
-from tools.support.service import clean_environment, wait_until
+from tools.support.service import clean_environment, free_port, wait_until
+from tools.support.tls import make_certificates
 from tools.support.tls_service import TLSService
+from tools.support.wire import exchange, request_bytes
 
 PAGE = read("docs/tls.md")
 
@@ -38,6 +40,24 @@ def test_a_reader_who_follows_the_page_gets_what_it_shows(tmp_path: Path) -> Non
                 assert_as_shown(shown, terminal.run(command.replace(":3200", f":{service.port}")))
     finally:
         terminal.close()
+
+
+def test_keys_without_tls(tmp_path: Path) -> None:
+    """The command of the page: keys over plain HTTP, tokens over TLS."""
+    made = make_certificates(tmp_path)
+    [(serve, _)] = steps(section(PAGE, "The keys without TLS"))
+    *assignments, _, _ = shlex.split(serve.replace("\\\n", " "))
+    env = dict(each.split("=", 1) for each in assignments)
+    port = free_port()
+    env = {
+        **env,
+        "MACP_AUTH_JWKS_PORT": str(port),
+        "MACP_AUTH_TLS_CERT_FILE": str(made.certificate),
+        "MACP_AUTH_TLS_KEY_FILE": str(made.key),
+    }
+    with TLSService(tmp_path, made.ca, env) as service:
+        keys = exchange(port, request_bytes("GET", "/.well-known/jwks.json", [("Host", "localhost")]))
+        assert keys.json == service.jwks()
 
 
 def test_the_variables_are_those_of_the_settings() -> None:

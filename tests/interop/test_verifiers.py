@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +11,11 @@ from typing import Any
 import jwt
 import pytest
 
-from tests.docs.pages import ROOT
 from tests.support import jwks
-from tools.support.programs import missing, require_tool
+from tools.support.programs import require_tool
 from tools.support.service import Service
 from tools.support.verifiers import verify_with_joserfc, verify_with_pyjwt
 
-VERIFY = Path(__file__).parent / "node" / "verify.mjs"
-PACKAGE = ROOT / "tools" / "drill" / "judges"
 KEYS = {"RS256": {**jwks.rsa(), "kid": "r"}, "ES256": {**jwks.ec(), "kid": "e"}}
 REQUEST = {
     "sender": "agent://risk",
@@ -57,23 +53,6 @@ def test_pyjwt_fetches_the_keys_itself(served: Service) -> None:
     token = served.mint(**REQUEST)["token"]
     key = jwt.PyJWKClient(f"{served.url}/.well-known/jwks.json").get_signing_key_from_jwt(token)
     assert_claims(jwt.decode(token, key, algorithms=["RS256", "ES256"], audience="macp-runtime"))
-
-
-@pytest.fixture(scope="session")
-def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with jose installed from the lock file."""
-    npm = require_tool("npm", "npm")
-    folder = tmp_path_factory.mktemp("node")
-    for file in (PACKAGE / "package.json", PACKAGE / "package-lock.json", VERIFY):
-        shutil.copy(file, folder)
-    install = subprocess.run(
-        [npm, "ci", "--silent", "--no-audit", "--no-fund"],
-        cwd=folder, capture_output=True, text=True, timeout=110, check=False,
-    )  # fmt: skip
-    if install.returncode != 0:
-        reason = f"npm can't install jose; is its registry reachable? ({install.stderr.strip()[-200:]})"
-        missing(reason)
-    return folder
 
 
 def test_node_jose(served: Service, node_modules: Path) -> None:

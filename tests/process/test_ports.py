@@ -97,7 +97,7 @@ def test_a_host_that_cannot_be_listened_on(host: str) -> None:
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6: enable it on this machine")
 def test_all_addresses_are_those_of_both_families(start_service: Callable[..., Service]) -> None:
-    """``::`` takes IPv4, too, for tokens and for metrics; a caller's address is written as it is."""
+    """``::`` takes IPv4, too, for tokens, keys and metrics; a caller's address is written as it is."""
     metrics = free_port()
     env = {"MACP_AUTH_HOST": "::", "MACP_AUTH_METRICS_PORT": str(metrics)}
     service = start_service(env)

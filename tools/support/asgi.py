@@ -17,7 +17,7 @@ class InProcess:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         quiet = {"MACP_AUTH_AUDIT_LOG": "off"}  # standard output is the test run's
-        self._app: Any = build_service(plan_service({**quiet, **env}), StandardOutput(1))
+        self._app: Any = build_service(plan_service({**quiet, **env}), StandardOutput(1)).service
         self._loop = asyncio.new_event_loop()
         self._to_lifespan: asyncio.Queue[dict[str, str]] = asyncio.Queue()
         self._from_lifespan: asyncio.Queue[dict[str, str]] = asyncio.Queue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sized
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
@@ -31,7 +31,8 @@ class Watched(Struct, frozen=True):
     readiness: Readiness
     signer: Signer
     clock: TrustedClock
-    open_connections: Callable[[], int]
+    connections: Mapping[str, Sized]
+    """Of each listener, by its name."""
     certificates: Callable[[], Mapping[str, Validity]]
     callers: CallersRefresher | None
     failing_issuers: Callable[[], Mapping[str, bool]]
@@ -73,7 +74,7 @@ def _state(watched: Watched) -> WorkerState:
         keys=_published(watched.keys),
         keys_read_at=None if age is None else time.time() - age,
         signer=dict(watched.signer.statistics()),
-        connections=watched.open_connections(),
+        connections={name: len(each) for name, each in watched.connections.items()},
         certificates=dict(watched.certificates()),
         failing_issuers=dict(watched.failing_issuers()),
         callers_failing=None if watched.callers is None else watched.callers.failing,

@@ -32,8 +32,8 @@ class WorkerState(Struct, frozen=True, kw_only=True):
     """When it last read the keys, in seconds since the epoch; None if never."""
     signer: dict[str, float | Distribution]
     """The signer's statistics."""
-    connections: int = 0
-    """Number of open connections."""
+    connections: dict[str, int] = {}
+    """Number of open connections of each listener."""
     callers_failing: bool | None = None
     """Whether the callers file is unusable now; None without a callers file."""
     failing_issuers: dict[str, bool] = {}

@@ -28,8 +28,8 @@ from macp_auth.application.reporter import Reporter, Watched
 from macp_auth.domain.claims import probe_claims
 from macp_auth.domain.errors import AuditUnavailable, CallersUnavailable
 from macp_auth.domain.minting import Observer
-from macp_auth.entrypoints.http import jwks, probes, tokens
-from macp_auth.entrypoints.http.app import Lifetime, create_app
+from macp_auth.entrypoints.http import discovery, jwks, probes, tokens
+from macp_auth.entrypoints.http.app import KEYS, MAIN, Applications, Lifetime, create_apps
 from macp_auth.entrypoints.http.caller_checks import OwnHosts, refuse_browsers, require_client_certificate
 from macp_auth.entrypoints.http.credentials import Authenticate, anonymous, authenticate
 from macp_auth.entrypoints.plan import ServicePlan, callers_file, load_tracing, open_signer
@@ -94,8 +94,8 @@ def _audit_condition(audit: AuditLog | RequiredAuditLog) -> Condition:
     return Condition(audit.is_dropping, AUDIT_LINES_DROPPED, text)
 
 
-def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | None = None) -> ASGIApp:
-    """Return the application, which opens and closes its own signer.
+def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | None = None) -> Applications:
+    """Return the applications of a worker, which opens and closes its own signer.
 
     Args:
         plan: what to build.
@@ -105,7 +105,7 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
     settings = plan.settings
     signer = open_signer(plan)
     observers: list[Observer] = []
-    jwks_answered: Callable[[int], None] = _ignore
+    jwks_answered: Callable[[str], Callable[[int], None]] = _ignoring
     lines_dropped: Callable[[int], None] = _ignore
     reported: Callable[[str], None] = _ignore
     if metrics is not None:
@@ -113,10 +113,11 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
         meter = Meter(counts)
         signer = meter.timed(signer)
         observers.append(meter.count_mint)
-        jwks_answered = meter.count_jwks
+        jwks_answered = partial(partial, meter.count_jwks)
         lines_dropped = meter.count_dropped_lines
         reported = meter.count_report
-        metrics.connections.observe_shed(meter.count_shed_connection)
+        for listener, connections in metrics.connections.items():
+            connections.observe_shed(meter.shed_connections(listener))
     audit: AuditLog | RequiredAuditLog | None = None
     if settings.audit_log != OFF:
         destination = Destination(settings.audit_log, output)
@@ -153,7 +154,7 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
             readiness=readiness,
             signer=signer,
             clock=clock,
-            open_connections=metrics.connections.__len__,
+            connections=metrics.connections,
             certificates=metrics.certificates,
             callers=gate.callers,
             failing_issuers=gate.failing_issuers,
@@ -170,7 +171,9 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
         *([] if reporter is None else [reporter.running]),
         frozen_heap,
     ]
-    app = create_app(
+    max_age = settings.jwks_max_age_seconds
+    metadata = discovery.provider_metadata(settings.issuer)
+    apps = create_apps(
         tokens.token_app(
             minter,
             observers,
@@ -180,16 +183,18 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
             rules=gate.rules,
             recorded=audit.recorded if isinstance(audit, RequiredAuditLog) else None,
         ),
-        jwks.jwks_app(keys, settings.jwks_max_age_seconds, jwks_answered),
+        {name: jwks.jwks_app(keys, max_age, jwks_answered(name)) for name in (MAIN, KEYS)},
         readiness,
         lifetimes,
+        more_routes=[] if metadata is None else [discovery.discovery_route(metadata, max_age)],
         documented=settings.openapi == "on",
     )
     if tracing is None:
-        return app
-    return tracing.traced(
-        app, named=[tokens.PATH, jwks.PATH], excluded=[probes.HEALTH_PATH, probes.READY_PATH]
+        return apps
+    traced = partial(
+        tracing.traced, named=[tokens.PATH, jwks.PATH], excluded=[probes.HEALTH_PATH, probes.READY_PATH]
     )
+    return Applications(traced(apps.service), traced(apps.keys))
 
 
 def builders(plan: ServicePlan, output: StandardOutput) -> Builders:
@@ -224,3 +229,7 @@ def build_metrics(
 
 def _ignore(_: object) -> None:
     """Count nothing."""
+
+
+def _ignoring(_listener: str) -> Callable[[int], None]:
+    return _ignore

@@ -55,11 +55,12 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
         ConfigurationError: it is invalid; the text names the variable.
     """
     settings = read_settings(Settings, PREFIX, environ)
-    _ = settings.ttl, settings.rotation, settings.metrics_address  # checked here, before anything listens
+    _ = settings.ttl, settings.rotation  # checked here, before anything listens
+    settings.check_addresses()
     settings.check_names()
     settings.check_callers()
     settings.check_audit()
-    connection_bound(settings.max_connections)  # likewise
+    connection_bound(settings.max_connections, 1 if settings.jwks_address is None else 2)  # likewise
     if settings.traces != "off":
         load_tracing()
     if (callers := callers_file(settings)) is not None:

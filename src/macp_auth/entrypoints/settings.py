@@ -53,6 +53,28 @@ class Settings(Struct, frozen=True, kw_only=True):
         Annotated[str, setting.text("Address to serve metrics on. Unset: that of `MACP_AUTH_HOST`.", _HOST)]
         | None
     ) = None
+    jwks_port: (
+        Annotated[
+            int,
+            setting.port(
+                "Port of a [second listener](deployment.md#a-listener-for-the-keys), for the keys, discovery "
+                "and the probes only. Unset: none."
+            ),
+        ]
+        | None
+    ) = None
+    jwks_host: (
+        Annotated[str, setting.text("Address of that listener. Unset: that of `MACP_AUTH_HOST`.", _HOST)]
+        | None
+    ) = None
+    jwks_tls: Annotated[
+        Literal["auto", "off"],
+        setting.value(
+            "TLS of that listener: `auto` is TLS where the service has it, without client certificates; "
+            "`off` is [plain HTTP](tls.md#the-keys-without-tls).",
+            "auto or off",
+        ),
+    ] = "auto"
     tls_cert_file: (
         Annotated[
             str,
@@ -110,8 +132,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             setting.whole(
                 1,
                 1_000_000,
-                "The most [connections](deployment.md#connections) that each worker holds. Unset: 1000, "
-                "or what the limit of open files allows.",
+                "The most [connections](deployment.md#connections) that each worker holds, on each listener. "
+                "Unset: 1000, or what the limit of open files allows.",
                 besides=", and 96 less than the limit of open files",
             ),
         ]
@@ -262,20 +284,30 @@ class Settings(Struct, frozen=True, kw_only=True):
     ) = None
 
     @property
+    def jwks_address(self) -> tuple[str, int] | None:
+        """The host and the port of the listener for the keys; None if there is none."""
+        return None if self.jwks_port is None else (self.jwks_host or self.host, self.jwks_port)
+
+    @property
     def metrics_address(self) -> tuple[str, int] | None:
-        """The host and the port of the metrics; None if they are off.
+        """The host and the port of the metrics; None if they are off."""
+        return None if self.metrics_port is None else (self.metrics_host or self.host, self.metrics_port)
+
+    def check_addresses(self) -> None:
+        """Check that each listener has an address of its own.
 
         Raises:
-            ConfigurationError: it is the port for tokens.
+            ConfigurationError: two have the same.
         """
-        if self.metrics_port is None:
-            return None
-        address = self.metrics_host or self.host, self.metrics_port
-        if address == (self.host, self.port):
-            raise ConfigurationError(
-                "MACP_AUTH_METRICS_PORT must not be PORT, where tokens are minted: set another"
-            )
-        return address
+        used = {(self.host, self.port): "PORT, where tokens are minted"}
+        for variable, address in (
+            ("MACP_AUTH_JWKS_PORT", self.jwks_address),
+            ("MACP_AUTH_METRICS_PORT", self.metrics_address),
+        ):
+            if address in used:
+                raise ConfigurationError(f"{variable} must not be {used[address]}: set another")
+            if address is not None:
+                used[address] = variable
 
     @property
     def ttl(self) -> TTLPolicy:

@@ -104,12 +104,13 @@ def _counted(counts: Counts, signer: str) -> Iterator[Metric]:
     text = "Requests that the callers file would refuse, in report mode."
     yield _counter("callers_reports", text, ["reason"], reported)
     jwks = [([*name[1:]], number) for name, number in cells.items() if name[0] == JWKS]
-    yield _counter("jwks_requests", "Answered requests for the keys.", ["status"], jwks)
+    yield _counter("jwks_requests", "Answered requests for the keys.", ["status", "listener"], jwks)
     dropped: list[tuple[list[str], float]] = [([], cells.get((AUDIT_DROPPED,), 0))]
     text = "Lines of minted tokens that the audit log could not keep."
     yield _counter("audit_lines_dropped", text, [], dropped)
-    shed: list[tuple[list[str], float]] = [([], cells.get((SHED,), 0))]
-    yield _counter("connections_shed", "Idle connections closed to make room for others.", [], shed)
+    shed = [([*name[1:]], number) for name, number in cells.items() if name[0] == SHED]
+    text = "Idle connections closed to make room for others."
+    yield _counter("connections_shed", text, ["listener"], shed)
     within = [cells.get((SIGN, str(bound)), 0) for bound in (*SIGN_BOUNDS, "+Inf")]
     taken = Distribution(SIGN_BOUNDS, [int(number) for number in within], cells.get((SIGN_SECONDS,), 0))
     yield _histogram("sign_duration_seconds", "How long the signer took.", signer, taken)
@@ -152,8 +153,11 @@ def _keys(states: list[tuple[str, WorkerState]]) -> Iterator[Metric]:
 
 
 def _server(states: list[tuple[str, WorkerState]]) -> Iterator[Metric]:
-    connections: list[Row] = [([worker], state.connections) for worker, state in states]
-    yield _gauge("connections", "Open connections of callers and verifiers.", ["worker"], connections)
+    connections: list[Row] = [
+        ([worker, name], number) for worker, state in states for name, number in state.connections.items()
+    ]
+    text = "Open connections of callers and verifiers."
+    yield _gauge("connections", text, ["worker", "listener"], connections)
     failing: list[Row] = [
         ([worker], state.callers_failing) for worker, state in states if state.callers_failing is not None
     ]

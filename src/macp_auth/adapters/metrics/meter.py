@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections.abc import Callable
 from pathlib import Path
 
 from macp_auth.adapters.metrics.cells import Cells
@@ -50,17 +51,22 @@ class Meter:
         """Count a request that the callers file would refuse."""
         self._count(REPORTS, self._bounded(REPORTS, reason))
 
-    def count_jwks(self, status: int) -> None:
+    def count_jwks(self, listener: str, status: int) -> None:
         """Count a response to a request for the keys."""
-        self._count(JWKS, str(status))
+        self._count(JWKS, str(status), listener)
 
     def count_dropped_lines(self, lines: int) -> None:
         """Count dropped audit lines of minted tokens."""
         self._numbers[self._cells.cell(AUDIT_DROPPED)] += lines
 
-    def count_shed_connection(self) -> None:
-        """Count a connection closed to make room for another."""
-        self._count(SHED)
+    def shed_connections(self, listener: str) -> Callable[[], None]:
+        """Return what counts a connection of ``listener`` that is closed to make room for another."""
+        cell = self._cells.cell(SHED, listener)
+
+        def count() -> None:
+            self._numbers[cell] += 1
+
+        return count
 
     def timed(self, signer: Signer) -> Signer:
         """Return ``signer`` with its signatures timed."""

@@ -156,6 +156,13 @@ def _addresses(settings: Settings) -> Iterator[Finding]:
             f"the service listens on all addresses of this machine ({settings.host})",
             "set MACP_AUTH_HOST to the address that callers use; in a container, limit access to it",
         )
+    keys = settings.jwks_address
+    if keys is not None and is_unspecified(keys[0]) and not is_unspecified(settings.host):
+        yield warning(
+            Check.ADDRESSES,
+            f"the listener for the keys listens on all addresses of this machine ({keys[0]})",
+            "set MACP_AUTH_JWKS_HOST to the address that verifiers use; in a container, limit access to it",
+        )
     metrics = settings.metrics_address
     if metrics is not None and is_unspecified(metrics[0]):
         yield warning(
@@ -166,6 +173,17 @@ def _addresses(settings: Settings) -> Iterator[Finding]:
 
 
 def _transport(settings: Settings, callers: Callers | None) -> Iterator[Finding]:
+    keys = settings.jwks_address
+    otherwise_safe = settings.tls is not None or is_loopback(settings.host)
+    plain = settings.tls is None or settings.jwks_tls == "off"
+    if keys is not None and plain and otherwise_safe and not is_loopback(keys[0]):
+        yield warning(
+            Check.TRANSPORT,
+            f"keys travel over plain HTTP from {keys[0]} port {keys[1]}: who can change them makes verifiers "
+            "accept any token",
+            "MACP_AUTH_JWKS_HOST=127.0.0.1 and a verifier or a sidecar beside it, or a mesh that encrypts "
+            "(docs/tls.md#the-keys-without-tls)",
+        )
     if settings.tls is not None or is_loopback(settings.host):
         return
     yield warning(

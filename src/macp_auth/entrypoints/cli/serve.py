@@ -53,11 +53,13 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
             detail = f"MACP_AUTH_AUDIT_LOG: {weakness.text}; {weakness.remedy}"
             structlog.get_logger().warning("others can change the audit log", detail=detail)
         with listening.listen(plan.settings) as listener:
+            keys = listening.listen_for_keys(plan.settings)
             metrics = listening.listen_for_metrics(plan.settings)
             _log_startup(plan)
             for signum in _STOPS:
                 signal.signal(signum, _exit_in_order)
-            sys.exit(processes.serve(plan.settings, builders(plan, output), listener, metrics))
+            sockets = processes.Sockets(listener, keys, metrics)
+            sys.exit(processes.serve(plan.settings, builders(plan, output), sockets))
     except ConfigurationError as error:
         structlog.get_logger().critical("can't start", error=str(error))
         sys.exit(2)
@@ -72,12 +74,13 @@ def _log_startup(plan: ServicePlan) -> None:
 
     log = structlog.get_logger()
     settings = plan.settings
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    scheme = "http" if settings.tls is None else "https"
-    base = f"{scheme}://{host}:{settings.port}"
+    base = _url(settings.host, settings.port, tls=settings.tls is not None)
     log.info("listening", host=settings.host, port=settings.port, workers=settings.workers)
     log.info("identity", issuer=settings.issuer, audience=settings.audience)
     log.info("verification keys", jwks_url=base + jwks.PATH)
+    if (keys := settings.jwks_address) is not None:
+        tls = settings.tls is not None and settings.jwks_tls == "auto"
+        log.info("verification keys only", jwks_url=_url(*keys, tls=tls) + jwks.PATH)
     if (metrics := settings.metrics_address) is not None:
         log.info("metrics", host=metrics[0], port=metrics[1])
     log.info("minting", mint_url=f"POST {base}{tokens.PATH}")
@@ -104,6 +107,11 @@ def _log_startup(plan: ServicePlan) -> None:
             variable=unread.name,
             remedy=unread.remedy,
         )
+
+
+def _url(host: str, port: int, *, tls: bool) -> str:
+    in_url = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{in_url}:{port}"
 
 
 def _exit_at_once(_signum: int, _frame: FrameType | None) -> NoReturn:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from litestar import Litestar
 from litestar.enums import ScopeType
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
+from msgspec import Struct
 
 from macp_auth.application.readiness import Readiness
-from macp_auth.entrypoints.http import jwks, openapi, probes, tokens
+from macp_auth.entrypoints.http import discovery, jwks, openapi, probes, tokens
 from macp_auth.entrypoints.http.errors import answering_errors, error_response
 from macp_auth.entrypoints.http.exact_paths import ExactPaths
 from macp_auth.entrypoints.http.request_ids import with_request_id
@@ -20,21 +21,37 @@ Lifetime = Callable[[], AbstractAsyncContextManager[None]]
 """Starts a part of the service, and stops it at the end of the context."""
 
 
-def create_app(
+MAIN, KEYS = "main", "jwks"
+"""The names of the listeners: for everything, and for the keys only."""
+_OF_KEYS = (jwks.PATH, discovery.PATH, probes.HEALTH_PATH, probes.READY_PATH)
+
+
+class Applications(Struct, frozen=True):
+    """What the listeners of a worker serve."""
+
+    service: ASGIApp
+    """Everything; its lifespan is that of both."""
+    keys: ASGIApp
+    """The keys, where to find them, and the probes."""
+
+
+def create_apps(  # noqa: PLR0913 - all that is served
     mint: ASGIApp,
-    publish: ASGIApp,
+    publish: Mapping[str, ASGIApp],
     readiness: Readiness,
     lifetimes: Iterable[Lifetime],
     *,
+    more_routes: Iterable[HTTPRouteHandler] = (),
     documented: bool = False,
-) -> ASGIApp:
-    """Return the application.
+) -> Applications:
+    """Return the applications.
 
     Args:
         mint: answers ``POST /tokens``.
-        publish: answers with the keys.
+        publish: answers with the keys, by the name of the listener.
         readiness: answers ``/readyz``.
         lifetimes: are started in this order before the first request, and stopped in reverse after the last.
+        more_routes: are served, too.
         documented: whether ``/openapi.json`` is served.
     """
 
@@ -47,9 +64,10 @@ def create_app(
 
     routes = [
         tokens.token_route(mint),
-        jwks.jwks_route(publish),
+        jwks.jwks_route(publish[MAIN]),
         probes.health_route,
         probes.ready_route(readiness),
+        *more_routes,
         *([openapi.document_route] if documented else []),
     ]
     app = Litestar(
@@ -60,9 +78,15 @@ def create_app(
         logging_config=None,
     )
     methods = {path: _methods(route) for route in routes for path in route.paths}
+    routed = _head_as_get(app)
     # Around Litestar's dispatch: docs/adr/0011 has the reason.
-    direct = {tokens.PATH: answering_errors(mint), jwks.PATH: answering_errors(publish)}
-    return with_request_id(ExactPaths(_head_as_get(app), methods, direct))
+    direct = {tokens.PATH: answering_errors(mint), jwks.PATH: answering_errors(publish[MAIN])}
+    of_keys = {path: methods[path] for path in _OF_KEYS if path in methods}
+    direct_keys = {jwks.PATH: answering_errors(publish[KEYS])}
+    return Applications(
+        service=with_request_id(ExactPaths(routed, methods, direct)),
+        keys=with_request_id(ExactPaths(routed, of_keys, direct_keys)),
+    )
 
 
 def _head_as_get(app: ASGIApp) -> ASGIApp:

@@ -1,4 +1,4 @@
-"""The open connections of one server in one process: how many there may be, and for how long.
+"""The open connections of one listener in one process: how many there may be, and for how long.
 
 At the bound, a new connection takes the place of the one that has waited for its client longest: before
 its first request, within one, or between two. One whose request is being answered is left alone.

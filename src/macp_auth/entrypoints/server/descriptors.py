@@ -27,11 +27,12 @@ def raise_limit() -> None:
         return
 
 
-def connection_bound(wanted: int | None) -> int:
-    """Return how many connections a worker may have open.
+def connection_bound(wanted: int | None, listeners: int) -> int:
+    """Return how many connections each listener of a worker may have open.
 
     Args:
         wanted: the setting; None for as many as the limit allows, up to :data:`MAX_CONNECTIONS`.
+        listeners: how many there are.
 
     Raises:
         ConfigurationError: the limit does not allow them.
@@ -39,10 +40,11 @@ def connection_bound(wanted: int | None) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         return wanted or MAX_CONNECTIONS
-    room = hard - RESERVED
+    room = (hard - RESERVED) // listeners
     if room < (wanted or 1):
+        times = "" if listeners == 1 else f"{listeners} times "
         raise ConfigurationError(
             f"the limit of open files is {hard}, and {RESERVED} of them are reserved: too few for "
-            f"{_VARIABLE}; raise the hard limit (ulimit -n, LimitNOFILE=), or lower {_VARIABLE}"
+            f"{times}{_VARIABLE}; raise the hard limit (ulimit -n, LimitNOFILE=), or lower {_VARIABLE}"
         )
     return wanted or min(room, MAX_CONNECTIONS)

@@ -12,11 +12,13 @@ import asyncio
 import errno
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
 import uvloop
+from litestar.types import ASGIApp
+from msgspec import Struct
 
 from macp_auth.entrypoints.server.connections import Connections
 from macp_auth.entrypoints.server.protocol import LINGER_SECONDS, RECEIVE_SECONDS, StrictHTTPProtocol
@@ -30,47 +32,68 @@ _UNUSABLE = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}  # the listening socket 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
+class Listener(Struct):
+    """What one of the listening sockets serves, and how."""
+
+    connections: Connections
+    app: ASGIApp
+    context: ssl.SSLContext | None
+    """Of its TLS; None for plain HTTP."""
+
+
 class EventLoop(uvloop.Loop):
-    """Accepts connections within the bound of ``connections``.
+    """Accepts connections within the bound of their listener.
 
     It cuts one whose handshake takes too long, or whose client does not agree to a close.
     """
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.connections = connections
+        self._listeners: list[Listener] = []
+        self._served = 0
+
+    def expect(self, listeners: Iterable[Listener]) -> None:
+        """Set what uvicorn's sockets serve, in their order."""
+        self._listeners = [*listeners]
+        for listener in self._listeners:
+            if isinstance(listener.context, ReloadingContext):
+                listener.context.on_change = self._trust_changed
 
     async def create_server(self, protocol_factory: Any, *_: Any, **kwargs: Any) -> Any:
-        """Accept on the socket ``sock``, which listens already: what uvicorn asks for."""
-        context = kwargs.get("ssl")
-        if isinstance(context, ReloadingContext):
-            context.on_change = self._trust_changed
-        listener = _Listener(self, protocol_factory, kwargs["sock"], context)
-        listener.resume()
-        return listener
+        """Accept on the socket ``sock``, which listens already: what uvicorn asks for.
+
+        ``protocol_factory`` returns the arguments of a protocol: only here it is known which listener's.
+        """
+        acceptor = _Acceptor(self, self._listeners[self._served], protocol_factory, kwargs["sock"])
+        self._served += 1
+        acceptor.resume()
+        return acceptor
 
     def _trust_changed(self) -> None:
-        with suppress(RuntimeError):  # the loop is closed, and its connections with it
-            self.call_soon_threadsafe(self.connections.retire_all)
+        for listener in self._listeners:
+            with suppress(RuntimeError):  # the loop is closed, and its connections with it
+                self.call_soon_threadsafe(listener.connections.retire_all)
 
 
-class _Listener:
+class _Acceptor:
     """Accepts connections; what uvicorn uses of an asyncio server."""
 
     def __init__(
         self,
         loop: EventLoop,
-        protocol_factory: Callable[[], StrictHTTPProtocol],
+        listener: Listener,
+        protocol_arguments: Callable[[], dict[str, Any]],
         sock: socket.socket,
-        context: ssl.SSLContext | None,
     ) -> None:
         self._loop = loop
-        self._protocol_factory = protocol_factory
+        self._app = listener.app
+        self._connections = listener.connections
+        self._protocol_arguments = protocol_arguments
         self._sock = sock
         self._tls: dict[str, Any] = {}
-        if context is not None:
+        if listener.context is not None:
             self._tls = {
-                "ssl": context,
+                "ssl": listener.context,
                 "ssl_handshake_timeout": HANDSHAKE_SECONDS,
                 "ssl_shutdown_timeout": CLOSE_SECONDS,
             }
@@ -85,7 +108,7 @@ class _Listener:
 
     def close(self) -> None:
         """Accept no more. The socket is uvicorn's to close."""
-        self._loop.connections.stopping = True
+        self._connections.stopping = True
         self._loop.remove_reader(self._sock)
         if self._retry is not None:
             self._retry.cancel()
@@ -104,7 +127,7 @@ class _Listener:
                     raise
                 if error.errno not in _EXHAUSTED:  # an error of the new connection's network: accept(2)
                     return
-                self._loop.connections.out_of_descriptors()
+                self._connections.out_of_descriptors()
                 self._loop.remove_reader(self._sock)
                 self._retry = self._loop.call_later(_RETRY_SECONDS, self.resume)
                 return
@@ -113,12 +136,13 @@ class _Listener:
             task.add_done_callback(self._accepting.discard)
 
     async def _open(self, accepted: socket.socket) -> None:
-        protocol = self._protocol_factory()
+        protocol = StrictHTTPProtocol(**self._protocol_arguments(), connections=self._connections)
+        protocol.app = self._app
         protocol.accepting = asyncio.current_task()
-        self._loop.connections.opened(protocol)
+        self._connections.opened(protocol)
         try:
             await self._loop.connect_accepted_socket(lambda: protocol, accepted, **self._tls)
         except BaseException as error:
-            self._loop.connections.closed(protocol)
+            self._connections.closed(protocol)
             if not isinstance(error, (OSError, asyncio.CancelledError)):  # the client's fault, or no room
                 raise

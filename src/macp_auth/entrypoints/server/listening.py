@@ -20,7 +20,7 @@ By default it is megabytes. This is also how much is read at once, with TLS or w
 """
 
 _ALL_IPV6 = "::"
-_HOST, _METRICS_HOST = "MACP_AUTH_HOST (--host)", "MACP_AUTH_METRICS_HOST"
+_HOST, _JWKS_HOST, _METRICS_HOST = "MACP_AUTH_HOST (--host)", "MACP_AUTH_JWKS_HOST", "MACP_AUTH_METRICS_HOST"
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -30,6 +30,17 @@ def listen(settings: Settings) -> socket.socket:
         ConfigurationError: the address can't be listened on.
     """
     return _listen(settings.host, settings.port, _HOST, "PORT (--port)")
+
+
+def listen_for_keys(settings: Settings) -> socket.socket | None:
+    """Return the socket of the listener for the keys, bound and listening; None if there is none.
+
+    Raises:
+        ConfigurationError: the address can't be listened on.
+    """
+    if (address := settings.jwks_address) is None:
+        return None
+    return _listen(*address, _JWKS_HOST, "MACP_AUTH_JWKS_PORT")
 
 
 def listen_for_metrics(settings: Settings) -> socket.socket | None:
@@ -79,6 +90,8 @@ def check_addresses(settings: Settings) -> None:
         ConfigurationError: one leads nowhere.
     """
     _resolved(settings.host, settings.port, _HOST)
+    if (address := settings.jwks_address) is not None:
+        _resolved(*address, _JWKS_HOST)
     if (address := settings.metrics_address) is not None:
         _resolved(*address, _METRICS_HOST)
 

@@ -5,6 +5,7 @@ The reason for uvicorn is its parser, which refuses CL+TE and bare LF; granian's
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -15,9 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from litestar.types import ASGIApp
@@ -26,15 +26,15 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from macp_auth.domain.certificates import Validity
+from macp_auth.entrypoints.http.app import KEYS, MAIN, Applications
 from macp_auth.entrypoints.logs import configure_logs
 from macp_auth.entrypoints.server.connections import Connections
 from macp_auth.entrypoints.server.custody import close_memory
 from macp_auth.entrypoints.server.descriptors import connection_bound, raise_limit
-from macp_auth.entrypoints.server.event_loop import EventLoop
-from macp_auth.entrypoints.server.protocol import StrictHTTPProtocol
+from macp_auth.entrypoints.server.event_loop import EventLoop, Listener
 from macp_auth.entrypoints.server.shared_directory import shared_directory
-from macp_auth.entrypoints.server.tls_reload import ReloadingContext
-from macp_auth.entrypoints.settings import Settings, TLSFiles
+from macp_auth.entrypoints.server.tls_reload import AnonymousContext, ReloadingContext
+from macp_auth.entrypoints.settings import Settings
 
 KEEP_ALIVE_SECONDS = 65
 """Longer than the usual 60 s of load balancers: if the service closed an idle connection first, they could
@@ -49,88 +49,72 @@ class Metered(Struct, frozen=True):
     """The directory of a worker's metrics, and the sources outside of the application."""
 
     directory: Path
-    connections: Connections
+    connections: Mapping[str, Connections]
+    """Of each listener, by its name."""
     certificates: Callable[[], Mapping[str, Validity]]
 
 
 class Builders(Struct, frozen=True):
     """Factories of the applications."""
 
-    service: Callable[[Metered | None], ASGIApp]
+    service: Callable[[Metered | None], Applications]
     """Called in each worker; picklable. The argument is None without metrics."""
     metrics: Callable[[Path, Callable[[], Sequence[int]], Callable[[], int]], ASGIApp]
     """Called in the first process, with the workers' directory, and functions that return their process ids
     and the number of restarts."""
 
 
-def serve(
-    settings: Settings, builders: Builders, listener: socket.socket, metrics: socket.socket | None = None
-) -> int:
+class Sockets(Struct, frozen=True):
+    """The bound sockets; None for one that is off."""
+
+    main: socket.socket
+    keys: socket.socket | None
+    metrics: socket.socket | None
+
+
+def serve(settings: Settings, builders: Builders, sockets: Sockets) -> int:
     """Serve until a signal stops the service, and return the exit status.
 
     Args:
         settings: the settings of the service.
         builders: factories of the applications.
-        listener: the socket for callers.
-        metrics: the socket for Prometheus; None for no metrics.
+        sockets: what it serves on.
 
     Raises:
         ConfigurationError: there is no directory for the metrics.
     """
     raise_limit()
+    listening = [sockets.main, *([] if sockets.keys is None else [sockets.keys])]
+    metrics = sockets.metrics
     with nullcontext() if metrics is None else shared_directory() as directory:
         config = _configuration(settings, builders, directory)
         if settings.workers == 1:
             with _serving_metrics(
                 builders, metrics, directory, pids=lambda: [os.getpid()], restarts=lambda: 0
             ):
-                uvicorn.Server(config).run([listener])
+                uvicorn.Server(config).run(listening)
             return 0
         logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # logs which worker died
-        supervisor = _Supervisor(config, [listener])
+        supervisor = _Supervisor(config, listening)
         with _serving_metrics(builders, metrics, directory, supervisor.pids, supervisor.restarts):
             supervisor.run()
         failed = any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes)
         return STARTUP_FAILURE if failed else 0
 
 
-class _Worker:
-    """The objects that a worker has once. Created in the parent process, with the configuration."""
-
-    def __init__(self, connections: Connections) -> None:
-        self.connections = connections
-        self.tls: ReloadingContext | None = None
-
-    def event_loop(self) -> EventLoop:
-        """Return a new event loop, which accepts connections."""
-        return EventLoop(self.connections)
-
-    def certificates(self) -> Mapping[str, Validity]:
-        """Return when each certificate begins and ends."""
-        return {} if self.tls is None else self.tls.certificates
-
-
 class _Configuration(uvicorn.Config):
     """uvicorn's configuration with the service's event loop."""
 
-    def __init__(self, worker: _Worker, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._worker = worker
-
     def get_loop_factory(self) -> Callable[[], EventLoop]:
         """Return the function that makes the event loop."""
-        return self._worker.event_loop
+        return EventLoop
 
 
 def _configuration(settings: Settings, builders: Builders, metrics: Path | None) -> uvicorn.Config:
-    worker = _Worker(
-        Connections(connection_bound(settings.max_connections), settings.connection_max_age_seconds)
-    )
     return _Configuration(
-        worker,
-        partial(_worker_app, builders, metrics, worker),
+        partial(_worker_app, settings, builders, metrics),
         factory=True,
-        http=partial(StrictHTTPProtocol, connections=worker.connections),
+        http=dict,  # type: ignore[arg-type]  # is called only; the event loop makes the protocol
         ws="none",
         lifespan="on",
         workers=settings.workers,
@@ -140,7 +124,6 @@ def _configuration(settings: Settings, builders: Builders, metrics: Path | None)
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        ssl_context_factory=None if settings.tls is None else partial(_tls_context, worker, settings.tls),
     )
 
 
@@ -226,20 +209,32 @@ class _Supervisor(Multiprocess):
         return self._restarts
 
 
-def _worker_app(builders: Builders, metrics: Path | None, worker: _Worker) -> ASGIApp:
+def _worker_app(settings: Settings, builders: Builders, metrics: Path | None) -> ASGIApp:
+    """Set up this worker and its event loop; return the application with the lifespan."""
     _set_up_worker()
-    metered = None if metrics is None else Metered(metrics, worker.connections, worker.certificates)
-    return builders.service(metered)
+    names = [MAIN] if settings.jwks_address is None else [MAIN, KEYS]
+    bound = connection_bound(settings.max_connections, len(names))
+    connections = {name: Connections(bound, settings.connection_max_age_seconds) for name in names}
+    tls = None if settings.tls is None else ReloadingContext(settings.tls)
+    if tls is not None:
+        tls.follow()
+    certificates = partial(_certificates, tls)
+    apps = builders.service(None if metrics is None else Metered(metrics, connections, certificates))
+    listeners = [Listener(connections[MAIN], apps.service, tls)]
+    if KEYS in connections:
+        context = None if tls is None or settings.jwks_tls == "off" else AnonymousContext(tls)
+        listeners.append(Listener(connections[KEYS], apps.keys, context))
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, EventLoop)  # noqa: S101 - for the type checker
+    loop.expect(listeners)
+    return apps.service
 
 
-def _tls_context(worker: _Worker, files: TLSFiles, *_: object) -> ReloadingContext:
-    _set_up_worker()  # uvicorn asks for this before the application
-    context = worker.tls = ReloadingContext(files)
-    context.follow()
-    return context
+def _certificates(tls: ReloadingContext | None) -> Mapping[str, Validity]:
+    """Return when each certificate begins and ends."""
+    return {} if tls is None else tls.certificates
 
 
-@cache
 def _set_up_worker() -> None:
     """Set up a worker process as the parent process has set up itself."""
     if (parent := multiprocessing.parent_process()) is not None:

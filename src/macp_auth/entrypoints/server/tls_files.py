@@ -32,6 +32,8 @@ class LoadedTLS(Struct, frozen=True):
     """The content of the files."""
 
     context: ssl.SSLContext
+    anonymous_context: ssl.SSLContext
+    """For clients that have no certificate: the same, without a client CA."""
     serial: str
     """The certificate's serial number, in hexadecimal digits."""
     expires: dt.datetime
@@ -63,6 +65,18 @@ def load_tls(files: TLSFiles) -> LoadedTLS:
     certificate, public_key, expires = _certificate(chain, CERTIFICATE)
     if _private_key(key).public_key() != public_key:
         raise ConfigurationError(f"{KEY} is not the key of the first certificate in {CERTIFICATE}")
+    context = anonymous = _server_context(files, chain, key)
+    # A chain is valid until the first of it expires; of the authorities, one valid one is enough.
+    certificates = {SERVER: min(_validities(chain), key=lambda each: each.ends)}
+    if files.client_ca is not None:
+        authorities = _read(files.client_ca, CLIENT_CA)
+        context = _server_context(files, chain, key)
+        _request_client_certificates(context, authorities)
+        certificates[CLIENT_AUTHORITY] = max(_validities(authorities), key=lambda each: each.ends)
+    return LoadedTLS(context, anonymous, f"{certificate.serial_number:x}", expires, certificates)
+
+
+def _server_context(files: TLSFiles, chain: bytes, key: bytes) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION  # each costs a handshake; OpenSSL 1.1 allows them
@@ -74,13 +88,7 @@ def load_tls(files: TLSFiles) -> LoadedTLS:
             )  # without a password, OpenSSL asks the terminal
     except (OSError, ValueError) as error:  # what only OpenSSL checks, such as the key's strength
         raise ConfigurationError(f"cannot use {CERTIFICATE} and {KEY}: {_openssl_reason(error)}") from None
-    # A chain is valid until the first of it expires; of the authorities, one valid one is enough.
-    certificates = {SERVER: min(_validities(chain), key=lambda each: each.ends)}
-    if files.client_ca is not None:
-        authorities = _read(files.client_ca, CLIENT_CA)
-        _request_client_certificates(context, authorities)
-        certificates[CLIENT_AUTHORITY] = max(_validities(authorities), key=lambda each: each.ends)
-    return LoadedTLS(context, f"{certificate.serial_number:x}", expires, certificates)
+    return context
 
 
 def _validities(content: bytes) -> list[Validity]:

@@ -17,7 +17,7 @@ import structlog
 
 from macp_auth.domain.certificates import Validity
 from macp_auth.domain.errors import ConfigurationError
-from macp_auth.entrypoints.server.tls_files import end_of, load_tls, versions_of
+from macp_auth.entrypoints.server.tls_files import LoadedTLS, end_of, load_tls, versions_of
 from macp_auth.entrypoints.settings import TLSFiles
 
 POLL_INTERVAL_SECONDS = 2.0
@@ -42,7 +42,7 @@ class ReloadingContext(ssl.SSLContext):
         self._files = files
         self._seen: object = None
         self._failure: tuple[object, str] | None = None
-        self._current: ssl.SSLContext | None = None
+        self._current: LoadedTLS | None = None
         self.on_change: Callable[[], None] = _ignore
         """Called after a reload, in the polling thread."""
         self.certificates: Mapping[str, Validity] = {}
@@ -53,7 +53,13 @@ class ReloadingContext(ssl.SSLContext):
         """Begin a connection; the only method that uvloop calls."""
         if self._current is None:
             return super().wrap_bio(*args, **kwargs)
-        return self._current.wrap_bio(*args, **kwargs)
+        return self._current.context.wrap_bio(*args, **kwargs)
+
+    def wrap_anonymous(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """Begin a connection that asks for no client certificate."""
+        if self._current is None:
+            return super().wrap_bio(*args, **kwargs)
+        return self._current.anonymous_context.wrap_bio(*args, **kwargs)
 
     def check_files(self) -> None:
         """Load the files if they have changed; if they are unusable, keep the last good ones and log it once.
@@ -71,7 +77,7 @@ class ReloadingContext(ssl.SSLContext):
             self._log_once(seen, error)
         else:
             self._seen, self._failure = seen, None
-            self._current, self.certificates = loaded.context, loaded.certificates
+            self._current, self.certificates = loaded, loaded.certificates
             self.on_change()
             _log.info("TLS certificate", serial=loaded.serial, expires=loaded.expires.isoformat())
 
@@ -97,6 +103,21 @@ class ReloadingContext(ssl.SSLContext):
             self._expiry_log.check(self.certificates, time.time())
             checked.set()
             time.sleep(POLL_INTERVAL_SECONDS)
+
+
+class AnonymousContext(ssl.SSLContext):
+    """A :class:`ReloadingContext` for a listener that asks for no client certificate."""
+
+    def __new__(cls, _reloading: ReloadingContext) -> Self:
+        """Make a context without a certificate."""
+        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+
+    def __init__(self, reloading: ReloadingContext) -> None:
+        self._reloading = reloading
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """Begin a connection; the only method that uvloop calls."""
+        return self._reloading.wrap_anonymous(*args, **kwargs)
 
 
 def _ignore() -> None:
