@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,6 +22,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from macp_auth.domain.presets import PRESETS
+from macp_auth.entrypoints.cli.http_client import Unreachable
+from macp_auth.entrypoints.cli.token_client import TokenClient
 from tests.support.fake_server import FakeServer, Reply
 from tools.support import callers
 from tools.support.bounded import HANG_SECONDS
@@ -277,6 +280,13 @@ def test_a_service_that_can_t_mint_now(start_service: Callable[..., Service]) ->
         ("http://127.0.0.1:x", "the URL is malformed"),
         ("http://[::1", "the URL is malformed"),
         ("http://127.0.0.1/a b", "the URL is malformed"),
+        ("http://127.0.0.1:99999", "the URL is malformed"),
+        ("http://127.0.0.1:-1", "the URL is malformed"),
+        ("http://127.0.0.1\n", "the URL is malformed"),
+        ("http://", "the URL must name a host"),
+        ("https:///tokens", "the URL must name a host"),
+        ("http://127.0.0.1?", "the URL must contain no query and no fragment"),
+        ("http://127.0.0.1/#a", "the URL must contain no query and no fragment"),
         ("127.0.0.1:3200", "must begin with http:// or https://"),
         (f"http://ci:{SECRET}@127.0.0.1", "must not contain a user name or a password"),
     ],
@@ -379,7 +389,10 @@ def test_a_redirect_is_not_followed(secret: Path, status: int) -> None:
         (Reply(200, {"ok": True}), "the response is not a token"),
         (Reply(200, {**ANSWER, "token": "a.b.c\n\x1b[2J"}), "the response is not a token"),
         (Reply(200, {**ANSWER, "expires_in_seconds": "300"}), "the response is not a token"),
+        (Reply(200, {**ANSWER, "expires_in_seconds": -1}), "the response is not a token"),
+        (Reply(200, {**ANSWER, "sender": "another"}), "the response is for another sender; is a cache"),
         (Reply(200, b"[" * 100_000), "the response is not a token"),
+        (Reply(302, b"", {"location": "http://[::1"}), "redirects to http://[::1, and redirects are not"),
         (Reply(200, b"\xff"), "the response is not a token"),
         (
             Reply(502, b"<html>Bad Gateway"),
@@ -397,6 +410,36 @@ def test_an_answer_of_something_else(secret: Path, reply: Reply, text: str) -> N
     """It is not printed as a token, moves no terminal, and does not repeat the credential."""
     with FakeServer(lambda _: reply) as server:
         assert text in refused("--url", server.url, "--bearer-file", secret, status=1)
+
+
+def test_a_proxy_that_is_away() -> None:
+    """The line names its variable, and not its password."""
+    proxy = f"http://ci:{SECRET}@127.0.0.1:{free_port()}"
+    said = refused("--url", "https://auth.invalid", status=2, https_proxy=proxy, no_proxy="")
+    assert "connection refused" in said
+    assert said.endswith(" (through the proxy of https_proxy)\n")
+    assert "proxy" not in refused("--url", "http://localhost:1", status=2, http_proxy=proxy, no_proxy="")
+
+
+def test_an_answer_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not waited for, although each of its bytes is in time."""
+    monkeypatch.setattr("macp_auth.entrypoints.cli.token_client._SECONDS", 1)
+    stopping = threading.Event()
+
+    def trickle(listener: socket.socket) -> None:
+        with listener.accept()[0] as connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+            while not stopping.wait(0.1):
+                connection.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as pool:
+        pool.submit(trickle, listener)
+        client = TokenClient(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        try:
+            with pytest.raises(Unreachable, match="no response within 1 s; check the port"):
+                client.mint({"sender": "x", "scopes": {}})
+        finally:
+            stopping.set()
 
 
 def test_ctrl_c() -> None:

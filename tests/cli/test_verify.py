@@ -248,7 +248,7 @@ def without_keys(*args: str) -> str:
     [
         ("http://127.0.0.1:{port}/jwks", "connection refused; start the service"),
         ("http://nowhere.invalid/jwks", "cannot resolve the host"),
-        ("http://127.0.0.1:x/jwks", "/jwks: "),
+        ("http://127.0.0.1:x/jwks", "the URL is malformed"),
         ("file:///etc/hostname", "must begin with http:// or https://"),
         ("nonsense", "must begin with http:// or https://"),
     ],

@@ -11,11 +11,13 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
 from macp_auth.adapters.blocking_call import BlockingCall
 from macp_auth.adapters.input_file import Content, Custody, FileUnusable, InputFile, Risk
+from macp_auth.domain.visible import is_visible
 from macp_auth.entrypoints.server.listening import is_loopback
 
 _MAX_BYTES = 2**20
@@ -49,24 +51,31 @@ class Answer(Struct, frozen=True):
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Makes a redirect an answer like any other."""
+    """Makes a redirect an answer like any other, also one whose ``Location`` is malformed."""
 
-    def redirect_request(self, *_: object) -> None:
+    def http_error_302(self, *_: Any, **__: Any) -> None:
         """Follow none."""
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def split(url: str) -> urllib.parse.SplitResult:
     """Return the parts of ``url``, which is for HTTP.
 
     Raises:
-        Unreachable: it is for another protocol, or contains a user name.
+        Unreachable: it is malformed, for another protocol, or contains a user name.
     """
     try:
         parts = urllib.parse.urlsplit(url)
-    except ValueError:
-        raise Unreachable("the URL is malformed") from None
+        is_valid = is_visible(url) and parts.port != 0
+    except ValueError:  # that of a port over 65535, too
+        is_valid = False
+    if not is_valid:
+        raise Unreachable("the URL is malformed")
     if parts.scheme not in {"http", "https"}:
         raise Unreachable("the URL must begin with http:// or https://")
+    if not parts.hostname:
+        raise Unreachable("the URL must name a host")
     if parts.username is not None:
         raise Unreachable("the URL must not contain a user name or a password")
     return parts
@@ -105,9 +114,17 @@ def exchange(
         # The opener's timeout is per read: a server could send one byte at a time for days.
         return BlockingCall(partial(_send, request, handlers, seconds), "http").result(seconds)
     except (OSError, http.client.HTTPException) as error:
-        raise Unreachable(f"{url}: {_why(error, parts.scheme, seconds)}") from error
+        raise Unreachable(f"{url}: {_why(error, parts.scheme, seconds)}{_proxy(parts)}") from error
     except ValueError:
-        raise Unreachable(f"{url}: the URL is malformed") from None
+        raise Unreachable(f"{url}: the URL is malformed{_proxy(parts)}") from None
+
+
+def _proxy(parts: urllib.parse.SplitResult) -> str:
+    """Return a note if a request goes through a proxy, which may be the cause of a failure."""
+    host = parts.hostname or ""
+    name = f"{parts.scheme}_proxy"
+    proxied = parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host)
+    return f" (through the proxy of {name})" if proxied and not is_loopback(host) else ""
 
 
 def _send(

@@ -41,7 +41,7 @@ class Minted(Struct, frozen=True):
 
     token: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2}\Z")]
     sender: str
-    expires_in_seconds: int
+    expires_in_seconds: Annotated[int, Meta(gt=0)]
 
 
 class _Refusal(Struct):
@@ -72,6 +72,8 @@ class TokenClient:
         authorities: Path | None = None,
     ) -> None:
         parts = split(url)
+        if "?" in url or "#" in url:
+            raise Unreachable(f"{url}: the URL must contain no query and no fragment; /tokens is added to it")
         self._url = f"{url.rstrip('/')}/tokens"
         if parts.scheme == "http" and certificate is not None:
             raise Unreachable(f"{url}: a client certificate needs https://")
@@ -98,9 +100,12 @@ class TokenClient:
         if answer.status != HTTPStatus.OK:
             raise NoToken(self._with_id(answer, self._refusal(answer)))
         try:
-            return msgspec.json.decode(answer.body, type=Minted)
+            minted = msgspec.json.decode(answer.body, type=Minted)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             raise NoToken(f"{self._url}: the response is not a token; is it macp-auth?") from None
+        if minted.sender != request["sender"]:
+            raise NoToken(f"{self._url}: the response is for another sender; is a cache before it?")
+        return minted
 
     def _refusal(self, answer: Answer) -> str:
         if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST:
