@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+SERVED := $(VENV)/.served
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 UV     := uv==0.13.9
 # Each test starts the service or a command, and each would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -20,16 +22,21 @@ help: ## this list
 
 install: $(STAMP) ## make .venv with the locked dependencies (quick when nothing changed)
 
-$(STAMP): requirements/dev.txt requirements/runtime.txt pyproject.toml $(DISTRIBUTIONS:=/pyproject.toml)
+# What serving needs is a tenth of what the tests need.
+$(SERVED): requirements/runtime.txt requirements/build.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "macp-auth needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-	  --editable . $(addprefix --editable ./,$(DISTRIBUTIONS))
+	$(PIP) --require-hashes -r requirements/runtime.txt -r requirements/build.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-serve: install ## serve on 127.0.0.1:3200 with an ephemeral key
+$(STAMP): $(SERVED) requirements/dev.txt $(DISTRIBUTIONS:=/pyproject.toml)
+	$(PIP) --require-hashes -r requirements/dev.txt
+	$(PIP) --no-deps --no-build-isolation $(addprefix --editable ./,$(DISTRIBUTIONS))
+	@touch $@
+
+serve: $(SERVED) ## serve on 127.0.0.1:3200 with an ephemeral key
 	@$(BIN)/macp-auth serve
 
 test: install ## the tests, a few at a time, for most of them wait: make test JOBS=1 for one
@@ -101,9 +108,9 @@ lock: ## lock the dependencies anew, with hashes and without index addresses
 	.cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --custom-compile-command "make lock" $(LOCK_ARGS) \
 	  -c requirements/runtime.txt -o requirements/dev.txt pyproject.toml --group dev
-	.cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	for name in build image; do .cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --custom-compile-command "make lock" $(LOCK_ARGS) \
-	  -c requirements/dev.txt -o requirements/image.txt requirements/image.in
+	  -c requirements/dev.txt -o requirements/$$name.txt requirements/$$name.in || exit 1; done
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

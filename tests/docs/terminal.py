@@ -113,7 +113,7 @@ class ServiceTerminal(Terminal):
         self._screen, terminal = os.openpty()
         os.set_blocking(self._screen, False)
         self._service = subprocess.Popen(
-            ["bash", "-c", f"{make} --old-file=install serve"],
+            ["bash", "-c", f"{make} --old-file=.venv/.served serve"],
             cwd=self._directory,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
