@@ -6,11 +6,14 @@ import asyncio
 import datetime as dt
 import hashlib
 import json
+import math
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -426,6 +429,32 @@ def test_a_fault_of_our_own(
     with pytest.raises(MintUnavailable, match="unexpected AttributeError while minting"):
         source.token()
     assert "in _read_bearer" in caplog.text
+
+
+def test_max_wait_without_an_end(make_source: MakeSource, service: Service) -> None:
+    """As math.inf says it."""
+    assert isinstance(make_source(service.url, max_wait=math.inf).token(), str)
+
+
+def test_several_event_loops_share_one_request(own_service: Service) -> None:
+    """Each in a thread of its own, with callers that wait while the service hangs."""
+    source = AsyncTokenSource(own_service.url, SENDER, SCOPES, timeout=HANG_SECONDS)
+    waiting = threading.Semaphore(0)
+
+    async def callers() -> list[str]:
+        tasks = [asyncio.create_task(source.token()) for _ in range(10)]
+        await asyncio.sleep(0)  # each of them runs until it waits
+        waiting.release()
+        return await asyncio.gather(*tasks)
+
+    with ThreadPoolExecutor() as pool:
+        with stopped(own_service):
+            loops = [pool.submit(asyncio.run, callers()) for _ in range(3)]
+            for _ in loops:
+                assert waiting.acquire(timeout=HANG_SECONDS)
+        tokens = {token for loop in loops for token in loop.result(HANG_SECONDS)}
+    assert len(tokens) == 1
+    assert len(requests_for(own_service)) == 1
 
 
 def test_one_event_loop_after_another(service: Service, sender: str) -> None:

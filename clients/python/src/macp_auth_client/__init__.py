@@ -4,7 +4,13 @@
 """
 
 from macp_auth_client.bootstrap import write_bootstrap
-from macp_auth_client.errors import CredentialError, MintError, MintRefused, MintUnavailable
+from macp_auth_client.errors import (
+    CredentialError,
+    MintError,
+    MintRefused,
+    MintUnavailable,
+    UntrustedService,
+)
 from macp_auth_client.http_auth import AsyncBearerAuth, BearerAuth
 from macp_auth_client.sources import AsyncTokenSource, TokenSource
 
@@ -17,5 +23,6 @@ __all__ = [
     "MintRefused",
     "MintUnavailable",
     "TokenSource",
+    "UntrustedService",
     "write_bootstrap",
 ]

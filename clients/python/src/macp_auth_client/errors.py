@@ -38,6 +38,12 @@ class CredentialError(MintError):
     """A credential can't be read from its file. It may be there soon, as while it is replaced."""
 
 
+class UntrustedService(MintError):
+    """The service's certificate can't be verified: nothing was sent. Correct ``url`` or ``cacert``."""
+
+    retryable = False
+
+
 class MintRefused(MintError):
     """The service does not mint this: any other status. Change the request, the credential or the grant."""
 

@@ -9,6 +9,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -16,13 +17,21 @@ from typing import Any
 
 import httpx
 
-from macp_auth_client.errors import CredentialError, MintError, MintRefused, MintUnavailable
+from macp_auth_client.errors import (
+    CredentialError,
+    MintError,
+    MintRefused,
+    MintUnavailable,
+    UntrustedService,
+)
 from macp_auth_client.schedule import Token
 
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # b64token of RFC 6750, section 2.1
 _JWT = re.compile(r"([A-Za-z0-9_-]+\.){2}[A-Za-z0-9_-]+")  # JWS compact form, RFC 7515, section 7.1
 _MAX_BEARER_BYTES = 16 * 1024  # what macp-auth accepts
+_MAX_ANSWER_BYTES = 2**20
 _MAX_TEXT = 300
+_MAX_PORT = 65535
 _RETRYABLE = {408, 429}
 
 
@@ -32,6 +41,7 @@ class Minter:
 
     Attributes:
         url: as :func:`tokens_url` makes it.
+        sender: who the token is for.
         body: as :func:`request_body` makes it.
         timeout: seconds for each step of a request.
 
@@ -39,6 +49,7 @@ class Minter:
     """
 
     url: str
+    sender: str
     body: bytes
     bearer_file: str | Path | None
     cert: str | Path | None
@@ -50,24 +61,37 @@ class Minter:
         """Mint a token, or raise MintError. ``clock`` gives monotonic seconds."""
         request, options = self._prepare()
         began = clock()
+        content = bytearray()
         try:
-            with httpx.Client(**options) as client:
-                return _token(client.send(request), began)
+            with httpx.Client(**options) as client, closing(client.send(request, stream=True)) as response:
+                for part in response.iter_raw():
+                    self._add(part, content)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
+        return self._token(response, bytes(content), began)
 
     async def mint_async(self, clock: Callable[[], float]) -> Token:
         """Do as :meth:`mint` does. Files are read in a thread."""
         request, options = await asyncio.to_thread(self._prepare)
         began = clock()
+        content = bytearray()
         try:
-            async with httpx.AsyncClient(**options) as client:
-                return _token(await client.send(request), began)
+            async with (
+                httpx.AsyncClient(**options) as client,
+                aclosing(await client.send(request, stream=True)) as response,
+            ):
+                async for part in response.aiter_raw():
+                    self._add(part, content)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
+        return self._token(response, bytes(content), began)
 
     def _prepare(self) -> tuple[httpx.Request, dict[str, Any]]:
-        headers = {"content-type": "application/json", "user-agent": "macp-auth-client"}
+        headers = {
+            "content-type": "application/json",
+            "accept-encoding": "identity",  # a few compressed bytes could fill the memory
+            "user-agent": "macp-auth-client",
+        }
         if self.bearer_file is not None:
             headers["authorization"] = f"Bearer {_read_bearer(Path(self.bearer_file))}"
         request = httpx.Request("POST", self.url, headers=headers, content=self.body)
@@ -79,6 +103,7 @@ class Minter:
             context = (
                 ssl.create_default_context(cafile=self.cacert) if self.cacert else httpx.create_ssl_context()
             )
+            context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # Python 3.13 sets it; many private CAs fail it
             if self.cert:
                 context.load_cert_chain(self.cert, self.key, password=_no_password)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
@@ -86,9 +111,32 @@ class Minter:
             raise CredentialError(f"cannot use {files}: {_reason(error)}") from None
         return context
 
-    def _unreachable(self, error: httpx.HTTPError) -> MintUnavailable:
+    def _unreachable(self, error: httpx.HTTPError) -> MintError:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                why = cause.verify_message
+                return UntrustedService(f"the certificate of {self.url} is not trusted: {why}")
+            cause = cause.__cause__ or cause.__context__
         text = f"{type(error).__name__}: {error}".removesuffix(": ")
         return MintUnavailable(f"no answer from {self.url}: {text[:_MAX_TEXT]}")
+
+    def _add(self, part: bytes, content: bytearray) -> None:
+        content += part
+        if len(content) > _MAX_ANSWER_BYTES:
+            raise MintUnavailable(f"{self.url} answers with more than {_MAX_ANSWER_BYTES} bytes")
+
+    def _token(self, response: httpx.Response, content: bytes, began: float) -> Token:
+        if response.status_code != httpx.codes.OK:
+            raise _failure(response, content)
+        match _json(content):
+            case {"token": str(jwt), "sender": str(sender), "expires_in_seconds": int(lifetime)} if (
+                lifetime > 0 and _JWT.fullmatch(jwt)
+            ):
+                if sender == self.sender:
+                    return Token(jwt, lifetime, began)
+                raise MintUnavailable(f"{self.url} answers for another sender", response.status_code)
+        raise MintUnavailable(f"{self.url} does not answer as macp-auth does", response.status_code)
 
 
 def request_body(sender: str, scopes: Mapping[str, Any], **optional: object) -> bytes:
@@ -105,8 +153,10 @@ def tokens_url(url: str, *, bearer: bool, cert: bool, allow_plain_http: bool) ->
         raise ValueError(f"url is malformed: {error}") from None
     if parsed.scheme not in {"http", "https"} or not parsed.host:
         raise ValueError("url must begin with https:// or http:// and name a host")
-    if parsed.userinfo or parsed.query or parsed.fragment:
+    if parsed.userinfo or "?" in url or "#" in url:
         raise ValueError("url must have no user, password, query or fragment")
+    if not _is_address(parsed):
+        raise ValueError("url has a malformed host or port")
     if cert and parsed.scheme == "http":
         raise ValueError("a client certificate needs an https url")
     if bearer and parsed.scheme == "http" and not (allow_plain_http or _is_loopback(parsed.host)):
@@ -115,6 +165,14 @@ def tokens_url(url: str, *, bearer: bool, cert: bool, allow_plain_http: bool) ->
             "allow_plain_http=True if a mesh encrypts the connection"
         )
     return f"{str(parsed).rstrip('/')}/tokens"
+
+
+def _is_address(url: httpx.URL) -> bool:
+    try:
+        url.raw_host.decode().encode("idna")  # as socket does, later
+    except UnicodeError:
+        return False
+    return url.port is None or 0 < url.port <= _MAX_PORT
 
 
 def _is_loopback(host: str) -> bool:
@@ -128,7 +186,7 @@ def _read_bearer(path: Path) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BEARER_BYTES + 1)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise CredentialError(f"cannot read {path}: {_reason(error)}") from None
     text = content.decode("ascii", errors="replace").strip()
     if len(content) > _MAX_BEARER_BYTES or not _BEARER.fullmatch(text):
@@ -141,18 +199,9 @@ def _no_password() -> str:
     raise ValueError("the key is encrypted; decrypt it")
 
 
-def _token(response: httpx.Response, began: float) -> Token:
-    if response.status_code != httpx.codes.OK:
-        raise _failure(response)
-    match _json(response):
-        case {"token": str(jwt), "expires_in_seconds": int(lifetime)} if lifetime > 0 and _JWT.fullmatch(jwt):
-            return Token(jwt, lifetime, began)
-    raise MintUnavailable(f"{response.url} does not answer as macp-auth does", response.status_code)
-
-
-def _failure(response: httpx.Response) -> MintError:
+def _failure(response: httpx.Response, content: bytes) -> MintError:
     status = response.status_code
-    match _json(response):
+    match _json(content):
         case {"error": str(text)}:
             # Of macp-auth itself, which puts no credential into it; a proxy's page is left out.
             text = "".join(letter for letter in text[:_MAX_TEXT] if letter.isprintable())
@@ -165,9 +214,9 @@ def _failure(response: httpx.Response) -> MintError:
     return kind(f"{response.url} answered {status}: {text}{found}", status, _retry_after(response))
 
 
-def _json(response: httpx.Response) -> Any:
+def _json(content: bytes) -> Any:
     try:
-        return response.json()
+        return json.loads(content)
     except (ValueError, RecursionError):
         return None
 

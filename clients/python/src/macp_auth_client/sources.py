@@ -21,6 +21,8 @@ _log = logging.getLogger("macp_auth_client")
 _LOST_SECONDS = 120.0
 """After this time, another request may begin beside one that does not end: httpx bounds the time of each
 read, not their sum."""
+_POLL_SECONDS = 0.05
+"""How often a task looks whether the request of another event loop, which it can't await, has ended."""
 _Flight = TypeVar("_Flight")
 
 
@@ -60,13 +62,20 @@ class _Source(ABC, Generic[_Flight]):
             allow_plain_http: send a bearer credential over plain http to an address that is not loopback.
                 For a mesh that encrypts the connection.
             timeout: seconds for each step of a request: to connect, to send, to wait for data.
-            max_wait: seconds after which a call of ``token`` fails at the latest, while no token lives.
+            max_wait: seconds after which a call of ``token`` fails at the latest, while no token lives;
+                ``math.inf`` to wait for ever.
 
         Raises:
             ValueError: an argument can't work, such as a URL without a host.
         """
         if key is not None and cert is None:
             raise ValueError("key is set without cert")
+        if "" in {bearer_file, cert, key, cacert}:
+            raise ValueError("the path of a file is empty")
+        if not 0 < timeout <= threading.TIMEOUT_MAX:
+            raise ValueError("timeout must be a positive number of seconds")
+        if not max_wait >= 0:
+            raise ValueError("max_wait must be a number of seconds, 0 or more")
         self.sender = sender
         self._minter = Minter(
             url=tokens_url(
@@ -75,6 +84,7 @@ class _Source(ABC, Generic[_Flight]):
                 cert=cert is not None,
                 allow_plain_http=allow_plain_http,
             ),
+            sender=sender,
             body=request_body(sender, scopes, ttl_seconds=ttl_seconds, audience=audience),
             bearer_file=bearer_file,
             cert=cert,
@@ -82,7 +92,7 @@ class _Source(ABC, Generic[_Flight]):
             cacert=cacert,
             timeout=timeout,
         )
-        self._max_wait = max_wait
+        self._max_wait = min(max_wait, threading.TIMEOUT_MAX)
         self._schedule = Schedule()
         self._clock = time.monotonic
         self._reset()
@@ -208,7 +218,7 @@ class TokenSource(_Source[threading.Event]):
 
 
 class AsyncTokenSource(_Source[asyncio.Task[None]]):
-    """A live token for the tasks of one asyncio event loop. A task mints the next one; see :meth:`token`."""
+    """A live token for tasks of asyncio. A task mints the next one; see :meth:`token`."""
 
     async def token(self) -> str:
         """Return a token that lives, as :meth:`TokenSource.token` does, with a task in the thread's place.
@@ -226,6 +236,10 @@ class AsyncTokenSource(_Source[asyncio.Task[None]]):
                     return token
                 case float(seconds):
                     await asyncio.sleep(self._checked_pause(seconds, give_up))
+                case flight if flight.get_loop() is not asyncio.get_running_loop():
+                    if self._clock() > give_up:
+                        raise self._too_late()
+                    await asyncio.sleep(_POLL_SECONDS)
                 case flight:
                     done, _ = await asyncio.wait([flight], timeout=max(0.0, give_up - self._clock()))
                     if not done:
@@ -235,7 +249,7 @@ class AsyncTokenSource(_Source[asyncio.Task[None]]):
         return asyncio.get_running_loop().create_task(self._mint(), name="macp-auth-client")
 
     def _is_running(self, flight: asyncio.Task[None]) -> bool:
-        return not flight.done() and flight.get_loop() is asyncio.get_running_loop()
+        return not flight.done() and flight.get_loop().is_running()
 
     async def _mint(self) -> None:
         try:
