@@ -261,6 +261,8 @@ def test_tls_there_asks_for_no_client_certificate_and_reloads(
         with over_tls(port, service.trusting) as before:
             old = serial_of(before)
             assert old == pair.serial
+            before.sendall(get(JWKS))  # so it may be idle for longer than this test waits
+            assert read_answer(before).status == 200
             pair.replace(authority.issue("next"))
             wait_until(
                 lambda: service.log.count(f"{pair.serial:x}") == int(workers),
