@@ -48,6 +48,10 @@ def test_ci_fails_only_where_it_could_have_built_it(empty: Path, monkeypatch: py
     monkeypatch.setenv("CI", "true")
     with pytest.raises(AssertionError, match="make runtime"):
         runtime_program()
+    monkeypatch.setenv("MACP_RUNTIME_BUILD_FAILED", "1")
+    with pytest.raises(ProgramMissing, match="make runtime"):
+        runtime_program()
+    monkeypatch.delenv("MACP_RUNTIME_BUILD_FAILED")
     (empty / "bin" / "cargo").unlink()
     with pytest.raises(ProgramMissing):
         runtime_program()
