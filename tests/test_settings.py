@@ -179,7 +179,7 @@ def _unread(environ: dict[str, str]) -> dict[str, str]:
     return {unread.name: unread.remedy for unread in plan_service(environ).unread_variables}
 
 
-SERVICE_LINKS = {  # as kubelet writes them for a Service macp-auth, and one macp-auth-metrics
+SERVICE_LINKS = {  # as kubelet writes them for the chart's Services, macp-auth and macp-auth-jwks
     "MACP_AUTH_SERVICE_HOST": "10.0.0.1",
     "MACP_AUTH_SERVICE_PORT": "3200",
     "MACP_AUTH_SERVICE_PORT_HTTP": "3200",
@@ -188,8 +188,9 @@ SERVICE_LINKS = {  # as kubelet writes them for a Service macp-auth, and one mac
     "MACP_AUTH_PORT_3200_TCP_PROTO": "tcp",
     "MACP_AUTH_PORT_3200_TCP_PORT": "3200",
     "MACP_AUTH_PORT_3200_TCP_ADDR": "10.0.0.1",
-    "MACP_AUTH_JWKS_HTTP_PORT": "tcp://10.0.0.2:3200",
-    "MACP_AUTH_JWKS_HTTP_SERVICE_HOST": "10.0.0.2",
+    "MACP_AUTH_JWKS_PORT": "tcp://10.0.0.2:3200",
+    "MACP_AUTH_JWKS_PORT_3200_TCP": "tcp://10.0.0.2:3200",
+    "MACP_AUTH_JWKS_SERVICE_HOST": "10.0.0.2",
 }
 
 
@@ -222,13 +223,30 @@ def test_variables_of_other_macp_software_are_known() -> None:
     assert plan.unread_variables == []
 
 
+@pytest.mark.parametrize("variable", [each for each in variables(Settings, PREFIX) if "port" in each.field])
+def test_a_service_link_in_a_port_of_ours(variable: Variable) -> None:
+    """Kubernetes sets it for a Service whose name makes our variable's: nobody asked for that port."""
+    link = {variable.name: "tcp://10.0.0.1:9090"}
+    if variable.name == "PORT":  # no Service has this name
+        with pytest.raises(ConfigurationError, match="^PORT must be a port"):
+            read(**link)
+    else:
+        assert read(**link) == read()
+
+
 @pytest.mark.parametrize(
-    ("name", "service"), [("MACP_AUTH_METRICS_PORT", "'macp-auth-metrics'"), ("PORT", "'port'")]
+    ("name", "value", "needed"),
+    [
+        ("MACP_AUTH_JWKS_HOST", "127.0.0.1", "MACP_AUTH_JWKS_PORT"),
+        ("MACP_AUTH_JWKS_TLS", "off", "MACP_AUTH_JWKS_PORT"),
+        ("MACP_AUTH_METRICS_HOST", "127.0.0.1", "MACP_AUTH_METRICS_PORT"),
+    ],
 )
-def test_a_service_link_in_a_port_of_ours(name: str, service: str) -> None:
-    """Kubernetes sets it for a Service whose name makes our variable's."""
-    with pytest.raises(ConfigurationError, match=f"^{name} must be a port .*{service}.*enableServiceLinks"):
-        read(**{name: "tcp://10.0.0.1:9090"})
+def test_a_setting_of_a_listener_that_is_off(name: str, value: str, needed: str) -> None:
+    """It is named with the one that turns the listener on; a service link does not."""
+    for environ in ({}, {needed: "tcp://10.0.0.1:9090"}):
+        assert _unread({name: value, **environ}) == {name: f"set {needed}, or unset {name}"}
+    assert _unread({name: value, needed: "3201"}) == {}
 
 
 _SIGNERS = [load_signer_plugin(name) for name in BUILT_IN]

@@ -15,6 +15,7 @@ import hvac
 import jwt
 import pytest
 
+from macp_auth.entrypoints.http.discovery import provider_metadata
 from tools.support.bounded import HANG_SECONDS
 from tools.support.openbao import OpenBao
 from tools.support.programs import require_tool
@@ -166,12 +167,28 @@ def test_the_document(issuer: TLSService) -> None:
         "https://auth.example.com?tenant=1",
         "https://auth.example.com#",
         "https://[auth",
+        "https:///keys",
+        "https://auth.example.com:99999",
+        "https://user:password@auth.example.com",
+        "https://auth.example.com/two words",
+        "https://auth.example.com\\keys",
+        "https://\u00fcber.example.com",
     ],
 )
 def test_an_issuer_without_metadata(start_service: Callable[..., Service], name: str) -> None:
     service = start_service({"MACP_AUTH_ISSUER": name})
     with pytest.raises(urllib.error.HTTPError, match="404"):
         service.get(DISCOVERY)
+
+
+@pytest.mark.parametrize(
+    "name", ["HTTPS://Auth.Example.com:8443", "https://[2001:db8::1]", "https://example.com/~a/%2f;b=c@d"]
+)
+def test_an_unusual_issuer_has_metadata(name: str) -> None:
+    """As it is: verifiers compare it exactly."""
+    metadata = provider_metadata(name)
+    assert metadata is not None
+    assert (metadata.issuer, metadata.jwks_uri) == (name, f"{name}/.well-known/jwks.json")
 
 
 def test_an_issuer_with_a_path(start_service: Callable[..., Service]) -> None:

@@ -126,7 +126,7 @@ def test_its_requests_and_connections_are_counted_apart(served: tuple[Service, i
 
 
 def test_a_crowd_there_ends_no_connection_of_a_caller(start_service: StartService) -> None:
-    """Each listener has its own bound."""
+    """Each listener has its own bound, and the log names it."""
     env = keys_env(MACP_AUTH_MAX_CONNECTIONS="5", **metrics_env())
     service = start_service(env)
     with ExitStack() as stack:
@@ -135,6 +135,8 @@ def test_a_crowd_there_ends_no_connection_of_a_caller(start_service: StartServic
         assert read_answer(caller).status == 200
         crowd = [stack.enter_context(connection(keys_port(env))) for _ in range(20)]
         assert read_to_end(crowd[0]).received == b""
+        [reached] = [event for event in service.events if event["event"].startswith("connection limit")]
+        assert reached["listener"] == "jwks"
         caller.sendall(mint_bytes())
         assert read_answer(caller).status == 200
     assert scrape(service).values("macp_auth_connections_shed_total", "listener")[("jwks",)] == 15

@@ -47,6 +47,18 @@ def test_a_request_is_a_span_in_the_caller_s_trace(start_service: Start, collect
     assert "agent://risk" not in str(collector.spans)
 
 
+def test_a_request_for_the_keys_only_is_a_span(start_service: Start, collector: Collector) -> None:
+    """The listener for the keys has the same names."""
+    port = free_port()
+    keys = {"MACP_AUTH_JWKS_PORT": str(port), "MACP_AUTH_ISSUER": "https://auth.example.com"}
+    service = start_service({**ON, **keys, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url})
+    paths = ("/.well-known/jwks.json", "/.well-known/openid-configuration", "/tokens", "/healthz")
+    statuses = [exchange(port, request_bytes("GET", path, [("Host", "x")])).status for path in paths]
+    assert statuses == [200, 200, 404, 200]
+    service.__exit__()
+    assert sorted(span.name for span in collector.spans) == sorted(f"GET {path}" for path in paths[:3])
+
+
 def test_the_log_names_the_span(start_service: Start, collector: Collector) -> None:
     """To lay the two side by side. The service's name may be set as OpenTelemetry says."""
     vault = {

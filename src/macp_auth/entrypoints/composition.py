@@ -192,7 +192,9 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
     if tracing is None:
         return apps
     traced = partial(
-        tracing.traced, named=[tokens.PATH, jwks.PATH], excluded=[probes.HEALTH_PATH, probes.READY_PATH]
+        tracing.traced,
+        named=[tokens.PATH, jwks.PATH, discovery.PATH],
+        excluded=[probes.HEALTH_PATH, probes.READY_PATH],
     )
     return Applications(traced(apps.service), traced(apps.keys))
 

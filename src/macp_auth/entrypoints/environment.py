@@ -92,13 +92,16 @@ def variables(settings: type[Struct], prefix: str) -> list[Variable]:
 def read_settings(settings: type[SettingsT], prefix: str, environ: Mapping[str, str]) -> SettingsT:
     """Return ``settings`` filled from ``environ``.
 
+    A service link of Kubernetes counts as not set: the chart's Service ``macp-auth-jwks`` sets
+    MACP_AUTH_JWKS_PORT, to an address, in every pod of its namespace.
+
     Raises:
         ConfigurationError: a variable is empty, malformed or missing; the text names it.
     """
     values = {}
     for variable in variables(settings, prefix):
         name = _name_in(environ, variable)
-        if name in environ:
+        if name in environ and not _is_service_link(name, environ[name]):
             values[variable.field] = _convert(environ[name], name, variable)
         elif variable.required:
             names = name if variable.fallback is None else f"{name} (or {variable.fallback})"
@@ -127,7 +130,7 @@ def _convert(text: str, name: str, variable: Variable) -> Any:
             raise ValueError("null, 1e3 and 3.0 are valid for msgspec, but not here")
     except (ValueError, re.error, RecursionError, OverflowError):
         # The cause contains the value, which must not be shown.
-        raise ConfigurationError(f"{name} must be {variable.expects}{_origin(text, name)}") from None
+        raise ConfigurationError(f"{name} must be {variable.expects}") from None
     return value
 
 
@@ -154,20 +157,9 @@ def _named(character: str) -> str:
     return f"U+{ord(character):04X} ({name})"
 
 
-def _origin(text: str, name: str) -> str:
-    """Name the origin of a value from Kubernetes."""
-    if not is_service_link(text):
-        return ""
-    service = name.removesuffix("_PORT").replace("_", "-").lower()
-    return (
-        f"; it holds what Kubernetes sets for a Service, most likely one named {service!r}: "
-        "set enableServiceLinks to false in the pod, or give the Service another name"
-    )
-
-
-def is_service_link(text: str) -> bool:
-    """Whether ``text`` is a value that Kubernetes sets for ``<SERVICE>_PORT`` in a pod."""
-    return _SERVICE_LINK.match(text) is not None
+def _is_service_link(name: str, text: str) -> bool:
+    """Whether Kubernetes sets such a variable for a Service, in each pod of its namespace."""
+    return name.endswith("_PORT") and _SERVICE_LINK.match(text) is not None
 
 
 def decode_custom(expected: type, value: Any) -> Any:
@@ -212,7 +204,9 @@ def unread_variables(environ: Mapping[str, str], known: Collection[str]) -> list
 
 
 def _made_by_kubernetes(environ: Mapping[str, str]) -> Iterable[str]:
-    services = [name.removesuffix("_PORT") for name, value in environ.items() if is_service_link(value)]
+    services = [
+        name.removesuffix("_PORT") for name, value in environ.items() if _is_service_link(name, value)
+    ]
     for name in environ:
         if any(
             name.startswith(service) and _LINK_NAMES.fullmatch(name[len(service) :]) for service in services

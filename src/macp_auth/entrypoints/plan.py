@@ -5,7 +5,7 @@ It imports no web framework, because commands use it too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,12 +79,24 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
         for struct, prefix in ((Settings, PREFIX), (plugin.settings, plugin.settings_prefix))
         for variable in variables(struct, prefix)
     ]
-    unread = unread_variables(environ, known)
+    unread = [*unread_variables(environ, known), *_without_listener(settings, environ)]
     if name == "vault-transit":
         from macp_auth.adapters.signers.vault_transit.settings import unused_variables  # noqa: PLC0415 - needs hvac
 
         unread += [UnreadVariable(*each) for each in unused_variables(environ)]
     return ServicePlan(settings, name, state, unread, secret_variables(plugin))
+
+
+def _without_listener(settings: Settings, environ: Mapping[str, str]) -> Iterator[UnreadVariable]:
+    """Yield the variables of a listener that is off."""
+    for port, name, others in (
+        (settings.jwks_port, "MACP_AUTH_JWKS_PORT", ["MACP_AUTH_JWKS_HOST", "MACP_AUTH_JWKS_TLS"]),
+        (settings.metrics_port, "MACP_AUTH_METRICS_PORT", ["MACP_AUTH_METRICS_HOST"]),
+    ):
+        if port is None:
+            for other in others:
+                if other in environ:
+                    yield UnreadVariable(other, f"set {name}, or unset {other}")
 
 
 def callers_file(settings: Settings) -> CallersFile | None:

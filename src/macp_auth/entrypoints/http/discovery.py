@@ -6,6 +6,7 @@ nobody logs in here.
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from litestar import Response, get
@@ -17,6 +18,7 @@ from macp_auth.entrypoints.http import jwks
 from macp_auth.entrypoints.http.openapi import answer
 
 PATH = "/.well-known/openid-configuration"
+_URL_WITHOUT_QUERY = re.compile(r"[\w.~:/\[\]@!$&'()*+,;=%-]+", re.ASCII)  # RFC 3986, section 2
 
 
 class ProviderMetadata(Struct, frozen=True, kw_only=True):
@@ -33,13 +35,16 @@ class ProviderMetadata(Struct, frozen=True, kw_only=True):
 def provider_metadata(issuer: str) -> ProviderMetadata | None:
     """Return the metadata of ``issuer``; None if it can't have any.
 
-    That is an issuer that is not an https URL without query and fragment (section 3).
+    Only an https URL of host, port and path can (sections 1.2 and 3).
     """
+    if not _URL_WITHOUT_QUERY.fullmatch(issuer):
+        return None
     try:
         url = urlsplit(issuer)
+        _ = url.port  # checked here
     except ValueError:
         return None
-    if url.scheme != "https" or not url.hostname or "?" in issuer or "#" in issuer:
+    if url.scheme != "https" or not url.hostname or "@" in url.netloc:
         return None
     return ProviderMetadata(issuer=issuer, jwks_uri=issuer.removesuffix("/") + jwks.PATH)
 

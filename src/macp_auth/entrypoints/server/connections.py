@@ -40,11 +40,13 @@ class Connections:
     """Counts, bounds and ends connections. Belongs to the thread of one event loop.
 
     Args:
+        listener: its name, for the log.
         maximum: how many there may be.
         max_age: the greatest age of one, in seconds.
     """
 
-    def __init__(self, maximum: int, max_age: float) -> None:
+    def __init__(self, listener: str, maximum: int, max_age: float) -> None:
+        self._listener = listener
         self._maximum = maximum
         self._max_age = max_age
         self._open: set[Connection] = set()
@@ -107,7 +109,7 @@ class Connections:
     def _shed_longest_idle(self, event: str, **details: int) -> None:
         self._needed += 1
         if self._episode is None:
-            _log.warning(event, open=len(self._open), **details)
+            _log.warning(event, listener=self._listener, open=len(self._open), **details)
             self._episode, self._needed_when_checked = self._shed, self._needed
             asyncio.get_running_loop().call_later(QUIET_SECONDS, self._check_whether_over)
         if not self._waiting:
@@ -121,7 +123,8 @@ class Connections:
 
     def _check_whether_over(self) -> None:
         if self._needed == self._needed_when_checked and self._episode is not None:
-            _log.info("connection limit no longer reached", closed=self._shed - self._episode)
+            closed = self._shed - self._episode
+            _log.info("connection limit no longer reached", listener=self._listener, closed=closed)
             self._episode = None
             return
         self._needed_when_checked = self._needed

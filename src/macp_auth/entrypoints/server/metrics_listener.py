@@ -55,7 +55,7 @@ def _format_for(accepted: str) -> tuple[Callable[[Collector], bytes], str]:
 @contextmanager
 def serving(listener: socket.socket, app: ASGIApp) -> Iterator[None]:
     """Serve ``app`` on ``listener`` for as long as the context lasts."""
-    connections = Connections(METRICS_CONNECTIONS, MAX_AGE_SECONDS)
+    connections = Connections("metrics", METRICS_CONNECTIONS, MAX_AGE_SECONDS)
     server = uvicorn.Server(
         uvicorn.Config(
             app,

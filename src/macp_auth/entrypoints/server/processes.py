@@ -214,7 +214,7 @@ def _worker_app(settings: Settings, builders: Builders, metrics: Path | None) ->
     _set_up_worker()
     names = [MAIN] if settings.jwks_address is None else [MAIN, KEYS]
     bound = connection_bound(settings.max_connections, len(names))
-    connections = {name: Connections(bound, settings.connection_max_age_seconds) for name in names}
+    connections = {name: Connections(name, bound, settings.connection_max_age_seconds) for name in names}
     tls = None if settings.tls is None else ReloadingContext(settings.tls)
     if tls is not None:
         tls.follow()
