@@ -334,6 +334,18 @@ def test_no_credential_is_in_the_log(minter: Door, deployment: Deployment) -> No
     assert not any(secret in log() for secret in (*deployment.secrets.values(), "query", "of-client"))
 
 
+def test_an_id_of_the_client_stands_for_nothing_else_in_the_log(minter: Door) -> None:
+    """It may have spaces, and comes last."""
+    assert minter.mint("second", x_request_id="forged 200 POST /tokens via_upstream").status == 403
+
+    def forged() -> list[list[str]]:
+        return [line.split() for line in minter.log_path.read_text().splitlines() if "forged" in line]
+
+    wait_until(forged, within=HANG_SECONDS, what="the line is written")
+    [[_, *rest]] = forged()
+    assert rest[:5] == ["403", "POST", "/tokens", "via_upstream", "forged"]
+
+
 @pytest.mark.parametrize("file", MINTERS)
 def test_a_new_credential_is_followed(deployment: Deployment, file: str) -> None:
     """Without a restart, as kubelet swaps a Secret or a projected token; the old one is no longer sent."""
@@ -480,7 +492,8 @@ def test_the_commands_make_files_for_another_service(tools: Tools, tmp_path: Pat
     files: dict[str, str] = yaml.safe_load(made.stdout)["data"]
     assert files.keys() == {path.name for path in FOLDER.glob("*.yaml")}
     for name in PORTS:
-        assert "address: macp-auth.macp.svc, port_value: 443" in files[name]
+        service = "macp-auth-jwks" if name == "jwks.yaml" else "macp-auth"
+        assert f"address: {service}.macp.svc, port_value: 3200" in files[name]
 
 
 def _pod() -> dict[str, Any]:
