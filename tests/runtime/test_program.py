@@ -21,7 +21,7 @@ def empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     cargo.touch(0o755)
     monkeypatch.setenv("PATH", str(cargo.parent))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for name in ("MACP_RUNTIME_BIN", "CI"):
+    for name in ("MACP_RUNTIME_BIN", "MACP_RUNTIME_BUILD_FAILED", "CI"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
