@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
+from macp_auth.entrypoints.server.protocol import RECEIVE_SECONDS
 from tests.support.metrics import metrics_env, scrape
 from tests.support.wire_probes import PROBES, raw_request
 from tools.support.bounded import HANG_SECONDS
 from tools.support.processes import all_gone, connection, family, mint_bytes, read_to_end, workers_of
+from tools.support.programs import require_tool
 from tools.support.service import Service, clean_environment, free_port, wait_until
 from tools.support.tls import Authority
 from tools.support.tls_service import TLSService, serial_of, tls_settings, trusting
@@ -140,6 +142,18 @@ def test_a_crowd_there_ends_no_connection_of_a_caller(start_service: StartServic
         caller.sendall(mint_bytes())
         assert read_answer(caller).status == 200
     assert scrape(service).values("macp_auth_connections_shed_total", "listener")[("jwks",)] == 15
+
+
+def test_a_crowd_there_that_has_all_descriptors_makes_room(tmp_path: Path) -> None:
+    """The limit is lowered below what the service expects, and is reached by the crowd alone."""
+    prlimit = require_tool("prlimit", "util-linux")
+    env = keys_env()
+    with Service(tmp_path, env, prefix=[prlimit, "--nofile=256:2048"]) as service, ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(connection(keys_port(env)))
+        assert exchange(keys_port(env), get("/healthz")).status == 200  # so all are accepted
+        subprocess.run([prlimit, "--nofile=60:2048", "--pid", str(service.process.pid)], check=True)
+        assert exchange(service.port, mint_bytes(), within=RECEIVE_SECONDS / 2).status == 200
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

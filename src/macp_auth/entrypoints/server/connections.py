@@ -62,6 +62,11 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def idle(self) -> int:
+        """How many wait for their client."""
+        return len(self._waiting)
+
     def observe_shed(self, observer: Callable[[], None]) -> None:
         """Call ``observer`` for each connection that is shed from now on; it must return at once."""
         self._shed_observers.append(observer)

@@ -69,6 +69,11 @@ class EventLoop(uvloop.Loop):
         acceptor.resume()
         return acceptor
 
+    def make_room(self) -> None:
+        """Close idle connections of the listener that has most: all share the descriptors."""
+        crowded = max(self._listeners, key=lambda listener: listener.connections.idle)
+        crowded.connections.out_of_descriptors()
+
     def _trust_changed(self) -> None:
         for listener in self._listeners:
             with suppress(RuntimeError):  # the loop is closed, and its connections with it
@@ -127,7 +132,7 @@ class _Acceptor:
                     raise
                 if error.errno not in _EXHAUSTED:  # an error of the new connection's network: accept(2)
                     return
-                self._connections.out_of_descriptors()
+                self._loop.make_room()
                 self._loop.remove_reader(self._sock)
                 self._retry = self._loop.call_later(_RETRY_SECONDS, self.resume)
                 return
