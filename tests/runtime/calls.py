@@ -12,6 +12,7 @@ import jwt
 from macp_sdk import AuthConfig, MacpClient
 from msgspec import Struct
 
+from macp_auth_client import TokenSource
 from tools.support.bounded import HANG_SECONDS
 from tools.support.macp_runtime import MacpRuntime, outcome
 from tools.support.service import Service, wait_until
@@ -38,6 +39,53 @@ class Call(Struct, frozen=True):
     def live(self) -> bool:
         """Whether its token was, all the while; on a busy machine a call may take seconds."""
         return self.ended < self.token.exp
+
+
+class ClientCalls:
+    """One agent that calls with macp-auth-client's token until stopped. Use as a context manager.
+
+    After UNAUTHENTICATED it invalidates the token, and calls once more.
+    """
+
+    def __init__(self, service: Service, runtime: MacpRuntime, sender: str) -> None:
+        self._source = TokenSource(service.url, sender, {}, max_wait=HANG_SECONDS)
+        self._runtime = runtime
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.answers: list[tuple[str, ...]] = []
+        """Of each call: one, or that of the second attempt, too."""
+        self.kid = ""
+        """That of the last token which the runtime accepted."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def wait_for(self, number: int) -> None:
+        """Wait until so many more have been made."""
+        enough = len(self.answers) + number
+        wait_until(lambda: len(self.answers) > enough, within=HANG_SECONDS, what=f"{number} calls")
+
+    def _run(self) -> None:
+        with self._runtime.client("none") as client:
+            while not self._stopping.wait(_PAUSE):
+                token, answer = self._call(client)
+                if answer == "status UNAUTHENTICATED":
+                    self._source.invalidate(token)
+                    self.answers.append((answer, self._call(client)[1]))
+                else:
+                    self.answers.append((answer,))
+
+    def _call(self, client: MacpClient) -> tuple[str, str]:
+        token = self._source.token()
+        answer = outcome(partial(client.list_sessions, auth=AuthConfig.for_bearer(token)))
+        if answer == "accepted":
+            self.kid = jwt.get_unverified_header(token)["kid"]
+        return token, answer
 
 
 class Calls:

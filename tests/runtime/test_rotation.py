@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import jwt
+
 from macp_auth.domain.policy import RotationPolicy, Verifier
-from tests.runtime.calls import Calls
+from tests.runtime.calls import Calls, ClientCalls
 from tools.support.bounded import HANG_SECONDS
 from tools.support.macp_runtime import MacpRuntime, verifying
 from tools.support.openbao import OpenBao
@@ -79,3 +82,35 @@ def test_three_rotations_a_restart_and_a_revocation(tmp_path: Path) -> None:
     assert max(call.began for call in of_revoked if call.live) - revoked > revocation_bound()
     assert [began for began in calls.failed_mints if not stopped - 1 < began < restarted] == []
     assert {version(token.kid) for token in calls.minted} == {1, 2, 3, 4}
+
+
+def test_the_client_through_a_rotation_and_a_revocation(tmp_path: Path) -> None:
+    """No call fails: the only refusal of an agent is that of its revoked token, and one mint ends it."""
+    with ExitStack() as stack:
+        openbao = stack.enter_context(OpenBao(tmp_path))
+        openbao.create_key(KEY, "ecdsa-p256")
+        lives = {"MACP_AUTH_MAX_TTL_SECONDS": "900", "MACP_AUTH_DEFAULT_TTL_SECONDS": "900"}
+        service = stack.enter_context(Service(tmp_path, with_token(openbao, KEY, **SHORT_ROTATION | lives)))
+        settings = verifying(f"{service.url}/.well-known/jwks.json", cache_ttl=CACHE_TTL)
+        runtime = stack.enter_context(MacpRuntime(tmp_path, settings))
+        agents = {name: stack.enter_context(ClientCalls(service, runtime, name)) for name in ("a", "b", "c")}
+        for agent in agents.values():
+            agent.wait_for(10)
+        openbao.rotate(KEY)
+        wait_until(lambda: version(_signing_kid(service)) == 2, within=HANG_SECONDS, what="version 2 signs")
+        for agent in agents.values():
+            agent.wait_for(20)
+            assert version(agent.kid) == 1, "its token lives on"
+        openbao.set_min_version(KEY, 2)
+        for agent in agents.values():
+            wait_until(lambda: version(agent.kid) == 2, within=HANG_SECONDS, what="a new token")  # noqa: B023
+            agent.wait_for(20)
+    refused = ("status UNAUTHENTICATED", "accepted")
+    for agent in agents.values():
+        assert [answers for answers in agent.answers if answers != ("accepted",)] == [refused]
+    senders = [json.loads(line).get("sender") for line in service.audit_path.read_text().splitlines()]
+    assert {name: senders.count(name) for name in agents} == dict.fromkeys(agents, 2)
+
+
+def _signing_kid(service: Service) -> str:
+    return str(jwt.get_unverified_header(service.mint(sender="probe")["token"])["kid"])
