@@ -299,6 +299,23 @@ def test_the_jwks_is_published_by_pods_that_cannot_mint(tools: Tools) -> None:
     assert "publishNotReadyAddresses" not in services["macp-auth"]
 
 
+def test_verifiers_can_have_a_port_of_their_own(tools: Tools) -> None:
+    """Their Service and the NetworkPolicy lead to it, and not to that of callers."""
+    values = {"jwksService": {"targetPort": 3201}, "networkPolicy": {"verifiers": [{"podSelector": {}}]}}
+    manifests = tools.template(values=values)
+    [container] = pod_spec(manifests)["containers"]
+    assert {"name": "jwks", "containerPort": 3201} in container["ports"]
+    assert {"name": "MACP_AUTH_JWKS_PORT", "value": "3201"} in container["env"]
+    targets = {
+        each["metadata"]["name"]: [port["targetPort"] for port in each["spec"]["ports"]]
+        for each in manifests
+        if each["kind"] == "Service"
+    }
+    assert targets == {"macp-auth": ["http"], "macp-auth-jwks": ["jwks"]}
+    [rule] = only(manifests, "NetworkPolicy")["spec"]["ingress"]
+    assert [port["port"] for port in rule["ports"]] == ["jwks"]
+
+
 def test_metrics_have_a_port_by_name(tools: Tools) -> None:
     """Container, Service and ServiceMonitor agree on it, and the job is the one that the rules ask for."""
     manifests = tools.template(values=OPTIONS["everything"])
@@ -354,6 +371,10 @@ def test_names_fit_whatever_the_release_is_called(tools: Tools) -> None:
         ({}, "http://macp-auth.default.svc:3200/tokens"),
         ({"config": {"tlsCertFile": "/tls/tls.crt"}}, "https://macp-auth.default.svc:3200/tokens"),
         ({"config": {"tlsCertFile": "/tls/tls.crt"}}, "https://macp-auth-jwks.default.svc:3200/.well-known"),
+        (
+            {"config": {"tlsCertFile": "/a", "jwksTls": "off"}, "jwksService": {"targetPort": 3201}},
+            "http://macp-auth-jwks.default.svc:3200/.well-known",
+        ),
         ({"signer": SIGNERS["jwk-file"]}, "There is one pod."),
         ({"networkPolicy": {"enabled": False}}, "WARNING: networkPolicy.enabled is false, and there is no"),
         ({}, "There is no callers file."),

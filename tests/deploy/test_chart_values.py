@@ -18,8 +18,7 @@ from tools.generate.chart import CHART, VALUES, documented
 
 JWK_FILE = {"type": "jwk-file", "existingSecret": "keys"}
 VAULT = {"type": "vault-transit", "vault": {"addr": "https://vault:8200"}}
-SET_BY_THE_CHART = {"port", "host", "signer", "metrics_port", "metrics_host"}
-WITHOUT_A_VALUE = {"jwks_port", "jwks_host", "jwks_tls"}
+SET_BY_THE_CHART = {"port", "host", "signer", "metrics_port", "metrics_host", "jwks_port", "jwks_host"}
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     # the schema: where, and what would be right
@@ -70,6 +69,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "autoscaling.enabled needs resources.requests.cpu",
     ),
     ({"metrics": {"port": 3200}}, "metrics.port is 3200, where the service listens"),
+    ({"jwksService": {"targetPort": 3200}}, "jwksService.targetPort is 3200, where the service listens"),
+    (
+        {"jwksService": {"targetPort": 9464}, "metrics": {"enabled": True}},
+        "jwksService.targetPort is 9464, where the service listens",
+    ),
+    (
+        {"jwksService": {"enabled": False, "targetPort": 3201}},
+        "jwksService.targetPort needs jwksService.enabled",
+    ),
+    ({"jwksService": {"targetPort": 80}}, "at '/jwksService/targetPort': minimum: got 80, want 1,024"),
     ({"metrics": {"serviceMonitor": {"enabled": True}}}, "serviceMonitor.enabled needs metrics.enabled"),
     ({"metrics": {"prometheusRule": {"enabled": True}}}, "prometheusRule.enabled needs metrics.enabled"),
 ]  # fmt: skip
@@ -91,7 +100,7 @@ def test_good_values_are_taken(tools: Tools, values: dict[str, Any]) -> None:
 
 def test_every_setting_of_the_service_is_a_value() -> None:
     """`config` has each setting that the chart does not set itself, under the same name in camel case."""
-    settings = {field.name for field in msgspec.structs.fields(Settings)} - SET_BY_THE_CHART - WITHOUT_A_VALUE
+    settings = {field.name for field in msgspec.structs.fields(Settings)} - SET_BY_THE_CHART
     names = {re.sub(r"_(\w)", lambda found: found[1].upper(), setting) for setting in settings}
     assert set(_values()["config"]) == names
 

@@ -18,10 +18,8 @@ from tools.support.repository import ROOT
 CHART = ROOT / "deploy/helm/macp-auth"
 VALUES = CHART / "values.yaml"
 _MARKERS = ("  # generated: make generate\n", "  # end\n")
-_NOT_A_VALUE = {
-    *("port", "host", "metrics_port", "metrics_host", "signer"),  # the templates set these
-    *("jwks_port", "jwks_host", "jwks_tls"),  # no Service routes to them yet
-}
+# the templates set these
+_NOT_A_VALUE = {"port", "host", "metrics_port", "metrics_host", "jwks_port", "jwks_host", "signer"}
 
 
 def values(text: str) -> str:

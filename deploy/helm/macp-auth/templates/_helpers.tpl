@@ -64,6 +64,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if lt (int .Values.terminationGracePeriodSeconds) (add .Values.preStopSleepSeconds 10 | int) -}}
 {{- fail "\n\nterminationGracePeriodSeconds must be 10 or more above preStopSleepSeconds: the service may take 10 s to finish its requests, and would be killed." -}}
 {{- end -}}
+{{- with .Values.jwksService.targetPort -}}
+{{- if not $.Values.jwksService.enabled -}}
+{{- fail "\n\njwksService.targetPort needs jwksService.enabled: no Service would lead to that port." -}}
+{{- end -}}
+{{- if or (eq (int .) 3200) (and $.Values.metrics.enabled (eq (int .) (int $.Values.metrics.port))) -}}
+{{- fail (printf "\n\njwksService.targetPort is %d, where the service listens for callers (3200) or metrics; choose another." (int .)) -}}
+{{- end -}}
+{{- end -}}
 {{- if eq (int .Values.metrics.port) 3200 -}}
 {{- fail "\n\nmetrics.port is 3200, where the service listens; choose another." -}}
 {{- end -}}
@@ -78,6 +86,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{/* Not empty if there is a callers file. */}}
 {{- define "macp-auth.hasCallersFile" -}}
 {{- with .Values }}{{ or .callers.existingSecret .callers.existingConfigMap .config.callersFile | default "" }}{{ end -}}
+{{- end -}}
+
+{{/* The name of the port of verifiers. */}}
+{{- define "macp-auth.jwksPort" -}}
+{{ ternary "jwks" "http" (not (empty .Values.jwksService.targetPort)) }}
 {{- end -}}
 
 {{/* What the probes speak. */}}
@@ -102,6 +115,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if or .Values.callers.existingSecret .Values.callers.existingConfigMap }}
 - name: MACP_AUTH_CALLERS_FILE
   value: /etc/macp-auth/callers/{{ .Values.callers.key }}
+{{- end }}
+{{- with .Values.jwksService.targetPort }}
+- name: MACP_AUTH_JWKS_PORT
+  value: {{ . | quote }}
 {{- end }}
 {{- if .Values.metrics.enabled }}
 - name: MACP_AUTH_METRICS_PORT
