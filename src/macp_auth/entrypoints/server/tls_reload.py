@@ -24,6 +24,7 @@ POLL_INTERVAL_SECONDS = 2.0
 _DAY = 24 * 3600
 _FIRST_CHECK_SECONDS = 3.0  # more than a file may take; after that a worker starts without a certificate
 _UNUSABLE = "cannot use TLS files; keeping the last good ones"
+_UNUSABLE_AT_START = "cannot use TLS files; no handshake of this worker succeeds until it can"
 _log = structlog.get_logger()
 
 
@@ -86,10 +87,11 @@ class ReloadingContext(ssl.SSLContext):
         if failure == self._failure:
             return
         self._failure = failure
+        event = _UNUSABLE_AT_START if self._current is None else _UNUSABLE
         if isinstance(error, ConfigurationError):
-            _log.error(_UNUSABLE, detail=str(error))
+            _log.error(event, detail=str(error))
         else:
-            _log.error(_UNUSABLE, exc_info=error)
+            _log.error(event, exc_info=error)
 
     def follow(self) -> None:
         """Poll in the background; return after the first check, or when it takes too long."""
