@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
+import tomllib
 
 from tests.bench.command import call_short
 from tools.bench import credentials
-from tools.bench.callers import GRANTS, MOST_DECIDE_US, MOST_LOAD_SECONDS, ONE_SENDER, SIZES, Figures, measure
+from tools.bench.callers import (
+    GRANTS,
+    MOST_DECIDE_US,
+    MOST_LOAD_RATIO,
+    ONE_SENDER,
+    SIZES,
+    Figures,
+    measure,
+    write,
+)
 
 MOST_RATIO = 1.3
 """Of the application alone. Of the whole service, with its server and TLS, the targets are 1.15 and 1.10."""
@@ -33,5 +44,12 @@ def test_a_credential() -> None:
 def test_a_hundred_thousand_grants() -> None:
     """10,000 callers with 10 grants each: the best of three, because other load slows all of them."""
     found = [measure(SIZES[-1], ONE_SENDER) for _ in range(3)]
-    assert min(each.load_s for each in found) < MOST_LOAD_SECONDS
+    parsing = [parse_seconds(write(SIZES[-1], ONE_SENDER).decode()) for _ in range(3)]
+    assert min(each.load_s for each in found) < MOST_LOAD_RATIO * min(parsing)
     assert min(each.decide_us for each in found) < MOST_DECIDE_US
+
+
+def parse_seconds(text: str) -> float:
+    begun = time.process_time()
+    tomllib.loads(text)
+    return time.process_time() - begun
