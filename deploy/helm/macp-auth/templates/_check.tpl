@@ -1,0 +1,51 @@
+{{/* Refuse what the schema can't see: values that contradict each other. */}}
+{{- define "macp-auth.check" -}}
+{{- $type := .Values.signer.type -}}
+{{- $pods := ternary .Values.autoscaling.maxReplicas .Values.replicaCount .Values.autoscaling.enabled | int -}}
+{{- if and (eq $type "ephemeral") (gt $pods 1) -}}
+{{- fail (printf "\n\nsigner.type ephemeral allows one replica, and the values ask for up to %d: each pod makes a key of its own, so a verifier that got its keys from one pod refuses the tokens of the others. Set replicaCount to 1 and autoscaling.enabled to false, or choose another signer.type: env-jwk, jwk-file, vault-transit or a plugin." $pods) -}}
+{{- end -}}
+{{- if and (has $type (list "env-jwk" "jwk-file")) (not .Values.signer.existingSecret) -}}
+{{- fail (printf "\n\nsigner.type %s needs signer.existingSecret: the name of a Secret with the private keys under %q. The chart takes no keys as values, because Helm would store them." $type .Values.signer.existingSecretKey) -}}
+{{- end -}}
+{{- if and (eq $type "vault-transit") (not .Values.signer.vault.addr) -}}
+{{- fail "\n\nsigner.type vault-transit needs signer.vault.addr: Vault's address, as https://vault.example:8200." -}}
+{{- end -}}
+{{- with .Values.callers -}}
+{{- if and .existingSecret .existingConfigMap -}}
+{{- fail "\n\ncallers.existingSecret and callers.existingConfigMap are both set; there is one callers file: clear one of them." -}}
+{{- end -}}
+{{- if and (or .existingSecret .existingConfigMap) $.Values.config.callersFile -}}
+{{- fail "\n\nconfig.callersFile is set, and so is callers.existingSecret or callers.existingConfigMap, whose file the chart mounts; clear one of them." -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq (default "" .Values.config.callersMode) "report") (not (include "macp-auth.hasCallersFile" .)) -}}
+{{- fail "\n\nconfig.callersMode report needs a callers file: set callers.existingSecret, callers.existingConfigMap or config.callersFile." -}}
+{{- end -}}
+{{- if and .Values.autoscaling.enabled (lt (int .Values.autoscaling.maxReplicas) (int .Values.autoscaling.minReplicas)) -}}
+{{- fail "\n\nautoscaling.maxReplicas is less than autoscaling.minReplicas; raise one or lower the other." -}}
+{{- end -}}
+{{- if and .Values.autoscaling.enabled (not (dig "requests" "cpu" "" (default dict .Values.resources))) -}}
+{{- fail "\n\nautoscaling.enabled needs resources.requests.cpu: the autoscaler aims at a percentage of it, and would never act." -}}
+{{- end -}}
+{{- if lt (int .Values.terminationGracePeriodSeconds) (add .Values.preStopSleepSeconds 10 | int) -}}
+{{- fail "\n\nterminationGracePeriodSeconds must be 10 or more above preStopSleepSeconds: the service may take 10 s to finish its requests, and would be killed." -}}
+{{- end -}}
+{{- with .Values.jwksService.targetPort -}}
+{{- if not $.Values.jwksService.enabled -}}
+{{- fail "\n\njwksService.targetPort needs jwksService.enabled: no Service would lead to that port." -}}
+{{- end -}}
+{{- if or (eq (int .) 3200) (and $.Values.metrics.enabled (eq (int .) (int $.Values.metrics.port))) -}}
+{{- fail (printf "\n\njwksService.targetPort is %d, where the service listens for callers (3200) or metrics; choose another." (int .)) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq (int .Values.metrics.port) 3200 -}}
+{{- fail "\n\nmetrics.port is 3200, where the service listens; choose another." -}}
+{{- end -}}
+{{- if and .Values.metrics.serviceMonitor.enabled (not .Values.metrics.enabled) -}}
+{{- fail "\n\nmetrics.serviceMonitor.enabled needs metrics.enabled: there would be nothing to scrape." -}}
+{{- end -}}
+{{- if and .Values.metrics.prometheusRule.enabled (not .Values.metrics.enabled) -}}
+{{- fail "\n\nmetrics.prometheusRule.enabled needs metrics.enabled: an alert would say for ever that there are none." -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,64 @@
+{{- define "macp-auth.volumeMounts" -}}
+{{- if eq .Values.signer.type "jwk-file" }}
+# The folder, not the one file: a file mounted by subPath would never change.
+- name: keys
+  mountPath: /etc/macp-auth/keys
+  readOnly: true
+{{- else if eq .Values.signer.type "vault-transit" }}
+- name: vault-token
+  mountPath: /var/run/secrets/vault
+  readOnly: true
+{{- if .Values.signer.vault.caConfigMap }}
+- name: vault-ca
+  mountPath: /etc/macp-auth/vault-ca
+  readOnly: true
+{{- end }}
+{{- end }}
+{{- if or .Values.callers.existingSecret .Values.callers.existingConfigMap }}
+- name: callers
+  mountPath: /etc/macp-auth/callers
+  readOnly: true
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "macp-auth.volumes" -}}
+{{- if eq .Values.signer.type "jwk-file" }}
+- name: keys
+  secret:
+    secretName: {{ .Values.signer.existingSecret }}
+    defaultMode: 0440
+{{- else if eq .Values.signer.type "vault-transit" }}
+- name: vault-token
+  projected:
+    defaultMode: 0440
+    sources:
+      - serviceAccountToken:
+          audience: {{ .Values.signer.vault.audience | quote }}
+          expirationSeconds: 600
+          path: token
+{{- with .Values.signer.vault.caConfigMap }}
+- name: vault-ca
+  configMap:
+    name: {{ . }}
+{{- end }}
+{{- end }}
+{{- with .Values.callers }}
+{{- if .existingSecret }}
+- name: callers
+  secret:
+    secretName: {{ .existingSecret }}
+    defaultMode: 0440
+{{- else if .existingConfigMap }}
+- name: callers
+  configMap:
+    name: {{ .existingConfigMap }}
+    defaultMode: 0440
+{{- end }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
