@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from tests.deploy.helm import EXAMPLES, Manifest, Tools, Values, only, pod_spec
-from tests.docs.pages import blocks, read
+from tests.docs.pages import blocks, read, section
 from tools.generate.chart import CHART
 
 KUBERNETES = ["1.30", "1.34", "1.37"]  # the least that Chart.yaml admits, one between, the newest known
-OF_THE_OPERATOR = {"ServiceMonitor", "PrometheusRule"}  # Kubernetes itself does not know these
+CUSTOM = {"HTTPRoute", "ServiceMonitor", "PrometheusRule"}  # Kubernetes itself does not know these
 
 SIGNERS: dict[str, Values] = {
     "ephemeral": {"type": "ephemeral", "algorithm": "ES256"},
@@ -62,7 +62,24 @@ OPTIONS: dict[str, Values] = {
         "priorityClassName": "high",
         "podAnnotations": {"a": "b"},
         "podLabels": {"team": "a", "app.kubernetes.io/name": "another"},
-        "service": {"type": "LoadBalancer", "port": 80, "annotations": {"a": "b"}},
+        "service": {
+            "type": "LoadBalancer",
+            "port": 80,
+            "annotations": {"a": "b"},
+            "loadBalancerClass": "example.com/internal",
+            "loadBalancerSourceRanges": ["10.0.0.0/8"],
+            "externalTrafficPolicy": "Local",
+            "nodePort": 30080,
+        },
+        "jwksService": {"type": "NodePort", "nodePort": 30081},
+        "ingress": {
+            "enabled": True,
+            "className": "nginx",
+            "annotations": {"a": "b"},
+            "hosts": ["auth.example.com"],
+            "tls": [{"secretName": "tls", "hosts": ["auth.example.com"]}],
+        },
+        "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
         "metrics": {
             "enabled": True,
             "serviceMonitor": {"enabled": True, "labels": {"release": "p"}},
@@ -99,7 +116,7 @@ def test_kubernetes_takes_every_object(
     """Each object is one of the API of that version, with no field that the API does not have."""
     files, values = topology
     for manifest in tools.template(*files, values=values, kubernetes=kubernetes):
-        if manifest["kind"] not in OF_THE_OPERATOR:
+        if manifest["kind"] not in CUSTOM:
             kubernetes_validate.validate(manifest, kubernetes, strict=True)
 
 
@@ -122,10 +139,8 @@ def test_pods_keep_the_restricted_standard(tools: Tools, topology: tuple[tuple[P
 
 def test_a_cluster_may_choose_the_user(tools: Tools) -> None:
     """With the README's values the pod names none, and keeps the standard."""
-    [block] = [
-        each.text for each in blocks(read("deploy/helm/macp-auth/README.md")) if each.language == "yaml"
-    ]
-    spec = pod_spec(tools.template(values=yaml.safe_load(block)))
+    [block] = blocks(section(read("deploy/helm/macp-auth/README.md"), "Updates and restarts"))
+    spec = pod_spec(tools.template(values=yaml.safe_load(block.text)))
     assert not {"runAsUser", "runAsGroup", "fsGroup"} & spec["securityContext"].keys()
     assert list(_breaches(spec)) == []
 
@@ -342,7 +357,7 @@ def test_metrics_stay_within_the_cluster(tools: Tools) -> None:
         if each["kind"] == "Service"
         for port in each["spec"]["ports"]
     }
-    assert ports == {("LoadBalancer", "http"), ("ClusterIP", "metrics")}
+    assert ports == {("LoadBalancer", "http"), ("NodePort", "http"), ("ClusterIP", "metrics")}
 
 
 def test_rules_name_the_release(tools: Tools) -> None:

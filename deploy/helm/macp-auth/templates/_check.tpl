@@ -31,6 +31,34 @@
 {{- if lt (int .Values.terminationGracePeriodSeconds) (add .Values.preStopSleepSeconds 10 | int) -}}
 {{- fail "\n\nterminationGracePeriodSeconds must be 10 or more above preStopSleepSeconds: the service may take 10 s to finish its requests, and would be killed." -}}
 {{- end -}}
+{{- range $name := list "service" "jwksService" -}}
+{{- $service := get $.Values $name -}}
+{{- if ne $service.type "LoadBalancer" -}}
+{{- range list "loadBalancerClass" "loadBalancerSourceRanges" -}}
+{{- if get $service . -}}
+{{- fail (printf "\n\n%s.%s is for the type LoadBalancer, and %s.type is %s; change the type or clear the value." $name . $name $service.type) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if eq $service.type "ClusterIP" -}}
+{{- range list "nodePort" "externalTrafficPolicy" -}}
+{{- if get $service . -}}
+{{- fail (printf "\n\n%s.%s is for the types NodePort and LoadBalancer, and %s.type is ClusterIP; change the type or clear the value." $name . $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range list "ingress" "httpRoute" -}}
+{{- if and (get $.Values .).enabled (not $.Values.jwksService.enabled) -}}
+{{- fail (printf "\n\n%s.enabled needs jwksService.enabled: it leads to that Service." .) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
+{{- fail "\n\ningress.enabled needs ingress.hosts: the names at which verifiers fetch the keys, as [auth.example.com]." -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{- fail "\n\nhttpRoute.enabled needs httpRoute.parentRefs: the Gateways that serve it, as [{name: public, namespace: gateways}]." -}}
+{{- end -}}
 {{- with .Values.jwksService.targetPort -}}
 {{- if not $.Values.jwksService.enabled -}}
 {{- fail "\n\njwksService.targetPort needs jwksService.enabled: no Service would lead to that port." -}}
