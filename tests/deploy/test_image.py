@@ -16,10 +16,10 @@ import yaml
 
 import macp_auth
 from tests.deploy.conftest import BUILD_ARGUMENTS, SHELL_LESS
-from tests.deploy.engine import BASE, BUILD_SECONDS, Engine, get
 from tests.docs.pages import ROOT, blocks, read
 from tools.generate.chart import CHART
 from tools.support.bounded import HANG_SECONDS
+from tools.support.container_engine import BASE, BUILD_SECONDS, Engine, get
 from tools.support.programs import require_script
 from tools.support.service import wait_until
 from tools.support.verifiers import verify_with_pyjwt

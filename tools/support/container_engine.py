@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from msgspec import Struct
 
-from tests.docs.pages import ROOT
 from tools.support.bounded import HANG_SECONDS
+from tools.support.programs import ProgramMissing
+from tools.support.repository import ROOT
 
 BASE = os.environ.get("MACP_AUTH_TEST_BASE", "docker.io/library/python:3.11-slim-bookworm")
 BUILD_SECONDS = 600
@@ -75,7 +75,11 @@ class Engine(Struct, frozen=True):
 
 
 def find_engine() -> Engine:
-    """The engine that can run the base image. Without one, a test is skipped."""
+    """The engine that can run the base image.
+
+    Raises:
+        ProgramMissing: none can.
+    """
     reason = "podman and docker are missing"
     for name in ("podman", "docker"):
         if not shutil.which(name):
@@ -85,7 +89,7 @@ def find_engine() -> Engine:
         if probe.returncode == 0:
             return engine
         reason = f"{name}: {(probe.stderr.strip().splitlines() or ['no reason given'])[-1]}"
-    pytest.skip(
+    raise ProgramMissing(
         f"no container engine runs {BASE}; start Docker or Podman, "
         f"or name another image in MACP_AUTH_TEST_BASE ({reason[:200]})"
     )
