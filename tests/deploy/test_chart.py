@@ -28,6 +28,15 @@ SIGNERS: dict[str, Values] = {
     },
     "plugin": {"type": "aws-kms"},
 }
+PROXY = {
+    "name": "proxy",
+    "image": "registry.example.com/proxy",
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    },
+}
 OPTIONS: dict[str, Values] = {
     "as they are": {},
     "nothing optional": {
@@ -54,6 +63,16 @@ OPTIONS: dict[str, Values] = {
             "egress": [{"ports": [{"port": 8200}]}],
         },
         "podDisruptionBudget": {"maxUnavailable": "25%"},
+        "extraContainers": [PROXY],
+        "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "more"}}],
+        "commonLabels": {"owner": "platform", "app.kubernetes.io/component": "another"},
+        "deploymentAnnotations": {"a": "b"},
+        "minReadySeconds": 5,
+        "revisionHistoryLimit": 0,
+        "progressDeadlineSeconds": 120,
+        "hostAliases": [{"ip": "192.0.2.1", "hostnames": ["vault"]}],
+        "dnsPolicy": "None",
+        "dnsConfig": {"nameservers": ["192.0.2.53"], "options": [{"name": "ndots", "value": "2"}]},
         "strategy": {"type": "Recreate"},
         "nodeSelector": {"kubernetes.io/arch": "arm64"},
         "tolerations": [{"operator": "Exists"}],
@@ -334,7 +353,7 @@ def test_verifiers_can_have_a_port_of_their_own(tools: Tools) -> None:
 def test_metrics_have_a_port_by_name(tools: Tools) -> None:
     """Container, Service and ServiceMonitor agree on it, and the job is the one that the rules ask for."""
     manifests = tools.template(values=OPTIONS["everything"])
-    [container] = pod_spec(manifests)["containers"]
+    container = pod_spec(manifests)["containers"][0]
     assert {"name": "metrics", "containerPort": 9464} in container["ports"]
     monitor = only(manifests, "ServiceMonitor")["spec"]
     [service] = [

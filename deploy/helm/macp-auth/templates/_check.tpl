@@ -28,6 +28,22 @@
 {{- if and .Values.autoscaling.enabled (not (dig "requests" "cpu" "" (default dict .Values.resources))) -}}
 {{- fail "\n\nautoscaling.enabled needs resources.requests.cpu: the autoscaler aims at a percentage of it, and would never act." -}}
 {{- end -}}
+{{- with .Values.podDisruptionBudget -}}
+{{- if and .maxUnavailable .minAvailable -}}
+{{- fail "\n\npodDisruptionBudget.maxUnavailable and podDisruptionBudget.minAvailable are both set, and a budget has one; set one of them to null." -}}
+{{- end -}}
+{{- $least := ternary $.Values.autoscaling.minReplicas $.Values.replicaCount $.Values.autoscaling.enabled | int -}}
+{{- if and .enabled .minAvailable (not (kindIs "string" .minAvailable)) (ge (int .minAvailable) $least) -}}
+{{- fail (printf "\n\npodDisruptionBudget.minAvailable is %d, and there may be no more than %d pods: a node could never be drained. Set it to less, or podDisruptionBudget.enabled to false." (int .minAvailable) $least) -}}
+{{- end -}}
+{{- end -}}
+{{- $deadline := default 600 .Values.progressDeadlineSeconds | int -}}
+{{- if ge (default 0 .Values.minReadySeconds | int) $deadline -}}
+{{- fail (printf "\n\nminReadySeconds must be less than progressDeadlineSeconds, which is %d: an update would always fail. Lower one or raise the other." $deadline) -}}
+{{- end -}}
+{{- if and (eq .Values.dnsPolicy "None") (not .Values.dnsConfig.nameservers) -}}
+{{- fail "\n\ndnsPolicy None needs dnsConfig.nameservers: the pods would have no DNS server." -}}
+{{- end -}}
 {{- if lt (int .Values.terminationGracePeriodSeconds) (add .Values.preStopSleepSeconds 10 | int) -}}
 {{- fail "\n\nterminationGracePeriodSeconds must be 10 or more above preStopSleepSeconds: the service may take 10 s to finish its requests, and would be killed." -}}
 {{- end -}}
