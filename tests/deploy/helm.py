@@ -15,6 +15,8 @@ from tests.docs.pages import ROOT
 from tools.generate.chart import CHART
 from tools.support.helm_programs import helm_and_kubectl
 
+REQUIRED = CHART / "ci/default-values.yaml"
+"""Without these, nothing is rendered."""
 EXAMPLES = sorted((ROOT / "deploy/helm/examples").glob("*.yaml"))
 
 Manifest = dict[str, Any]
@@ -36,26 +38,35 @@ class Tools(Struct, frozen=True):
         )  # fmt: skip
 
     def template(
-        self, *files: Path, values: Values | None = None, kubernetes: str = "1.34"
+        self,
+        *files: Path,
+        values: Values | None = None,
+        kubernetes: str = "1.34",
+        release: str = "macp-auth",
+        namespace: str = "default",
     ) -> list[Manifest]:
-        """What the chart makes of the values, as release ``macp-auth`` in namespace ``default``."""
-        chosen = [argument for file in files for argument in ("--values", file)]
-        run = self.run("template", "macp-auth", CHART, "--kube-version", kubernetes, *chosen, values=values)
+        """What the chart makes of the values."""
+        options = ["--namespace", namespace, "--kube-version", kubernetes, *_values(REQUIRED, *files)]
+        run = self.run("template", release, CHART, *options, values=values)
         assert run.returncode == 0, run.stderr
         return [manifest for manifest in yaml.safe_load_all(run.stdout) if manifest]
 
-    def refusal(self, values: Values) -> str:
+    def refusal(self, values: Values, release: str = "macp-auth") -> str:
         """Why the chart refuses the values."""
-        run = self.run("template", "macp-auth", CHART, values=values)
+        run = self.run("template", release, CHART, *_values(REQUIRED), values=values)
         assert run.returncode != 0, "the chart took it"
         return run.stderr
 
     def notes(self, *files: Path, values: Values | None = None) -> str:
         """The notes that Helm prints after an installation."""
-        chosen = [argument for file in files for argument in ("--values", file)]
-        run = self.run("install", "macp-auth", CHART, "--dry-run=client", *chosen, values=values)
+        options = ["--dry-run=client", *_values(REQUIRED, *files)]
+        run = self.run("install", "macp-auth", CHART, *options, values=values)
         assert run.returncode == 0, run.stderr
         return run.stdout.partition("\nNOTES:\n")[2]
+
+
+def _values(*files: Path) -> list[str | Path]:
+    return [argument for file in files for argument in ("--values", file)]
 
 
 def find_tools() -> Tools:

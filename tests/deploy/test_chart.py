@@ -391,12 +391,16 @@ def test_rules_name_the_release(tools: Tools) -> None:
     assert "{{ $labels.namespace }}" in str(group)
 
 
-def test_names_fit_whatever_the_release_is_called(tools: Tools) -> None:
-    """Each is a name that a Service may have: 63 characters, and no hyphen at its end."""
-    values = {"fullnameOverride": "a" * 54 + "-b", "metrics": {"enabled": True}}
-    names = [each["metadata"]["name"] for each in tools.template(values=values) if each["kind"] == "Service"]
+@pytest.mark.parametrize(("release", "name"), [("r" * 53, "n" * 63), ("r" * 52, "m-x"), ("r", "n" * 63)])
+def test_names_fit_whatever_the_release_is_called(tools: Tools, release: str, name: str) -> None:
+    """A name of a Service has 63 characters at most and no hyphen at its end; so has a label's value."""
+    manifests = tools.template(release=release, values={"nameOverride": name, "metrics": {"enabled": True}})
+    names = [each["metadata"]["name"] for each in manifests if each["kind"] == "Service"]
     assert len(names) == 3
     assert all(re.fullmatch("[a-z]([a-z0-9-]*[a-z0-9])?", name) and len(name) <= 63 for name in names)
+    labels = [value for each in manifests for value in each["metadata"]["labels"].values()]
+    assert all(re.fullmatch("[a-z0-9]([a-z0-9.-]*[a-z0-9])?", value, re.IGNORECASE) for value in labels)
+    assert all(len(value) <= 63 for value in labels)
 
 
 @pytest.mark.parametrize(

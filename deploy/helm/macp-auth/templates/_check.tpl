@@ -1,5 +1,15 @@
 {{/* Refuse what the schema can't see: values that contradict each other. */}}
 {{- define "macp-auth.check" -}}
+{{- if not .Values.image.repository -}}
+{{- fail "\n\nimage.repository is empty, and no image is published. Build one with deploy/docker/Dockerfile, push it to your registry, and set image.repository to its name there, for example registry.example.com/macp-auth." -}}
+{{- end -}}
+{{- $fullname := include "macp-auth.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([a-z0-9-]*[a-z0-9])?$" $fullname) -}}
+{{- fail (printf "\n\nThe objects would be named %q. The name of a Service starts with a letter, and has only lower-case letters, digits and hyphens. Set fullnameOverride to such a name, or choose another release name." $fullname) -}}
+{{- end -}}
+{{- if and (not .Chart.IsRoot) (gt (len (include "macp-auth.longname" .)) 55) -}}
+{{- fail (printf "\n\nThe objects would be named %q, which is longer than 55 characters. Cut to that, it may be the name of another subchart of this release. Set fullnameOverride to a shorter one." (include "macp-auth.longname" .)) -}}
+{{- end -}}
 {{- $type := .Values.signer.type -}}
 {{- $pods := ternary .Values.autoscaling.maxReplicas .Values.replicaCount .Values.autoscaling.enabled | int -}}
 {{- if and (eq $type "ephemeral") (gt $pods 1) -}}

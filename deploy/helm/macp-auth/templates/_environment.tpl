@@ -5,7 +5,7 @@
 - name: MACP_AUTH_HOST
   value: 0.0.0.0
 - name: MACP_AUTH_SIGNER
-  value: {{ .Values.signer.type }}
+  value: {{ .Values.signer.type | quote }}
 {{- range $name, $value := .Values.config }}
 {{- if not (kindIs "invalid" $value) }}
 - name: MACP_AUTH_{{ $name | snakecase | upper }}
@@ -27,14 +27,14 @@
 {{- with .Values.signer }}
 {{- if and .algorithm (has .type (list "ephemeral" "env-jwk")) }}
 - name: MACP_AUTH_SIGNING_ALG
-  value: {{ .algorithm }}
+  value: {{ .algorithm | quote }}
 {{- end }}
 {{- if eq .type "env-jwk" }}
 - name: MACP_AUTH_SIGNING_KEY_JSON
   valueFrom:
     secretKeyRef:
-      name: {{ .existingSecret }}
-      key: {{ .existingSecretKey }}
+      name: {{ .existingSecret | quote }}
+      key: {{ .existingSecretKey | quote }}
 {{- with .kid }}
 - name: MACP_AUTH_SIGNING_KID
   value: {{ . | quote }}

@@ -28,7 +28,7 @@
 {{- if eq .Values.signer.type "jwk-file" }}
 - name: keys
   secret:
-    secretName: {{ .Values.signer.existingSecret }}
+    secretName: {{ .Values.signer.existingSecret | quote }}
     defaultMode: 0440
 {{- else if eq .Values.signer.type "vault-transit" }}
 - name: vault-token
@@ -42,19 +42,19 @@
 {{- with .Values.signer.vault.caConfigMap }}
 - name: vault-ca
   configMap:
-    name: {{ . }}
+    name: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- with .Values.callers }}
 {{- if .existingSecret }}
 - name: callers
   secret:
-    secretName: {{ .existingSecret }}
+    secretName: {{ .existingSecret | quote }}
     defaultMode: 0440
 {{- else if .existingConfigMap }}
 - name: callers
   configMap:
-    name: {{ .existingConfigMap }}
+    name: {{ .existingConfigMap | quote }}
     defaultMode: 0440
 {{- end }}
 {{- end }}

@@ -1,0 +1,138 @@
+"""Names that YAML could read as something else, and names that Kubernetes refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
+import pytest
+
+from tests.deploy.helm import Manifest, Tools, Values, pod_spec
+from tools.generate.chart import CHART
+
+# numbers, booleans, null and dates of YAML 1.1, all of which Kubernetes allows as names
+AWKWARD = ["123", "1e3", "0x1f", "0777", "1.5", "2026-11-29", "true", "no", "on", "y", "null"]
+VAULT = ["key", "mount", "namespace", "authMount", "role", "audience", "caConfigMap", "caConfigMapKey"]
+KUBERNETES = ["--kube-version", "1.34"]
+OF_THE_OPERATOR = {"ServiceMonitor", "PrometheusRule"}
+
+
+def _named(name: str) -> list[Values]:
+    """Values that use the name wherever there is one, and together render every template and branch."""
+    pairs = {"a": name}
+    word = name if name.isalpha() else ""
+    common: Values = {
+        "fullnameOverride": word or "auth",
+        "nameOverride": word,
+        "image": {"registry": name, "repository": name, "tag": name},
+        "imagePullSecrets": [{"name": name}],
+        "serviceAccount": {"name": name, "annotations": pairs},
+        "service": {"annotations": pairs},
+        "jwksService": {"annotations": pairs},
+        "priorityClassName": name,
+        "podAnnotations": pairs,
+        "podLabels": pairs,
+        "nodeSelector": pairs,
+        "extraEnv": [{"name": "A", "value": name}],
+        "config": {"issuer": name, "audience": name, "senderPattern": name},
+        "metrics": {
+            "enabled": True,
+            "serviceMonitor": {"enabled": True, "labels": pairs},
+            "prometheusRule": {"enabled": True, "labels": pairs},
+        },
+    }
+    vault = dict.fromkeys(VAULT, name) | {"addr": "https://vault"}
+    signers: list[Values] = [
+        {"type": "env-jwk", "existingSecret": name, "existingSecretKey": name, "kid": name},
+        {"type": "jwk-file", "existingSecret": name, "existingSecretKey": name},
+        {"type": "vault-transit", "vault": vault},
+        {"type": name},
+    ]
+    return [
+        {**common, "signer": signer, "callers": {kind: name, "key": name}, "autoscaling": {"enabled": scaled}}
+        for signer, kind, scaled in zip(
+            signers, ["existingSecret", "existingConfigMap"] * 2, [True, False] * 2, strict=True
+        )
+    ]
+
+
+def _rendered(tools: Tools, name: str) -> list[Manifest]:
+    """The objects as Kubernetes reads them, which 1e3 is a number to; PyYAML takes it for a string."""
+    found = []
+    namespace = name.replace(".", "-")
+    for values in _named(name):
+        run = tools.run("template", name, CHART, "--namespace", namespace, *KUBERNETES, values=values)
+        assert run.returncode == 0, run.stderr
+        read = subprocess.run(
+            [tools.kubectl, "annotate", "--local", "--filename=-", "--output=json", "read=yes"],
+            input=run.stdout, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert read.returncode == 0, read.stderr
+        found += json.loads(f"[{read.stdout.replace(chr(10) + '}' + chr(10) + '{', '},{')}]")
+    return found
+
+
+def _types(value: Any) -> Any:
+    """The types of all fields."""
+    if isinstance(value, dict):
+        return {key: _types(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_types(each) for each in value]
+    return type(value)
+
+
+@pytest.fixture(scope="module")
+def ordinary(tools: Tools) -> list[Manifest]:
+    manifests = _rendered(tools, "word")
+    templates = {path.name for path in (CHART / "templates").glob("*.yaml")}
+    kinds = {each["kind"].lower() for each in manifests}
+    assert {name.removesuffix(".yaml") for name in templates} <= kinds
+    return manifests
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_a_name_stays_a_string(tools: Tools, ordinary: list[Manifest], name: str) -> None:
+    """Each field has the type that it has with an ordinary name, and Kubernetes takes it."""
+    manifests = _rendered(tools, name)
+    assert [_types(each) for each in manifests] == [_types(each) for each in ordinary]
+    for manifest in manifests:
+        if manifest["kind"] not in OF_THE_OPERATOR:
+            kubernetes_validate.validate(manifest, "1.34", strict=True)
+
+
+@pytest.mark.parametrize(
+    ("release", "name"),
+    [("my.release", "my.release-macp-auth"), ("2fast", "2fast-macp-auth"), ("123", "123-macp-auth")],
+)
+def test_a_release_whose_name_a_service_cannot_have_is_refused(tools: Tools, release: str, name: str) -> None:
+    """Before anything is created; and with the name that the message asks for, it is taken."""
+    reason = " ".join(tools.refusal({}, release=release).split())
+    assert f'The objects would be named "{name}"' in reason
+    assert "Set fullnameOverride" in reason
+    manifests = tools.template(values={"fullnameOverride": "auth"}, release=release)
+    assert {each["metadata"]["name"] for each in manifests} == {"auth", "auth-jwks"}
+    assert pod_spec(manifests)["serviceAccountName"] == "auth"
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"signer": {"existingSecret": 123}}, "at '/signer/existingSecret': got number, want string"),
+        ({"signer": {"existingSecret": "a..b"}}, "at '/signer/existingSecret': 'a..b' does not match"),
+        ({"callers": {"existingConfigMap": 1e3}}, "'/callers/existingConfigMap': got number, want string"),
+        ({"priorityClassName": True}, "at '/priorityClassName': got boolean, want string"),
+        ({"priorityClassName": "High"}, "at '/priorityClassName': 'High' does not match pattern"),
+        ({"imagePullSecrets": ["registry"]}, "at '/imagePullSecrets/0': got string, want object"),
+        ({"imagePullSecrets": [{"name": 5}]}, "at '/imagePullSecrets/0/name': got number, want string"),
+        ({"nodeSelector": {"pool": 7}}, "at '/nodeSelector/pool': got number, want string"),
+        ({"podLabels": {"a": "b" * 64}}, "at '/podLabels/a': maxLength: got 64, want 63"),
+        ({"podLabels": {"a": "b c"}}, "at '/podLabels/a': 'b c' does not match pattern"),
+        ({"fullnameOverride": "a" * 56}, "at '/fullnameOverride': maxLength: got 56, want 55"),
+    ],
+    ids=str,
+)
+def test_a_name_that_kubernetes_refuses_is_refused_first(tools: Tools, values: Values, reason: str) -> None:
+    """By the schema, so that no object is created."""
+    assert reason in " ".join(tools.refusal(values).split())
