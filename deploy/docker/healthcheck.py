@@ -9,7 +9,7 @@ import os
 import ssl
 import sys
 
-HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask a service that listens on all
+HERE = dict.fromkeys(("0.0.0.0", "::"), "127.0.0.1")  # noqa: S104 - `::` listens on IPv4 too, or only there
 
 host = os.environ.get("MACP_AUTH_HOST", "127.0.0.1")
 address = HERE.get(host, host), int(os.environ.get("PORT", "3200"))

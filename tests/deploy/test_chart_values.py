@@ -18,7 +18,7 @@ from tools.generate.chart import CHART, VALUES, documented
 
 JWK_FILE = {"type": "jwk-file", "existingSecret": "keys"}
 VAULT = {"type": "vault-transit", "vault": {"addr": "https://vault:8200"}}
-SET_BY_THE_CHART = {"port", "host", "signer", "metrics_port", "metrics_host", "jwks_port", "jwks_host"}
+SET_BY_THE_CHART = {"port", "signer", "metrics_port", "jwks_port"}
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     # the schema: where, and what would be right
@@ -69,7 +69,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"signer": JWK_FILE, "autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}},
         "autoscaling.enabled needs resources.requests.cpu",
     ),
-    ({"metrics": {"port": 3200}}, "metrics.port is 3200, where the service listens"),
+    ({"metrics": {"port": 3200}}, "metrics.port is containerPort, where the service listens"),
     ({"jwksService": {"targetPort": 3200}}, "jwksService.targetPort is 3200, where the service listens"),
     (
         {"jwksService": {"targetPort": 9464}, "metrics": {"enabled": True}},
@@ -80,6 +80,19 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "jwksService.targetPort needs jwksService.enabled",
     ),
     ({"jwksService": {"targetPort": 80}}, "at '/jwksService/targetPort': minimum: got 80, want 1,024"),
+    ({"config": {"host": "127.0.0.1"}}, "config.host is only reached from within the pod, so the kubelet's"),
+    ({"config": {"host": None}}, "config.host is only reached from within the pod"),
+    (
+        {"config": {"host": "::1", "jwksHost": "localhost"}, "jwksService": {"targetPort": 3201}},
+        "or set jwksService.targetPort, and config.jwksHost to",
+    ),
+    (
+        {"config": {"host": "::1", "jwksHost": "::"}, "jwksService": {"targetPort": 3201}},
+        'leaves callers no way in: set it to "::", or set service.targetPort',
+    ),
+    ({"containerPort": 80}, "at '/containerPort': minimum: got 80, want 1,024"),
+    ({"service": {"ipFamilyPolicy": "Dual"}}, "must be one of '', 'SingleStack', 'PreferDualStack'"),
+    ({"service": {"ipFamilies": ["IPv4", "IPv4"]}}, "at '/service/ipFamilies': items at 0 and 1 are equal"),
     ({"metrics": {"serviceMonitor": {"enabled": True}}}, "serviceMonitor.enabled needs metrics.enabled"),
     ({"metrics": {"prometheusRule": {"enabled": True}}}, "prometheusRule.enabled needs metrics.enabled"),
 ]  # fmt: skip

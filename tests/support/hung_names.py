@@ -5,10 +5,9 @@ A library that is loaded before the C library hangs when the name is resolved.
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
-from tools.support.programs import require_tool
+from tests.support.preload import preload
 
 NAME = "hung.example.org"
 _SOURCE = """
@@ -30,7 +29,4 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
 
 def environment(directory: Path) -> dict[str, str]:
     """In which :data:`NAME` takes a minute to resolve."""
-    library = directory / "names.so"
-    command = [require_tool("cc", "gcc"), "-shared", "-fPIC", "-x", "c", "-", "-o", str(library), "-ldl"]
-    subprocess.run(command, input=_SOURCE, text=True, check=True, timeout=60)
-    return {"LD_PRELOAD": str(library)}
+    return preload(directory, _SOURCE)

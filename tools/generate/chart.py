@@ -19,13 +19,15 @@ CHART = ROOT / "deploy/helm/macp-auth"
 VALUES = CHART / "values.yaml"
 _MARKERS = ("  # generated: make generate\n", "  # end\n")
 # the templates set these
-_NOT_A_VALUE = {"port", "host", "metrics_port", "metrics_host", "jwks_port", "jwks_host", "signer"}
+_NOT_A_VALUE = {"port", "metrics_port", "jwks_port", "signer"}
+_DEFAULTS = {"host": "::"}  # the others are null: the service's own
 
 
 def values(text: str) -> str:
     """values.yaml with a value for each setting."""
     new = "".join(
-        f"  # -- {without_links(each.description)} Must be {each.expects}\n  {_camel(each)}: null\n"
+        f"  # -- {without_links(each.description)} Must be {each.expects}\n  {_camel(each)}: "
+        f"{json.dumps(_DEFAULTS.get(each.field))}\n"
         for each in _settings()
     )
     return replaced(text, new, _MARKERS)

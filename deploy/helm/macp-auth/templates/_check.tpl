@@ -21,6 +21,17 @@
 {{- if and (eq $type "vault-transit") (not .Values.signer.vault.addr) -}}
 {{- fail "\n\nsigner.type vault-transit needs signer.vault.addr: Vault's address, as https://vault.example:8200." -}}
 {{- end -}}
+{{- if eq $type "vault-transit" -}}
+{{- include "macp-auth.checkVault" . -}}
+{{- end -}}
+{{- if include "macp-auth.isLoopback" .Values.config.host -}}
+{{- if or (not .Values.jwksService.targetPort) (include "macp-auth.isLoopback" .Values.config.jwksHost) -}}
+{{- fail "\n\nconfig.host is only reached from within the pod, so the kubelet's probes are refused: set it to \"::\", or set jwksService.targetPort, and config.jwksHost to \"::\", where they ask then." -}}
+{{- end -}}
+{{- if not .Values.service.targetPort -}}
+{{- fail "\n\nconfig.host is only reached from within the pod, and so leaves callers no way in: set it to \"::\", or set service.targetPort to the port of a proxy in the pod." -}}
+{{- end -}}
+{{- end -}}
 {{- with .Values.callers -}}
 {{- if and .existingSecret .existingConfigMap -}}
 {{- fail "\n\ncallers.existingSecret and callers.existingConfigMap are both set; there is one callers file: clear one of them." -}}
@@ -89,17 +100,43 @@
 {{- if not $.Values.jwksService.enabled -}}
 {{- fail "\n\njwksService.targetPort needs jwksService.enabled: no Service would lead to that port." -}}
 {{- end -}}
-{{- if or (eq (int .) 3200) (and $.Values.metrics.enabled (eq (int .) (int $.Values.metrics.port))) -}}
-{{- fail (printf "\n\njwksService.targetPort is %d, where the service listens for callers (3200) or metrics; choose another." (int .)) -}}
+{{- if or (eq (int .) (int $.Values.containerPort)) (and $.Values.metrics.enabled (eq (int .) (int $.Values.metrics.port))) -}}
+{{- fail (printf "\n\njwksService.targetPort is %d, where the service listens for callers (containerPort) or metrics (metrics.port); choose another." (int .)) -}}
 {{- end -}}
 {{- end -}}
-{{- if eq (int .Values.metrics.port) 3200 -}}
-{{- fail "\n\nmetrics.port is 3200, where the service listens; choose another." -}}
+{{- if eq (int .Values.metrics.port) (int .Values.containerPort) -}}
+{{- fail "\n\nmetrics.port is containerPort, where the service listens; choose another." -}}
 {{- end -}}
 {{- if and .Values.metrics.serviceMonitor.enabled (not .Values.metrics.enabled) -}}
 {{- fail "\n\nmetrics.serviceMonitor.enabled needs metrics.enabled: there would be nothing to scrape." -}}
 {{- end -}}
 {{- if and .Values.metrics.prometheusRule.enabled (not .Values.metrics.enabled) -}}
 {{- fail "\n\nmetrics.prometheusRule.enabled needs metrics.enabled: an alert would say for ever that there are none." -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "macp-auth.checkVault" -}}
+{{- $extra := list -}}
+{{- range .Values.extraEnv }}{{ $extra = append $extra .name }}{{ end -}}
+{{- with .Values.signer.vault -}}
+{{- $method := .auth.method -}}
+{{- if and (has $method (list "approle" "token")) (not (or .auth.existingSecret .auth.file)) -}}
+{{- fail (printf "\n\nsigner.vault.auth.method %s needs signer.vault.auth.existingSecret: the name of a Secret with the %s under %q; or signer.vault.auth.file. The chart takes none as a value, because Helm would store it." $method (ternary "secret id" "token" (eq $method "approle")) .auth.existingSecretKey) -}}
+{{- end -}}
+{{- if and .auth.existingSecret .auth.file -}}
+{{- fail "\n\nsigner.vault.auth.existingSecret and signer.vault.auth.file are both set; clear one of them." -}}
+{{- end -}}
+{{- if and (eq $method "approle") (not .auth.roleId) -}}
+{{- fail "\n\nsigner.vault.auth.method approle needs signer.vault.auth.roleId: what vault read auth/approle/role/NAME/role-id shows." -}}
+{{- end -}}
+{{- if and (has $method (list "kubernetes" "jwt")) (not .auth.role) -}}
+{{- fail (printf "\n\nsigner.vault.auth.method %s needs signer.vault.auth.role: the role to log in to." $method) -}}
+{{- end -}}
+{{- if and (eq $method "cert") (not .clientCertSecret) (not (has "MACP_AUTH_VAULT_CLIENT_CERT" $extra)) -}}
+{{- fail "\n\nsigner.vault.auth.method cert needs signer.vault.clientCertSecret: the name of a Secret of type kubernetes.io/tls; or MACP_AUTH_VAULT_CLIENT_CERT and MACP_AUTH_VAULT_CLIENT_KEY in extraEnv, as paths." -}}
+{{- end -}}
+{{- if and (eq $method "cert") (not (hasPrefix "https://" .addr)) -}}
+{{- fail "\n\nsigner.vault.auth.method cert needs an https address in signer.vault.addr." -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}

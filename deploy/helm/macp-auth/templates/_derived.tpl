@@ -8,7 +8,7 @@
 {{ ternary "jwks" "http" (not (empty .Values.jwksService.targetPort)) }}
 {{- end -}}
 
-{{/* What the probes speak. */}}
+{{/* What callers speak. */}}
 {{- define "macp-auth.scheme" -}}
 {{ ternary "HTTPS" "HTTP" (not (empty .Values.config.tlsCertFile)) }}
 {{- end -}}
@@ -32,5 +32,42 @@ loadBalancerSourceRanges:
 {{- end }}
 {{- with .externalTrafficPolicy }}
 externalTrafficPolicy: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* What verifiers speak. */}}
+{{- define "macp-auth.jwksScheme" -}}
+{{- $plain := and .Values.jwksService.targetPort (eq (default "" .Values.config.jwksTls) "off") -}}
+{{ ternary "HTTP" (include "macp-auth.scheme" .) (not (empty $plain)) }}
+{{- end -}}
+
+{{/* Not empty if only the pod itself reaches what listens on this address. */}}
+{{- define "macp-auth.isLoopback" -}}
+{{ regexMatch "^(localhost|127\\..*|::1)$" (default "127.0.0.1" .) | ternary "yes" "" }}
+{{- end -}}
+
+{{/* Where the kubelet asks: it is outside of the pod. */}}
+{{- define "macp-auth.probed" -}}
+{{- if include "macp-auth.isLoopback" .Values.config.host -}}
+port: jwks, scheme: {{ include "macp-auth.jwksScheme" . }}
+{{- else -}}
+port: http, scheme: {{ include "macp-auth.scheme" . }}
+{{- end -}}
+{{- end -}}
+
+{{/* Where a pod finds what it logs in to Vault with. */}}
+{{- define "macp-auth.vaultCredentialFile" -}}
+{{- with .Values.signer.vault.auth -}}
+{{ .file | default (printf "/var/run/secrets/vault/%s" (ternary .existingSecretKey "token" (not (empty .existingSecret)))) }}
+{{- end -}}
+{{- end -}}
+
+{{/* The addresses of a Service, in its spec. */}}
+{{- define "macp-auth.ipFamilies" -}}
+{{- with .Values.service.ipFamilyPolicy }}
+  ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .Values.service.ipFamilies }}
+  ipFamilies: {{ toJson . }}
 {{- end }}
 {{- end -}}

@@ -1,9 +1,7 @@
 {{/* The environment, one list: the service's settings, the signer's, and what the user adds. */}}
 {{- define "macp-auth.env" -}}
 - name: PORT
-  value: "3200"
-- name: MACP_AUTH_HOST
-  value: 0.0.0.0
+  value: {{ .Values.containerPort | quote }}
 - name: MACP_AUTH_SIGNER
   value: {{ .Values.signer.type | quote }}
 {{- range $name, $value := .Values.config }}
@@ -54,13 +52,29 @@
   value: {{ . | quote }}
 {{- end }}
 - name: MACP_AUTH_VAULT_AUTH
-  value: kubernetes
+  value: {{ .vault.auth.method }}
+{{- with .vault.auth.mount }}
 - name: MACP_AUTH_VAULT_AUTH_MOUNT
-  value: {{ .vault.authMount | quote }}
+  value: {{ . | quote }}
+{{- end }}
+{{- if and .vault.auth.role (has .vault.auth.method (list "kubernetes" "jwt" "cert")) }}
 - name: MACP_AUTH_VAULT_ROLE
-  value: {{ .vault.role | quote }}
-- name: MACP_AUTH_VAULT_JWT_FILE
-  value: /var/run/secrets/vault/token
+  value: {{ .vault.auth.role | quote }}
+{{- end }}
+{{- if eq .vault.auth.method "approle" }}
+- name: MACP_AUTH_VAULT_ROLE_ID
+  value: {{ .vault.auth.roleId | quote }}
+{{- end }}
+{{- with get (dict "kubernetes" "JWT" "jwt" "JWT" "approle" "SECRET_ID" "token" "TOKEN") .vault.auth.method }}
+- name: MACP_AUTH_VAULT_{{ . }}_FILE
+  value: {{ include "macp-auth.vaultCredentialFile" $ | quote }}
+{{- end }}
+{{- if .vault.clientCertSecret }}
+- name: MACP_AUTH_VAULT_CLIENT_CERT
+  value: /etc/macp-auth/vault-client/tls.crt
+- name: MACP_AUTH_VAULT_CLIENT_KEY
+  value: /etc/macp-auth/vault-client/tls.key
+{{- end }}
 {{- if .vault.caConfigMap }}
 - name: MACP_AUTH_VAULT_CACERT
   value: /etc/macp-auth/vault-ca/{{ .vault.caConfigMapKey }}

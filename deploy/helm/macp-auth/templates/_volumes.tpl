@@ -5,13 +5,22 @@
   mountPath: /etc/macp-auth/keys
   readOnly: true
 {{- else if eq .Values.signer.type "vault-transit" }}
-- name: vault-token
+{{- with .Values.signer.vault }}
+{{- if not (or .auth.file (eq .auth.method "cert")) }}
+- name: vault-credential
   mountPath: /var/run/secrets/vault
   readOnly: true
-{{- if .Values.signer.vault.caConfigMap }}
+{{- end }}
+{{- if .clientCertSecret }}
+- name: vault-client
+  mountPath: /etc/macp-auth/vault-client
+  readOnly: true
+{{- end }}
+{{- if .caConfigMap }}
 - name: vault-ca
   mountPath: /etc/macp-auth/vault-ca
   readOnly: true
+{{- end }}
 {{- end }}
 {{- end }}
 {{- if or .Values.callers.existingSecret .Values.callers.existingConfigMap }}
@@ -31,18 +40,34 @@
     secretName: {{ .Values.signer.existingSecret | quote }}
     defaultMode: 0440
 {{- else if eq .Values.signer.type "vault-transit" }}
-- name: vault-token
+{{- with .Values.signer.vault }}
+{{- if not (or .auth.file (eq .auth.method "cert")) }}
+- name: vault-credential
+{{- if .auth.existingSecret }}
+  secret:
+    secretName: {{ .auth.existingSecret }}
+    defaultMode: 0440
+{{- else }}
   projected:
     defaultMode: 0440
     sources:
       - serviceAccountToken:
-          audience: {{ .Values.signer.vault.audience | quote }}
+          audience: {{ .auth.audience | quote }}
           expirationSeconds: 600
           path: token
-{{- with .Values.signer.vault.caConfigMap }}
+{{- end }}
+{{- end }}
+{{- with .clientCertSecret }}
+- name: vault-client
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+{{- with .caConfigMap }}
 - name: vault-ca
   configMap:
     name: {{ . | quote }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- with .Values.callers }}

@@ -19,7 +19,7 @@ SOCKET_BUFFER_BYTES = 16 * 1024
 By default it is megabytes. This is also how much is read at once, with TLS or without.
 """
 
-_ALL_IPV6 = "::"
+_ALL_IPV6, _ALL_IPV4 = "::", "0.0.0.0"  # noqa: S104 - it listens there only if the setting says so
 _HOST, _JWKS_HOST, _METRICS_HOST = "MACP_AUTH_HOST (--host)", "MACP_AUTH_JWKS_HOST", "MACP_AUTH_METRICS_HOST"
 
 
@@ -56,7 +56,9 @@ def listen_for_metrics(settings: Settings) -> socket.socket | None:
 
 def _listen(host: str, port: int, host_variable: str, port_variable: str) -> socket.socket:
     family, address = _resolved(host, port, host_variable)
-    both_families = address[0] == _ALL_IPV6 and socket.has_dualstack_ipv6()
+    both_families = address[0] == _ALL_IPV6
+    if both_families and not socket.has_dualstack_ipv6():  # a kernel without IPv6, as with ipv6.disable=1
+        family, address, both_families = socket.AF_INET, (_ALL_IPV4, port), False
     try:
         listener = socket.create_server(
             address, family=family, backlog=2048, reuse_port=False, dualstack_ipv6=both_families
