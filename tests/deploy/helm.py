@@ -51,9 +51,9 @@ class Tools(Struct, frozen=True):
         assert run.returncode == 0, run.stderr
         return [manifest for manifest in yaml.safe_load_all(run.stdout) if manifest]
 
-    def refusal(self, values: Values, release: str = "macp-auth") -> str:
-        """Why the chart refuses the values."""
-        run = self.run("template", release, CHART, *_values(REQUIRED), values=values)
+    def refusal(self, values: Values, *files: Path, release: str = "macp-auth") -> str:
+        """Why the chart refuses the values, which win over those of files."""
+        run = self.run("template", release, CHART, *_values(REQUIRED, *files), values=values)
         assert run.returncode != 0, "the chart took it"
         return run.stderr
 

@@ -16,7 +16,7 @@ from tests.docs.pages import blocks, read, section
 from tools.generate.chart import CHART
 
 KUBERNETES = ["1.30", "1.34", "1.37"]  # the least that Chart.yaml admits, one between, the newest known
-CUSTOM = {"HTTPRoute", "ServiceMonitor", "PrometheusRule"}  # Kubernetes itself does not know these
+CUSTOM = {"HTTPRoute", "Route", "ServiceMonitor", "PrometheusRule"}  # Kubernetes itself does not know these
 
 SIGNERS: dict[str, Values] = {
     "ephemeral": {"type": "ephemeral", "algorithm": "ES256"},
@@ -99,6 +99,7 @@ OPTIONS: dict[str, Values] = {
             "tls": [{"secretName": "tls", "hosts": ["auth.example.com"]}],
         },
         "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+        "route": {"enabled": True, "host": "auth.example.com"},
         "metrics": {
             "enabled": True,
             "serviceMonitor": {"enabled": True, "labels": {"release": "p"}},
@@ -230,7 +231,7 @@ def test_a_signer_on_the_network_is_let_out(tools: Tools) -> None:
     assert only(tools.template(values=values), "NetworkPolicy")["spec"]["policyTypes"] == ["Ingress"]
     values["networkPolicy"] = {"egress": [{"ports": [{"port": 8200}]}]}
     egress = only(tools.template(values=values), "NetworkPolicy")["spec"]["egress"]
-    assert [[port["port"] for port in rule["ports"]] for rule in egress] == [[53, 53], [8200]]
+    assert [[port["port"] for port in rule["ports"]] for rule in egress] == [[53, 53], [5353, 5353], [8200]]
 
 
 def test_traces_are_let_out(tools: Tools) -> None:

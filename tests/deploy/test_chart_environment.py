@@ -206,11 +206,11 @@ def certificates(tmp_path: Path) -> Certificates:
     return make_certificates(tmp_path)
 
 
+@pytest.mark.parametrize("example", [_example("vault"), _example("openshift")], ids=lambda path: path.stem)
 def test_vault_transit(
-    tools: Tools, tmp_path: Path, shell: Callable[..., str], certificates: Certificates
+    tools: Tools, tmp_path: Path, shell: Callable[..., str], certificates: Certificates, example: Path
 ) -> None:
     """With a Vault set up by the commands of the notes, a pod logs in with its token and mints."""
-    example = _example("vault")
     with OpenBao(tmp_path, certificates=certificates) as vault, FakeKubernetes(certificates) as cluster:
         enable_kubernetes(vault, cluster)
         values = {"signer": {"vault": {"addr": vault.url}}}

@@ -103,6 +103,7 @@ NO_SERVICE = {**BOTH, "jwksService": {"enabled": False}}
 REFUSED: list[tuple[Values, str]] = [
     ({**NO_SERVICE, "httpRoute": {}}, "ingress.enabled needs jwksService.enabled"),
     ({**NO_SERVICE, "ingress": {}}, "httpRoute.enabled needs jwksService.enabled"),
+    ({**NO_SERVICE, "route": {"enabled": True}, "ingress": {}, "httpRoute": {}}, "route.enabled needs jwks"),
     ({"ingress": {"enabled": True}}, "ingress.enabled needs ingress.hosts"),
     ({"httpRoute": {"enabled": True}}, "httpRoute.enabled needs httpRoute.parentRefs"),
     ({"ingress": {"hosts": ["Auth.example.com"]}}, "at '/ingress/hosts/0': 'Auth.example.com' does"),

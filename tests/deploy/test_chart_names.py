@@ -14,9 +14,11 @@ from tools.generate.chart import CHART
 
 # numbers, booleans, null and dates of YAML 1.1, all of which Kubernetes allows as names
 AWKWARD = ["123", "1e3", "0x1f", "0777", "1.5", "2026-11-29", "true", "no", "on", "y", "null"]
-VAULT = ["key", "mount", "namespace", "authMount", "role", "audience", "caConfigMap", "caConfigMapKey"]
+VAULT = ["key", "mount", "namespace", "clientCertSecret", "caConfigMap", "caConfigMapKey"]
+LOGIN = ["mount", "role", "audience"]
+SECRET = [*LOGIN, "roleId", "existingSecret", "existingSecretKey"]
 KUBERNETES = ["--kube-version", "1.34"]
-FOREIGN = {"ServiceMonitor", "PrometheusRule", "HTTPRoute"}
+FOREIGN = {"ServiceMonitor", "PrometheusRule", "HTTPRoute", "Route"}
 
 
 def _named(name: str) -> list[Values]:
@@ -33,6 +35,7 @@ def _named(name: str) -> list[Values]:
         "jwksService": {"annotations": pairs},
         "ingress": {"enabled": True, "annotations": pairs, "className": name, "hosts": [name]},
         "httpRoute": {"enabled": True, "annotations": pairs, "parentRefs": [{"name": name}]},
+        "route": {"enabled": True, "annotations": pairs, "host": name},
         "commonLabels": pairs,
         "deploymentAnnotations": pairs,
         "priorityClassName": name,
@@ -51,13 +54,18 @@ def _named(name: str) -> list[Values]:
     signers: list[Values] = [
         {"type": "env-jwk", "existingSecret": name, "existingSecretKey": name, "kid": name},
         {"type": "jwk-file", "existingSecret": name, "existingSecretKey": name},
-        {"type": "vault-transit", "vault": vault},
+        {"type": "vault-transit", "vault": {**vault, "auth": dict.fromkeys(LOGIN, name)}},
+        {
+            "type": "vault-transit",
+            "vault": {**vault, "auth": dict.fromkeys(SECRET, name) | {"method": "approle"}},
+        },
         {"type": name},
+        {"type": "ephemeral"},
     ]
     return [
         {**common, "signer": signer, "callers": {kind: name, "key": name}, "autoscaling": {"enabled": scaled}}
         for signer, kind, scaled in zip(
-            signers, ["existingSecret", "existingConfigMap"] * 2, [True, False] * 2, strict=True
+            signers, ["existingSecret", "existingConfigMap"] * 3, [True, False] * 3, strict=True
         )
     ]
 

@@ -85,13 +85,22 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- range list "ingress" "httpRoute" -}}
+{{- range list "ingress" "httpRoute" "route" -}}
 {{- if and (get $.Values .).enabled (not $.Values.jwksService.enabled) -}}
 {{- fail (printf "\n\n%s.enabled needs jwksService.enabled: it leads to that Service." .) -}}
 {{- end -}}
 {{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail "\n\ningress.enabled needs ingress.hosts: the names at which verifiers fetch the keys, as [auth.example.com]." -}}
+{{- end -}}
+{{- if and .Values.route.enabled (not .Values.route.host) (contains " " (include "macp-auth.jwksPaths" .)) -}}
+{{- fail "\n\nroute.enabled with an https issuer needs route.host: the router would give the keys and the discovery document a host each. Set it to the host of config.issuer." -}}
+{{- end -}}
+{{- if eq (get .Values.route.tls "termination" | default "") "passthrough" -}}
+{{- fail "\n\nroute.tls.termination passthrough has no paths, and would publish /tokens: leave it out, or set it to edge or reencrypt." -}}
+{{- end -}}
+{{- if get .Values.route.tls "key" -}}
+{{- fail "\n\nroute.tls.key would be stored by Helm: set route.tls.externalCertificate to {name: SECRET} instead." -}}
 {{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "\n\nhttpRoute.enabled needs httpRoute.parentRefs: the Gateways that serve it, as [{name: public, namespace: gateways}]." -}}

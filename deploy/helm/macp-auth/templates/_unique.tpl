@@ -20,7 +20,6 @@ server-side apply fails on them, and a patch takes one for the other.
 {{- $lists := list
   (list "extraVolumes" "name" $pod.volumes)
   (list "extraContainers or initContainers" "name" $containers)
-  (list "imagePullSecrets" "name" $pod.imagePullSecrets)
   (list "hostAliases" "ip" $pod.hostAliases)
   (list "topologySpreadConstraints" "topologyKey whenUnsatisfiable" $pod.topologySpreadConstraints) -}}
 {{- range $containers -}}

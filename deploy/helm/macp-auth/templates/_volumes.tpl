@@ -45,7 +45,7 @@
 - name: vault-credential
 {{- if .auth.existingSecret }}
   secret:
-    secretName: {{ .auth.existingSecret }}
+    secretName: {{ .auth.existingSecret | quote }}
     defaultMode: 0440
 {{- else }}
   projected:
@@ -60,7 +60,7 @@
 {{- with .clientCertSecret }}
 - name: vault-client
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     defaultMode: 0440
 {{- end }}
 {{- with .caConfigMap }}
