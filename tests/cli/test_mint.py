@@ -371,6 +371,15 @@ def test_a_bearer_secret_is_not_sent_in_the_clear(secret: Path) -> None:
     assert proxy.requests == []
 
 
+def test_a_mesh_may_encrypt_what_is_plain_here(secret: Path) -> None:
+    """The user says so."""
+    with FakeServer(lambda _: Reply(200, ANSWER)) as proxy:
+        allowed: Arguments = ["--bearer-file", secret, "--allow-plain-http", "--sender", "risk-agent"]
+        run = mint("--url", "http://auth.example.com", *allowed, http_proxy=proxy.url, no_proxy="")
+    assert (run.returncode, run.stdout) == (0, "a.b.c\n")
+    assert proxy.requests[0].headers["authorization"] == f"Bearer {SECRET}"
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed(secret: Path, status: int) -> None:
     """Another host does not get the credential."""

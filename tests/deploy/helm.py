@@ -44,9 +44,11 @@ class Tools(Struct, frozen=True):
         kubernetes: str = "1.34",
         release: str = "macp-auth",
         namespace: str = "default",
+        tests: bool = False,
     ) -> list[Manifest]:
-        """What the chart makes of the values."""
+        """What the chart makes of the values; with ``tests``, also what `helm test` makes."""
         options = ["--namespace", namespace, "--kube-version", kubernetes, *_values(REQUIRED, *files)]
+        options += [] if tests else ["--skip-tests"]
         run = self.run("template", release, CHART, *options, values=values)
         assert run.returncode == 0, run.stderr
         return [manifest for manifest in yaml.safe_load_all(run.stdout) if manifest]

@@ -63,7 +63,9 @@ class Pod:
         self._mounts: dict[str, Path] = {}
         for each in container.get("volumeMounts", []):
             self._mounts[each["mountPath"]] = self._mount(volumes[each["name"]])
-        self.env = {entry["name"]: self._repath(self._value(entry)) for entry in container["env"]}
+        self.env = {entry["name"]: self._repath(self._value(entry)) for entry in container.get("env", [])}
+        given = [*container.get("command", []), *container.get("args", [])]
+        self.command = [self._repath(argument) for argument in given]
 
     def update(self, volume: str, files: Files) -> None:
         """Put other files into a mounted volume, at once and all together, as kubelet does."""
@@ -102,7 +104,8 @@ class Pod:
         return self._objects[reference["name"]][reference["key"]]
 
     def _repath(self, value: str) -> str:
+        option, equals, path_or_value = value.rpartition("=")
         for path, folder in self._mounts.items():
-            if value == path or value.startswith(f"{path}/"):
-                return f"{folder}{value.removeprefix(path)}"
+            if path_or_value == path or path_or_value.startswith(f"{path}/"):
+                return f"{option}{equals}{folder}{path_or_value.removeprefix(path)}"
         return value

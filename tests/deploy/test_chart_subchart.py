@@ -60,10 +60,10 @@ def test_two_in_one_release_have_nothing_in_common(umbrella: Umbrella) -> None:
     manifests = umbrella(values, *values)
     names = _names(manifests)
     assert len(names) == len(set(names))
-    pods = [
-        each["spec"]["template"]["metadata"]["labels"] for each in manifests if each["kind"] == "Deployment"
-    ]
-    assert len(pods) == 3
+    templates = [each["spec"]["template"] for each in manifests if each["kind"] == "Deployment"]
+    tests = [each for each in manifests if each["kind"] == "Pod"]
+    assert (len(templates), len(tests)) == (3, 3)
+    pods = [each["metadata"]["labels"] for each in [*templates, *tests]]
     selectors = [selector for each in manifests for selector in _selectors(each)]
     assert len(selectors) >= 3 * 6
     for selector in selectors:

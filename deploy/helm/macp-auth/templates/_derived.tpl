@@ -13,6 +13,14 @@
 {{ ternary "HTTPS" "HTTP" (not (empty .Values.config.tlsCertFile)) }}
 {{- end -}}
 
+{{- define "macp-auth.mintUrl" -}}
+{{ include "macp-auth.scheme" . | lower }}://{{ include "macp-auth.fullname" . }}.{{ .Release.Namespace }}.svc:{{ .Values.service.port }}
+{{- end -}}
+
+{{- define "macp-auth.jwksUrl" -}}
+{{ include "macp-auth.jwksScheme" . | lower }}://{{ include "macp-auth.fullname" . }}{{ if .Values.jwksService.enabled }}-jwks{{ end }}.{{ .Release.Namespace }}.svc:{{ .Values.service.port }}
+{{- end -}}
+
 {{/* Where the keys are; discovery only where the service answers it. */}}
 {{- define "macp-auth.jwksPaths" -}}
 /.well-known/jwks.json

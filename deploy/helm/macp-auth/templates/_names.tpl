@@ -30,6 +30,12 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- end -}}
 
+{{/* Of the pod of a test: no Service selects it. */}}
+{{- define "macp-auth.testLabels" -}}
+app.kubernetes.io/name: {{ include "macp-auth.name" . | trunc 58 | printf "%s-test" | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end -}}
+
 {{- define "macp-auth.serviceAccountName" -}}
 {{- default (ternary (include "macp-auth.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
 {{- end -}}

@@ -45,6 +45,11 @@ _ROLES = "\n\n".join(f"{name}: {preset.summary}." for name, preset in PRESETS.it
 @click.option(
     "--bearer-file", type=_FILE, help="A file with a bearer secret or a JWT, the credential to send."
 )
+@click.option(
+    "--allow-plain-http",
+    is_flag=True,
+    help="Send it over plain http beyond loopback, too, such as within a mesh.",
+)
 @click.option("--cert", type=_FILE, help="A PEM file of a client certificate to present.")
 @click.option("--key", type=_FILE, help="A PEM file of its private key.  [default: it is in that of --cert]")
 @click.option(
@@ -63,6 +68,7 @@ def mint(  # noqa: PLR0913 - one parameter an option
     audience: str | None,
     url: str,
     bearer_file: Path | None,
+    allow_plain_http: bool,
     cert: Path | None,
     key: Path | None,
     cacert: Path | None,
@@ -84,7 +90,14 @@ def mint(  # noqa: PLR0913 - one parameter an option
     request |= {"ttl_seconds": ttl} if ttl is not None else {}
     request |= {"audience": audience} if audience is not None else {}
     try:
-        client = TokenClient(url, bearer_file=bearer_file, certificate=cert, key=key, authorities=cacert)
+        client = TokenClient(
+            url,
+            bearer_file=bearer_file,
+            certificate=cert,
+            key=key,
+            authorities=cacert,
+            allow_plain_http=allow_plain_http,
+        )
         minted = client.mint(request)
     except (Unreachable, NoToken) as error:
         echo(f"macp-auth: no token: {error}", err=True)

@@ -57,12 +57,13 @@ class TokenClient:
         certificate: PEM file of a client certificate to present.
         key: PEM file of its private key; None if the certificate's file contains it.
         authorities: PEM file of the CA certificates that verify the service; None for the system's.
+        allow_plain_http: send a bearer credential over plain http to an address that is not loopback.
 
     Raises:
         Unreachable: a file is unusable, or the credential must not be sent to this URL.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one parameter an option
         self,
         url: str,
         *,
@@ -70,6 +71,7 @@ class TokenClient:
         certificate: Path | None = None,
         key: Path | None = None,
         authorities: Path | None = None,
+        allow_plain_http: bool = False,
     ) -> None:
         parts = split(url)
         if "?" in url or "#" in url:
@@ -77,10 +79,12 @@ class TokenClient:
         self._url = f"{url.rstrip('/')}/tokens"
         if parts.scheme == "http" and certificate is not None:
             raise Unreachable(f"{url}: a client certificate needs https://")
-        if parts.scheme == "http" and bearer_file is not None and not is_loopback(parts.hostname or ""):
+        is_private = allow_plain_http or parts.scheme == "https" or is_loopback(parts.hostname or "")
+        if bearer_file is not None and not is_private:
             raise Unreachable(
                 f"{url}: a bearer credential is sent over https, or to loopback, only; "
-                "use https://, or forward a port of localhost to it (ssh -L, kubectl port-forward)"
+                "use https://, or forward a port of localhost to it (ssh -L, kubectl port-forward), "
+                "or pass --allow-plain-http if a mesh encrypts the connection"
             )
         self._bearer = None if bearer_file is None else _read_bearer(bearer_file)
         self._has_credential = bearer_file is not None or certificate is not None
