@@ -154,7 +154,8 @@ def _paused(error: ClockStepped | CallersUnavailable | AuditUnavailable) -> Resp
 
 
 def _unavailable(message: str) -> Response[bytes]:
-    return _response(503, message, {"Retry-After": _RETRY_AFTER_SECONDS})
+    # On another connection, the caller may reach a replica that can.
+    return _response(503, message, {"Retry-After": _RETRY_AFTER_SECONDS, "Connection": "close"})
 
 
 def _response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response[bytes]:

@@ -155,6 +155,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             self._end.cancel()
         self._connections.closed(self)
         super().connection_lost(exc)
+        self.cycle = None  # type: ignore[assignment]  # a reference cycle would keep the TLS buffers
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         self._coalescing.flush()  # the return value may close the real transport
@@ -290,9 +291,10 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return  # the parser stops here; _parse_without_upgrade continues
         super().on_headers_complete()
+        self.cycle.transport = _GracefullyClosed(self)  # type: ignore[assignment]  # has what a cycle uses
         self._in_headers = False
         self._head = b""
-        if self._draining or not self.cycle.keep_alive:
+        if self._draining:
             self._make_last()
 
     def on_chunk_header(self) -> None:
@@ -492,7 +494,6 @@ class StrictHTTPProtocol(HttpToolsProtocol):
     def _make_last(self) -> None:
         """Close gracefully after the response to the newest request."""
         self.cycle.keep_alive = False
-        self.cycle.transport = _GracefullyClosed(self)  # type: ignore[assignment]  # has what a cycle uses
 
     def close_gracefully(self) -> None:
         """Close, after the client had time to read the response."""
@@ -546,7 +547,7 @@ class _HoldingFlow(FlowControl):
 
 
 class _GracefullyClosed:
-    """The transport of the last request on a connection; has only what a request cycle uses."""
+    """The transport of a request cycle, which closes it if it is the last; has only what a cycle uses."""
 
     def __init__(self, protocol: StrictHTTPProtocol) -> None:
         self._protocol = protocol
