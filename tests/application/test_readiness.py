@@ -238,6 +238,27 @@ def test_stale_keys() -> None:
     assert changes[1][2] == "the signer's keys were last read 10801 s ago"
 
 
+def test_the_keys_are_ready_from_the_first_time_on() -> None:
+    """A process that could mint has keys, whatever comes later; one that never could gives its reason."""
+
+    async def live(watched: Watched) -> None:
+        assert watched.readiness.keys_reason == "starting"
+        await watched.until("sealed")
+        assert watched.readiness.keys_reason == "sealed"
+        watched.signer.fault = None
+        await watched.until(None)
+        assert watched.readiness.keys_reason is None
+        watched.signer.fault = SignerRefused(SECRET, reason="sealed")
+        await watched.until("sealed")
+        watched.now = 3 * READING + 1
+        await watched.some_checks()
+        assert watched.readiness.keys_reason is None
+
+    watched = Watched()
+    watched.signer.fault = SignerRefused(SECRET, reason="sealed")
+    watched.during(live)
+
+
 def test_no_keys() -> None:
     """Keys that were never read give the reading's own reason, and nothing is signed."""
 

@@ -288,11 +288,11 @@ def test_the_autoscaler_alone_decides_on_replicas(tools: Tools) -> None:
     ("config", "scheme"), [({}, "HTTP"), ({"tlsCertFile": "/tls/tls.crt"}, "HTTPS")], ids=["plain", "TLS"]
 )
 def test_probes_ask_what_they_are_for(tools: Tools, config: Values, scheme: str) -> None:
-    """Only readiness is about minting: a restart fixes no backend. They speak what the service speaks."""
+    """Only readiness is about the signer: a restart fixes no backend. They speak what the service speaks."""
     [container] = pod_spec(tools.template(values={"config": config}))["containers"]
     asked = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
     assert {kind: get["path"] for kind, get in asked.items()} == {
-        "startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"
+        "startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz/keys"
     }  # fmt: skip
     assert {get["port"] for get in asked.values()} == {"http"}
     assert {get["scheme"] for get in asked.values()} == {scheme}
@@ -326,13 +326,30 @@ def test_an_eviction_takes_one_pod_at_a_time(tools: Tools) -> None:
     assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
 
 
-def test_the_jwks_is_published_by_pods_that_cannot_mint(tools: Tools) -> None:
-    """The Service for verifiers leads to pods that are not ready, that for callers does not."""
+def test_only_metrics_are_of_pods_that_are_not_ready_too(tools: Tools) -> None:
+    """A pod that has not started, or never could mint, gets no requests of callers and verifiers."""
     services = {
-        each["metadata"]["name"]: each["spec"] for each in tools.template() if each["kind"] == "Service"
+        each["metadata"]["name"]: each["spec"].get("publishNotReadyAddresses", False)
+        for each in tools.template(values={"metrics": {"enabled": True}})
+        if each["kind"] == "Service"
     }
-    assert services["macp-auth-jwks"]["publishNotReadyAddresses"] is True
-    assert "publishNotReadyAddresses" not in services["macp-auth"]
+    assert services == {"macp-auth": False, "macp-auth-jwks": False, "macp-auth-metrics": True}
+
+
+def test_a_pod_that_cannot_mint_can_leave_its_services(tools: Tools) -> None:
+    """With the other path of the readiness probe, whose other values stay what they are."""
+    [default], [other] = (
+        pod_spec(tools.template(values=values))["containers"]
+        for values in ({}, {"readinessProbe": {"path": "/readyz"}})
+    )
+    assert other["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert {**other["readinessProbe"], "httpGet": None} == {**default["readinessProbe"], "httpGet": None}
+
+
+@pytest.mark.parametrize("probe", ["startup", "liveness", "readiness"])
+def test_probes_can_be_delayed(tools: Tools, probe: str) -> None:
+    spec = pod_spec(tools.template(values={f"{probe}Probe": {"initialDelaySeconds": 20}}))
+    assert spec["containers"][0][f"{probe}Probe"]["initialDelaySeconds"] == 20
 
 
 def test_verifiers_can_have_a_port_of_their_own(tools: Tools) -> None:

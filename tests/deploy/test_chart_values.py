@@ -41,6 +41,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"podDisruptionBudget": {"maxUnavailable": 0}}, "maxUnavailable': minimum: got 0, want 1"),
     ({"metrics": {"port": 80}}, "at '/metrics/port': minimum: got 80, want 1,024"),
     ({"metrics": {"serviceMonitor": {"interval": 30}}}, "interval': got number, want string"),
+    ({"readinessProbe": {"path": "/healthz"}}, "must be one of '/readyz/keys', '/readyz'"),
     ({"extraEnv": {"A": "b"}}, "at '/extraEnv': got object, want array"),
     ({"extraEnv": [{"name": "A", "value": 1}]}, "at '/extraEnv/0/value': got number, want string"),
     # the templates: what can't go together, and why

@@ -247,7 +247,7 @@ def test_routes_and_methods_are_documented(start_service: Callable[..., Service]
     documented = {plain(path): methods for path, methods, _ in rows(section(API, "API"))}
     assert documented.keys() == {
         *(tokens.PATH, jwks.PATH, discovery.PATH),
-        *(probes.HEALTH_PATH, probes.READY_PATH),
+        *(probes.HEALTH_PATH, probes.READY_PATH, probes.KEYS_READY_PATH),
     }
     for path, methods in documented.items():
         answer = exchange(service.port, request_bytes("OPTIONS", path, [("host", "a")]))

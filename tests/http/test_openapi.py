@@ -41,6 +41,7 @@ def test_document_has_each_path_with_the_method_that_it_describes(service: InPro
         jwks.PATH: ["get"],
         probes.HEALTH_PATH: ["get"],
         probes.READY_PATH: ["get"],
+        probes.KEYS_READY_PATH: ["get"],
     }
 
 
@@ -60,4 +61,4 @@ def test_schemathesis_finds_nothing(start_service: Callable[..., Service], tmp_p
         check=False,
     )
     assert run.returncode == 0, run.stdout
-    assert "4 passed" in run.stdout
+    assert "5 passed" in run.stdout

@@ -152,7 +152,7 @@ def test_jwks_caching(service: InProcess) -> None:
     assert service.request("GET", "/.well-known/jwks.json", [("if-none-match", '"other"')]).status == 200
 
 
-@pytest.mark.parametrize("path", ["/tokens", "/.well-known/jwks.json", "/healthz", "/readyz"])
+@pytest.mark.parametrize("path", ["/tokens", "/.well-known/jwks.json", "/healthz", "/readyz", "/readyz/keys"])
 @pytest.mark.parametrize("spoil", ["{}/", "/{}", "{}%20", "{}.json", "{}?", "{};x", "{}\\"])
 def test_paths_are_exact(service: InProcess, path: str, spoil: str) -> None:
     """A path has one spelling."""
@@ -168,6 +168,7 @@ def test_paths_are_exact(service: InProcess, path: str, spoil: str) -> None:
         ("/.well-known/jwks.json", "GET, HEAD"),
         ("/healthz", "GET, HEAD"),
         ("/readyz", "GET, HEAD"),
+        ("/readyz/keys", "GET, HEAD"),
     ],
 )
 def test_methods(service: InProcess, path: str, allowed: str) -> None:

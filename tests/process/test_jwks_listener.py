@@ -28,7 +28,7 @@ from tools.support.tls_service import TLSService, serial_of, tls_settings, trust
 from tools.support.wire import Answer, exchange, read_answer, request_bytes
 
 JWKS, DISCOVERY = "/.well-known/jwks.json", "/.well-known/openid-configuration"
-OF_KEYS = (JWKS, DISCOVERY, "/healthz", "/readyz")
+OF_KEYS = (JWKS, DISCOVERY, "/healthz", "/readyz", "/readyz/keys")
 ISSUER = {"MACP_AUTH_ISSUER": "https://auth.example.com"}
 WITHIN = 15
 StartService = Callable[..., Service]

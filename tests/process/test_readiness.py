@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.support import jwks
-from tools.support.processes import mint_bytes, workers_of
-from tools.support.service import Service, wait_until
-from tools.support.wire import Answer, exchange, request_bytes
+from tools.support.processes import connection, mint_bytes, read_to_end, send_and_read_to_end, workers_of
+from tools.support.service import Service, free_port, wait_until
+from tools.support.wire import Answer, exchange, read_answer, request_bytes
 
 WITHIN = 5
 PROBE = request_bytes("GET", "/readyz", [("Host", "localhost")])
+PROBE_OF_KEYS = request_bytes("GET", "/readyz/keys", [("Host", "localhost")])
 
 # Its backend is a file, which says what is the matter with it.
 PLUGIN = """
@@ -168,3 +169,63 @@ def test_keys_that_can_not_be_read_grow_stale(start_service: Callable[..., Servi
     assert service.mint()["token"]
     write()
     wait_for(service, 200)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_keys_stay_ready_when_a_signer_fails(
+    start_service: Callable[..., Service], environment: dict[str, str], backend: Path, workers: str
+) -> None:
+    """On both listeners; what can't be minted takes no pod away from verifiers."""
+    env = {**environment, "MACP_AUTH_JWKS_PORT": str(free_port())}
+    service = start_service(env, "--workers", workers)
+    ports = (service.port, int(env["MACP_AUTH_JWKS_PORT"]))
+    wait_until(lambda: changes(service).count("ready") == int(workers), within=15, what="all are ready")
+    backend.write_text("unavailable")
+    wait_until(
+        lambda: changes(service).count("not ready") == int(workers), within=WITHIN, what="no worker is ready"
+    )
+    for port in ports * 10:
+        assert exchange(port, PROBE, method="GET").status == 503
+        answer = exchange(port, PROBE_OF_KEYS, method="GET")
+        assert (answer.status, answer.json) == (200, {"ready": True})
+        assert answer.headers["cache-control"] == "no-store"
+
+
+def test_keys_of_a_signer_that_never_signed_are_not_ready(
+    start_service: Callable[..., Service], environment: dict[str, str], backend: Path
+) -> None:
+    """Although there are some: a new replica that can't sign must stop the rollout."""
+    backend.write_text("unavailable")
+    env = {**environment, "MACP_AUTH_JWKS_PORT": str(free_port())}
+    service = start_service(env)
+    wait_for(service, 503, reason="unavailable")
+    assert service.jwks()["keys"]
+    for port in (service.port, int(env["MACP_AUTH_JWKS_PORT"])):
+        for probe in (PROBE, PROBE_OF_KEYS):
+            answer = exchange(port, probe, method="GET")
+            assert (answer.status, answer.json) == (503, {"ready": False, "reason": "unavailable"})
+    backend.write_text("")
+    wait_for(service, 200)
+    assert exchange(service.port, PROBE_OF_KEYS, method="GET").status == 200
+
+
+def test_a_mint_that_must_be_tried_again_ends_its_connection(
+    start_service: Callable[..., Service], environment: dict[str, str], backend: Path
+) -> None:
+    """The next one may reach a replica that can. Whoever sent more on that connection gets no reset."""
+    service = start_service(environment)
+    wait_for(service, 200)
+    with connection(service.port) as kept:
+        for body, status in ((b'{"sender":"a"}', 200), (b"{}", 400), (b'{"sender":"a"}', 200)):
+            kept.sendall(mint_bytes(body=body))
+            answer = read_answer(kept)
+            assert (answer.status, "connection" in answer.headers) == (status, False)
+        backend.write_text("unavailable")
+        kept.sendall(mint_bytes())
+        end = read_to_end(kept)
+    [refused] = end.answers()
+    assert (refused.status, refused.headers["connection"]) == (503, "close")
+    assert end.clean
+    for following in (mint_bytes() * 3, mint_bytes()[:-5], mint_bytes() * 2000):
+        end = send_and_read_to_end(service.port, mint_bytes() + following)
+        assert (end.statuses, end.clean) == ([503], True)

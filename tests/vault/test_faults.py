@@ -54,7 +54,7 @@ def an_outage(service: Service, load: Load, reason: str, *, begin: Callable[[], 
         assert attempt.status == 503
         assert attempt.retry_after
         assert attempt.seconds < ANSWERED
-    for path in ("/healthz", "/.well-known/jwks.json"):
+    for path in ("/healthz", "/readyz/keys", "/.well-known/jwks.json"):
         asked = time.monotonic()
         assert service.get(path)[0] == 200
         assert time.monotonic() - asked < 1

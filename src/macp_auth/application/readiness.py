@@ -96,8 +96,18 @@ class Readiness:
         self._probe_timeout = probe_timeout
         self._signed = 0
         self._logged: set[str] = set()
+        self._has_been_ready = False
         self.reason: str | None = STARTING
         """The reason why this process can't mint, safe to show; None if it can."""
+
+    @property
+    def keys_reason(self) -> str | None:
+        """The reason why this process should get no requests for keys; None if it should.
+
+        It should once it has been able to mint: from then on it has keys to publish, whatever happens to the
+        signer. A process that never could is misconfigured, perhaps with keys that no token is signed with.
+        """
+        return None if self._has_been_ready else self.reason
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -145,6 +155,7 @@ class Readiness:
     def _note(self, trouble: _Trouble | None) -> None:
         before, self.reason = self.reason, None if trouble is None else trouble.reason
         if trouble is None:
+            self._has_been_ready = True
             self._logged.clear()
             if before is not None:
                 _log.info("ready")

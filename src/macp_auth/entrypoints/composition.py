@@ -194,7 +194,7 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
     traced = partial(
         tracing.traced,
         named=[tokens.PATH, jwks.PATH, discovery.PATH],
-        excluded=[probes.HEALTH_PATH, probes.READY_PATH],
+        excluded=[probes.HEALTH_PATH, probes.READY_PATH, probes.KEYS_READY_PATH],
     )
     return Applications(traced(apps.service), traced(apps.keys))
 

@@ -23,7 +23,7 @@ Lifetime = Callable[[], AbstractAsyncContextManager[None]]
 
 MAIN, KEYS = "main", "jwks"
 """The names of the listeners: for everything, and for the keys only."""
-_OF_KEYS = (jwks.PATH, discovery.PATH, probes.HEALTH_PATH, probes.READY_PATH)
+_OF_KEYS = (jwks.PATH, discovery.PATH, probes.HEALTH_PATH, probes.READY_PATH, probes.KEYS_READY_PATH)
 
 
 class Applications(Struct, frozen=True):
@@ -49,7 +49,7 @@ def create_apps(  # noqa: PLR0913 - all that is served
     Args:
         mint: answers ``POST /tokens``.
         publish: answers with the keys, by the name of the listener.
-        readiness: answers ``/readyz``.
+        readiness: answers ``/readyz`` and ``/readyz/keys``.
         lifetimes: are started in this order before the first request, and stopped in reverse after the last.
         more_routes: are served, too.
         documented: whether ``/openapi.json`` is served.
@@ -67,6 +67,7 @@ def create_apps(  # noqa: PLR0913 - all that is served
         jwks.jwks_route(publish[MAIN]),
         probes.health_route,
         probes.ready_route(readiness),
+        probes.keys_ready_route(readiness),
         *more_routes,
         *([openapi.document_route] if documented else []),
     ]
