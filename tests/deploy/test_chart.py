@@ -16,7 +16,13 @@ from tests.docs.pages import blocks, read, section
 from tools.generate.chart import CHART
 
 KUBERNETES = ["1.30", "1.34", "1.37"]  # the least that Chart.yaml admits, one between, the newest known
-CUSTOM = {"HTTPRoute", "Route", "ServiceMonitor", "PrometheusRule"}  # Kubernetes itself does not know these
+CUSTOM = {
+    "HTTPRoute",
+    "Route",
+    "ServiceMonitor",
+    "PodMonitor",
+    "PrometheusRule",
+}  # Kubernetes itself does not know these
 
 SIGNERS: dict[str, Values] = {
     "ephemeral": {"type": "ephemeral", "algorithm": "ES256"},
@@ -104,6 +110,7 @@ OPTIONS: dict[str, Values] = {
             "enabled": True,
             "serviceMonitor": {"enabled": True, "labels": {"release": "p"}},
             "prometheusRule": {"enabled": True},
+            "grafanaDashboard": {"enabled": True, "annotations": {"grafana_folder": "MACP"}},
         },
     },
 }

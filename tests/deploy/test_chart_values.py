@@ -141,8 +141,8 @@ def _values() -> dict[str, Any]:
     return values
 
 
-AS_IN_KUBERNETES = {"podSecurityContext", "securityContext", "resources"}
-"""Values that are an object of Kubernetes: one row each."""
+AS_IN_KUBERNETES = {"podSecurityContext", "securityContext", "resources", "metrics.grafanaDashboard.labels"}
+"""Values that are an object of Kubernetes, or a part of one: one row each."""
 
 
 def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:

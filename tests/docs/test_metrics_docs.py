@@ -36,7 +36,7 @@ from tools.support.vault_environment import with_token
 
 PAGE = read("docs/metrics.md")
 RULES_TEST = ROOT / "tests" / "deploy" / "rules.test.yaml"
-DASHBOARD = ROOT / "deploy" / "grafana" / "macp-auth.json"
+DASHBOARD = ROOT / "deploy/helm/macp-auth/dashboard.json"
 Labels = frozenset[str]
 SECRET = new_secret()
 CALLERS = f"""{callers.UNREADABLE_ISSUER}

@@ -30,7 +30,7 @@ from tools.support.tls_service import TLSService, tls_settings
 from tools.support.vault_environment import with_token
 from tools.support.wire import exchange
 
-DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "macp-auth.json").read_text())
+DASHBOARD = json.loads((ROOT / "deploy/helm/macp-auth/dashboard.json").read_text())
 SECRET = new_secret()
 CREDENTIAL = ("Authorization", f"Bearer {SECRET}")
 SEEN_SECONDS = 20  # a bound for a loaded machine; Prometheus scrapes each second

@@ -121,8 +121,13 @@
 {{- if eq (int .Values.metrics.port) (int .Values.containerPort) -}}
 {{- fail "\n\nmetrics.port is containerPort, where the service listens; choose another." -}}
 {{- end -}}
-{{- if and .Values.metrics.serviceMonitor.enabled (not .Values.metrics.enabled) -}}
-{{- fail "\n\nmetrics.serviceMonitor.enabled needs metrics.enabled: there would be nothing to scrape." -}}
+{{- range list "serviceMonitor" "podMonitor" "grafanaDashboard" -}}
+{{- if and (get $.Values.metrics .).enabled (not $.Values.metrics.enabled) -}}
+{{- fail (printf "\n\nmetrics.%s.enabled needs metrics.enabled: there would be nothing to scrape." .) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled -}}
+{{- fail "\n\nmetrics.serviceMonitor.enabled and metrics.podMonitor.enabled are both true: each pod would be scraped twice. Set one of them to false." -}}
 {{- end -}}
 {{- if and .Values.metrics.prometheusRule.enabled (not .Values.metrics.enabled) -}}
 {{- fail "\n\nmetrics.prometheusRule.enabled needs metrics.enabled: an alert would say for ever that there are none." -}}

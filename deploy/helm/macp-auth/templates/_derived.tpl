@@ -79,3 +79,21 @@ port: http, scheme: {{ include "macp-auth.scheme" . }}
   ipFamilies: {{ toJson . }}
 {{- end }}
 {{- end -}}
+
+{{/* How Prometheus reads a pod: (list $ a-monitor's-values). */}}
+{{- define "macp-auth.scrape" -}}
+{{- $monitor := last . -}}
+port: metrics
+interval: {{ $monitor.interval | quote }}
+scrapeTimeout: {{ $monitor.scrapeTimeout | quote }}
+relabelings: # the rules and the dashboard know the job by the name of the release's objects
+  - targetLabel: job
+    replacement: {{ include "macp-auth.fullname" (first .) | quote }}
+  {{- with $monitor.relabelings }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with $monitor.metricRelabelings }}
+metricRelabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
