@@ -17,6 +17,8 @@ from tools.generate.chart import CHART
 
 KUBERNETES = ["1.30", "1.34", "1.37"]  # the least that Chart.yaml admits, one between, the newest known
 CUSTOM = {
+    "Certificate",
+    "ExternalSecret",
     "HTTPRoute",
     "Route",
     "ServiceMonitor",

@@ -20,12 +20,14 @@ import boto3  # type: ignore[import-untyped]  # it has no types
 import pytest
 import requests
 import yaml
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.adapters.callers import issuing
-from tests.deploy.helm import EXAMPLES, Manifest, Tools, pod_spec
+from tests.deploy.helm import EXAMPLES, Manifest, Tools, only, pod_spec
 from tests.deploy.pod import Files, Pod
+from tests.deploy.test_chart_helm_test import command_of_test, run_test
 from tests.docs.pages import ROOT
 from tests.support.fake_server import FakeServer, Reply, Request
 from tests.support.openbao_auth import FakeKubernetes, enable_kubernetes
@@ -34,7 +36,8 @@ from tools.support.bounded import HANG_SECONDS
 from tools.support.openbao import OpenBao
 from tools.support.programs import require_script, require_tool
 from tools.support.service import BOOT_SECONDS, Service, clean_environment, free_port, wait_until
-from tools.support.tls import Certificates, make_certificates
+from tools.support.tls import Authority, Certificates, make_certificates
+from tools.support.tls_service import TLSService
 from tools.support.verifiers import verify_with_pyjwt
 
 REFRESH = {"config": {"keyRefreshSeconds": 1}}
@@ -154,6 +157,39 @@ def test_jwk_file_rotates_without_a_restart(tools: Tools, tmp_path: Path, shell:
         wait_until(
             lambda: len(service.jwks()["keys"]) == 2, within=HANG_SECONDS, what="the new key is published"
         )
+
+
+def test_keys_of_a_store_outside_of_the_cluster(
+    tools: Tools, tmp_path: Path, shell: Callable[..., str]
+) -> None:
+    """The example mints with the Secret that its ExternalSecret asks for."""
+    manifests = tools.template(_example("external-secret"))
+    wanted = only(manifests, "ExternalSecret")["spec"]
+    [entry] = wanted["data"]
+    [keys] = _objects(shell(_shown(_example("jwk-file").read_text()))).values()
+    objects = {wanted["target"]["name"]: {entry["secretKey"]: keys["signing-keys.json"]}}
+    with _serve(Pod(pod_spec(manifests), tmp_path, objects=objects), tmp_path) as service:
+        assert len(service.jwks()["keys"]) == 1
+
+
+def test_tls_with_a_certificate_of_cert_manager(
+    tools: Tools, tmp_path: Path, shell: Callable[..., str]
+) -> None:
+    """The example serves TLS with the Secret that its Certificate asks for; it names both Services."""
+    example = _example("tls-cert-manager")
+    manifests = tools.template(example, tests=True)
+    wanted = only(manifests, "Certificate")["spec"]
+    [container] = only(manifests, "Pod")["spec"]["containers"]
+    assert set(wanted["dnsNames"]) == set(re.findall(r"=https://([\w.-]+)", " ".join(container["args"])))
+    authority = Authority(tmp_path)
+    pair = authority.issue("server", names=[x509.DNSName("localhost")])
+    files = {"tls.crt": pair.certificate, "tls.key": pair.key, "ca.crt": authority.path}
+    objects = _objects(shell(_shown(_example("jwk-file").read_text())))
+    objects[wanted["secretName"]] = {name: path.read_text() for name, path in files.items()}
+    pod = Pod(pod_spec(manifests), tmp_path, objects=objects)
+    with TLSService(tmp_path, authority.path, pod.env) as service:
+        test = command_of_test(tools, tmp_path, service.url, files=(example,), objects=objects)
+        assert run_test(test).returncode == 0
 
 
 def test_callers(tools: Tools, tmp_path: Path, shell: Callable[..., str], certificates: Certificates) -> None:

@@ -26,18 +26,19 @@ def _policies(manifests: list[Manifest]) -> dict[str, Manifest]:
     return {each["metadata"]["name"]: each for each in manifests if each["kind"] == "NetworkPolicy"}
 
 
-def _command(
+def command_of_test(
     tools: Tools,
     directory: Path,
     mint: str,
     keys: str | None = None,
     *,
+    files: tuple[Path, ...] = (),
     values: Values | None = None,
     objects: dict[str, Files] | None = None,
     token: str = "",
 ) -> list[str]:
     """The command of the test's pod, which asks here where the Services would lead."""
-    spec = only(tools.template(values=values, tests=True), "Pod")["spec"]
+    spec = only(tools.template(*files, values=values, tests=True), "Pod")["spec"]
     pod = Pod(spec, directory, objects=objects, service_account_token=token)
     urls = {f"://{MINT}": mint, f"://{KEYS}": keys or mint}
     return [_elsewhere(argument, urls) for argument in pod.command]
@@ -49,7 +50,7 @@ def _elsewhere(argument: str, urls: dict[str, str]) -> str:
     return argument
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+def run_test(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, env=_environment(), capture_output=True, text=True, timeout=BOOT_SECONDS, check=False
     )
@@ -64,7 +65,7 @@ def _environment() -> dict[str, str]:
 def test_it_mints_and_verifies(tools: Tools, tmp_path: Path) -> None:
     """And asks for nothing: the token may do no harm, and is not in the log."""
     with Service(tmp_path) as service:
-        run = _run(_command(tools, tmp_path, service.url))
+        run = run_test(command_of_test(tools, tmp_path, service.url))
         audit = service.audit_path.read_text()
     assert (run.returncode, run.stderr) == (0, "")
     assert "The token is good." in run.stdout
@@ -76,11 +77,11 @@ def test_it_mints_and_verifies(tools: Tools, tmp_path: Path) -> None:
 def test_it_expects_the_issuer_and_the_audience_of_the_values(tools: Tools, tmp_path: Path) -> None:
     """Those that the service has; with others, the token is not good."""
     config = {"issuer": "https://auth.example.com", "audience": "1e3"}
-    command = _command(tools, tmp_path, "http://HERE", values={"config": config})
+    command = command_of_test(tools, tmp_path, "http://HERE", values={"config": config})
     env = {"MACP_AUTH_ISSUER": config["issuer"], "MACP_AUTH_AUDIENCE": config["audience"]}
     with Service(tmp_path, env) as service, Service(tmp_path) as other:
-        good = _run([argument.replace("http://HERE", service.url) for argument in command])
-        bad = _run([argument.replace("http://HERE", other.url) for argument in command])
+        good = run_test([argument.replace("http://HERE", service.url) for argument in command])
+        bad = run_test([argument.replace("http://HERE", other.url) for argument in command])
     assert good.returncode == 0, good.stderr
     assert bad.returncode == 1
     assert "The token is not good." in bad.stdout
@@ -89,14 +90,14 @@ def test_it_expects_the_issuer_and_the_audience_of_the_values(tools: Tools, tmp_
 def test_it_fails_if_nothing_is_minted(tools: Tools, tmp_path: Path) -> None:
     """A refusal is not repeated, and says why."""
     with Service(tmp_path, {"MACP_AUTH_SENDER_PATTERN": "agent://.*"}) as service:
-        run = _run(_command(tools, tmp_path, service.url))
+        run = run_test(command_of_test(tools, tmp_path, service.url))
     assert run.returncode == 1
     assert "400 sender" in run.stderr
 
 
 def test_it_fails_if_other_keys_are_published(tools: Tools, tmp_path: Path) -> None:
     with Service(tmp_path) as service, Service(tmp_path) as other:
-        run = _run(_command(tools, tmp_path, service.url, other.url))
+        run = run_test(command_of_test(tools, tmp_path, service.url, other.url))
     assert run.returncode == 1
     assert "The token is not good." in run.stdout
 
@@ -106,7 +107,7 @@ def test_it_waits_until_it_is_let_in(tools: Tools, tmp_path: Path) -> None:
     with Service(tmp_path) as service:
         pass
     with subprocess.Popen(
-        _command(tools, tmp_path, service.url),
+        command_of_test(tools, tmp_path, service.url),
         env=_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -142,9 +143,9 @@ def test_a_callers_file_grants_the_service_account(tools: Tools, tmp_path: Path)
     token = issuing.token(key, body=issuing.claims(sub="system:serviceaccount:default:macp-auth"))
     values = {"callers": {"existingSecret": "callers"}, "tests": {"bearerAudience": "macp-auth"}}
     with Service(tmp_path, {"MACP_AUTH_CALLERS_FILE": str(file)}) as service:
-        command = _command(tools, tmp_path, service.url, values=values, token=token)
-        granted = _run(command)
-        without = _run(_command(tools, tmp_path, service.url))
+        command = command_of_test(tools, tmp_path, service.url, values=values, token=token)
+        granted = run_test(command)
+        without = run_test(command_of_test(tools, tmp_path, service.url))
     assert granted.returncode == 0, granted.stderr
     assert "--allow-plain-http" in command
     assert without.returncode == 1
@@ -209,7 +210,7 @@ def test_with_tls_it_trusts_the_authority_that_it_is_given(tools: Tools, tmp_pat
     objects: dict[str, Files] = {"ca": {"ca.crt": authority.path.read_text()}}
     settings = tls_settings(authority.issue("server", names=[x509.DNSName("localhost")]))
     with TLSService(tmp_path, authority.path, settings) as service:
-        run = _run(_command(tools, tmp_path, service.url, values=values, objects=objects))
+        run = run_test(command_of_test(tools, tmp_path, service.url, values=values, objects=objects))
     assert run.returncode == 0, run.stderr
 
 
