@@ -286,13 +286,6 @@ def test_two_ephemeral_keys_never_serve_together(tools: Tools) -> None:
     assert others["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
 
 
-def test_the_autoscaler_alone_decides_on_replicas(tools: Tools) -> None:
-    """With autoscaling, the Deployment does not say how many, which an upgrade would set back to."""
-    manifests = tools.template(values={"signer": SIGNERS["jwk-file"], "autoscaling": {"enabled": True}})
-    assert "replicas" not in only(manifests, "Deployment")["spec"]
-    assert only(manifests, "HorizontalPodAutoscaler")["spec"]["maxReplicas"] == 6
-
-
 @pytest.mark.parametrize(
     ("config", "scheme"), [({}, "HTTP"), ({"tlsCertFile": "/tls/tls.crt"}, "HTTPS")], ids=["plain", "TLS"]
 )

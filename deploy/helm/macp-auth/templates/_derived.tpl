@@ -97,3 +97,22 @@ metricRelabelings:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
+
+{{/*
+The number of pods, or nothing, when the autoscaler decides. Without it the API server may set 1: Helm 3 removes what its last
+manifest had, Helm 4 what it alone owns. So it is the present number, unless Helm 4 knows that it does not own it. There is
+none without a cluster to look at (helm template, Argo CD): it would be set back at each synchronisation.
+*/}}
+{{- define "macp-auth.autoscaledReplicas" -}}
+{{- $live := lookup "apps/v1" "Deployment" .Release.Namespace (include "macp-auth.fullname" .) -}}
+{{- $free := false -}}
+{{- range dig "metadata" "managedFields" list $live -}}
+{{- $fields := dig "fieldsV1" "f:spec" dict . -}}
+{{- if and (eq .operation "Apply") (hasKey $fields "f:selector") (not (hasKey $fields "f:replicas")) -}}
+{{- $free = not (hasPrefix "v3." $.Capabilities.HelmVersion.Version) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (not $free) (or $live (lookup "apps/v1" "Deployment" .Release.Namespace "")) -}}
+{{ max .Values.autoscaling.minReplicas (dig "spec" "replicas" 0 $live) }}
+{{- end -}}
+{{- end -}}
