@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from typing import Any
 
@@ -18,20 +19,22 @@ VAULT = ["key", "mount", "namespace", "clientCertSecret", "caConfigMap", "caConf
 LOGIN = ["mount", "role", "audience"]
 SECRET = [*LOGIN, "roleId", "existingSecret", "existingSecretKey"]
 KUBERNETES = ["--kube-version", "1.34"]
-FOREIGN = {"ServiceMonitor", "PrometheusRule", "HTTPRoute", "Route"}
+FOREIGN = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "HTTPRoute", "Route"}
+MONITORS = ["serviceMonitor", "podMonitor"]
+PORT = set("0123456789abcdefghijklmnopqrstuvwxyz-")
 
 
 def _named(name: str) -> list[Values]:
     """Values that use the name wherever there is one, and together render every template and branch."""
     pairs = {"a": name}
     word = name if name.isalpha() else ""
-    common: Values = {
+    common: dict[str, Any] = {
         "fullnameOverride": word or "auth",
         "nameOverride": word,
         "image": {"registry": name, "repository": name, "tag": name},
         "imagePullSecrets": [{"name": name}],
         "serviceAccount": {"name": name, "annotations": pairs},
-        "service": {"annotations": pairs},
+        "service": {"annotations": pairs, "targetPort": name if set(name) <= PORT else "web"},
         "jwksService": {"annotations": pairs},
         "ingress": {"enabled": True, "annotations": pairs, "className": name, "hosts": [name]},
         "httpRoute": {"enabled": True, "annotations": pairs, "parentRefs": [{"name": name}]},
@@ -44,11 +47,12 @@ def _named(name: str) -> list[Values]:
         "nodeSelector": pairs,
         "extraEnv": [{"name": "A", "value": name}],
         "config": {"issuer": name, "audience": name, "senderPattern": name},
-        "metrics": {
-            "enabled": True,
-            "serviceMonitor": {"enabled": True, "labels": pairs},
-            "prometheusRule": {"enabled": True, "labels": pairs},
-        },
+        "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}],
+    }
+    metrics = {
+        "enabled": True,
+        "prometheusRule": {"enabled": True, "labels": pairs},
+        "grafanaDashboard": {"enabled": True, "labels": pairs, "annotations": pairs},
     }
     vault = dict.fromkeys(VAULT, name) | {"addr": "https://vault"}
     signers: list[Values] = [
@@ -63,33 +67,40 @@ def _named(name: str) -> list[Values]:
         {"type": "ephemeral"},
     ]
     return [
-        {**common, "signer": signer, "callers": {kind: name, "key": name}, "autoscaling": {"enabled": scaled}}
-        for signer, kind, scaled in zip(
-            signers, ["existingSecret", "existingConfigMap"] * 3, [True, False] * 3, strict=True
-        )
+        {
+            **common,
+            "signer": signer,
+            "callers": {["existingSecret", "existingConfigMap"][index % 2]: name, "key": name},
+            "autoscaling": {"enabled": index % 2 == 0 and signer["type"] != "ephemeral"},
+            "metrics": {**metrics, MONITORS[index % 2]: {"enabled": True, "labels": pairs}},
+        }
+        for index, signer in enumerate(signers)
     ]
 
 
 def _rendered(tools: Tools, name: str) -> list[Manifest]:
     """The objects as Kubernetes reads them, which 1e3 is a number to; PyYAML takes it for a string."""
     found = []
+    rendered: set[str] = set()
     namespace = name.replace(".", "-")
     for values in _named(name):
         run = tools.run("template", name, CHART, "--namespace", namespace, *KUBERNETES, values=values)
         assert run.returncode == 0, run.stderr
+        rendered.update(re.findall(r"^# Source: macp-auth/(.+)", run.stdout, re.MULTILINE))
         read = subprocess.run(
             [tools.kubectl, "annotate", "--local", "--filename=-", "--output=json", "read=yes"],
             input=run.stdout, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert read.returncode == 0, read.stderr
         found += json.loads(f"[{read.stdout.replace(chr(10) + '}' + chr(10) + '{', '},{')}]")
+    assert rendered == {str(path.relative_to(CHART)) for path in (CHART / "templates").glob("**/*.yaml")}
     return found
 
 
 def _types(value: Any) -> Any:
-    """The types of all fields."""
+    """The types of all fields. The dashboard's is named after the release."""
     if isinstance(value, dict):
-        return {key: _types(each) for key, each in value.items()}
+        return {key.partition(".json")[1] or key: _types(each) for key, each in value.items()}
     if isinstance(value, list):
         return [_types(each) for each in value]
     return type(value)
@@ -97,10 +108,7 @@ def _types(value: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def ordinary(tools: Tools) -> list[Manifest]:
-    manifests = _rendered(tools, "word")
-    templates = {path.stem for path in (CHART / "templates").glob("*.yaml")} - {"extraobjects"}
-    assert templates <= {each["kind"].lower() for each in manifests}
-    return manifests
+    return _rendered(tools, "word")
 
 
 @pytest.mark.parametrize("name", AWKWARD)
