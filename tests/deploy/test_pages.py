@@ -43,7 +43,9 @@ def test_foreign_images_are_named_by_digest() -> None:
 
 def test_the_install_command_works(tools: Tools) -> None:
     """Helm takes the page's command, from the root of the repository."""
-    [block] = [block for block in blocks(read("deploy/helm/macp-auth/README.md")) if block.language == "sh"]
+    [block, _] = [
+        block for block in blocks(read("deploy/helm/macp-auth/README.md")) if block.language == "sh"
+    ]
     helm, *arguments = shlex.split(block.text.replace("\\\n", " "))
     paths = [str(ROOT / each) if each.startswith("deploy/") else each for each in arguments]
     run = tools.run(*paths, "--dry-run=client")
