@@ -116,11 +116,11 @@ def _is_a_value(values: dict[str, Any], paths: list[str]) -> bool:
     return bool(paths)
 
 
-@pytest.mark.parametrize("path", sorted((CHART / "templates").glob("*.*")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((CHART / "templates").rglob("*.*")), ids=lambda path: path.name)
 def test_what_the_templates_read_has_no_second_source(tools: Tools, path: Path) -> None:
     """A setting that the rest of the chart follows is not set behind its back."""
     read = set(re.findall(r"Values\.config\.(\w+)", path.read_text(encoding="utf-8")))
-    for name in read - {"issuer"}:
+    for name in read:
         variable = "MACP_AUTH_" + re.sub("[A-Z]", lambda found: f"_{found[0]}", name).upper()
         assert (
             _instead_of(tools, variable, (), {}) == [f"config.{name}"] or variable == "MACP_AUTH_CALLERS_FILE"
@@ -144,6 +144,10 @@ REFUSED: list[tuple[Values, str]] = [
     (
         {"callers": {"existingSecret": "a"}, "extraVolumes": [{"name": "callers", "emptyDir": {}}]},
         'have "callers"; change or remove it in extraVolumes',
+    ),
+    (
+        {"tests": {"bearerAudience": "a", "extraVolumes": [{"name": "bearer", "emptyDir": {}}]}},
+        'have "bearer"; change or remove it in tests.extraVolumes',
     ),
     ({"extraVolumes": [{"name": "a"}, {"name": "a"}]}, 'have "a"; change or remove it in extraVolumes'),
     (
@@ -183,7 +187,12 @@ def test_a_second_entry_is_refused(tools: Tools, values: Values, reason: str) ->
 
 def test_what_the_chart_does_not_set_is_free(tools: Tools) -> None:
     """Among them the settings without a value, and those whose value is not used."""
-    names = ["MACP_AUTH_ISSUER", "MACP_AUTH_VAULT_TIMEOUT_MS", "MACP_AUTH_VAULT_CACERT", "VAULT_CAPATH"]
+    names = [
+        "MACP_AUTH_SENDER_PATTERN",
+        "MACP_AUTH_VAULT_TIMEOUT_MS",
+        "MACP_AUTH_VAULT_CACERT",
+        "VAULT_CAPATH",
+    ]
     more = [{"name": name, "value": "1"} for name in names]
     [container] = pod_spec(tools.template(values={**vault(LOGINS["jwt"]), "extraEnv": more}))["containers"]
     assert container["env"][-len(more) :] == more

@@ -91,6 +91,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"config": {"host": "::1", "jwksHost": "::"}, "jwksService": {"targetPort": 3201}},
         'leaves callers no way in: set it to "::", or set service.targetPort',
     ),
+    (
+        {
+            "config": {"host": "::1", "jwksHost": "::"},
+            "jwksService": {"targetPort": 3201},
+            "service": {"targetPort": "proxy"},
+            "metrics": {"enabled": True},
+        },
+        "and so are the metrics: set config.metricsHost",
+    ),
+    ({"service": {"targetPort": "8443"}}, "at '/service/targetPort': '8443' does not match pattern"),
     ({"containerPort": 80}, "at '/containerPort': minimum: got 80, want 1,024"),
     ({"service": {"ipFamilyPolicy": "Dual"}}, "must be one of '', 'SingleStack', 'PreferDualStack'"),
     ({"service": {"ipFamilies": ["IPv4", "IPv4"]}}, "at '/service/ipFamilies': items at 0 and 1 are equal"),

@@ -31,6 +31,9 @@
 {{- if not .Values.service.targetPort -}}
 {{- fail "\n\nconfig.host is only reached from within the pod, and so leaves callers no way in: set it to \"::\", or set service.targetPort to the port of a proxy in the pod." -}}
 {{- end -}}
+{{- if and .Values.metrics.enabled (include "macp-auth.isLoopback" .Values.config.metricsHost) -}}
+{{- fail "\n\nconfig.host is only reached from within the pod, and so are the metrics: set config.metricsHost to \"::\"." -}}
+{{- end -}}
 {{- end -}}
 {{- with .Values.callers -}}
 {{- if and .existingSecret .existingConfigMap -}}

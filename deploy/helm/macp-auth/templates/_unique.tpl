@@ -1,10 +1,6 @@
-{{/*
-Refuse two entries with one key in a list of the rendered Deployment (.object) that Kubernetes merges by that key:
-server-side apply fails on them, and a patch takes one for the other.
-*/}}
-{{- define "macp-auth.checkUnique" -}}
+{{/* Refuse what extraEnv sets beside the chart, which reads (.env) the container's variables as they were rendered. */}}
+{{- define "macp-auth.checkExtraEnv" -}}
 {{- $root := .root -}}
-{{- $pod := .object.spec.template.spec -}}
 {{- with include "macp-auth.duplicate" (list "name" $root.Values.extraEnv) -}}
 {{- fail (printf "\n\nextraEnv has %s twice; remove one." .) -}}
 {{- end -}}
@@ -13,19 +9,29 @@ server-side apply fails on them, and a patch takes one for the other.
 {{- fail (printf "\n\nextraEnv sets %s: use %s instead, which the rest of the chart follows." .name (include "macp-auth.valueOf" .name)) -}}
 {{- end -}}
 {{- end -}}
-{{- with include "macp-auth.duplicate" (list "name" (first $pod.containers).env) -}}
+{{- with include "macp-auth.duplicate" (list "name" .env) -}}
 {{- fail (printf "\n\nextraEnv sets %s, which the chart sets: use %s instead." . (include "macp-auth.valueOf" .)) -}}
 {{- end -}}
-{{- $containers := concat $pod.containers (default list $pod.initContainers) -}}
+{{- end -}}
+
+{{/*
+Refuse two entries with one key in a list of a rendered pod (.pod) that Kubernetes merges by that key: server-side apply
+fails on them, and a patch takes one for the other. The pod's values begin with .prefix, and its container is .own.
+*/}}
+{{- define "macp-auth.checkUnique" -}}
+{{- $own := .own -}}
+{{- $volumes := print .prefix "extraVolumes" -}}
+{{- $mounts := print .prefix "extraVolumeMounts" -}}
+{{- $containers := concat .pod.containers (default list .pod.initContainers) -}}
 {{- $lists := list
-  (list "extraVolumes" "name" $pod.volumes)
+  (list $volumes "name" .pod.volumes)
   (list "extraContainers or initContainers" "name" $containers)
-  (list "hostAliases" "ip" $pod.hostAliases)
-  (list "topologySpreadConstraints" "topologyKey whenUnsatisfiable" $pod.topologySpreadConstraints) -}}
+  (list "hostAliases" "ip" .pod.hostAliases)
+  (list "topologySpreadConstraints" "topologyKey whenUnsatisfiable" .pod.topologySpreadConstraints) -}}
 {{- range $containers -}}
 {{- $lists = concat $lists (list
   (list (printf "env of the container %s" .name) "name" .env)
-  (list (ternary "extraVolumeMounts" (printf "volumeMounts of the container %s" .name) (eq .name "macp-auth")) "mountPath" .volumeMounts)
+  (list (ternary $mounts (printf "volumeMounts of the container %s" .name) (eq .name $own)) "mountPath" .volumeMounts)
   (list (printf "ports of the container %s" .name) "containerPort protocol" .ports)) -}}
 {{- end -}}
 {{- range $lists -}}
@@ -54,7 +60,7 @@ server-side apply fails on them, and a patch takes one for the other.
 
 {{/* Variables that have no second source: the templates read their values, or the service refuses both. */}}
 {{- define "macp-auth.reserved" -}}
-MACP_AUTH_CALLERS_FILE MACP_AUTH_CALLERS_MODE MACP_AUTH_HOST MACP_AUTH_JWKS_HOST MACP_AUTH_JWKS_PORT MACP_AUTH_JWKS_TLS MACP_AUTH_METRICS_PORT MACP_AUTH_TLS_CERT_FILE MACP_AUTH_TRACES
+MACP_AUTH_AUDIENCE MACP_AUTH_CALLERS_FILE MACP_AUTH_CALLERS_MODE MACP_AUTH_HOST MACP_AUTH_ISSUER MACP_AUTH_JWKS_HOST MACP_AUTH_JWKS_PORT MACP_AUTH_JWKS_TLS MACP_AUTH_METRICS_HOST MACP_AUTH_METRICS_PORT MACP_AUTH_TLS_CERT_FILE MACP_AUTH_TRACES MACP_AUTH_WORKERS
 {{- if eq .Values.signer.type "vault-transit" }} MACP_AUTH_VAULT_TOKEN MACP_AUTH_VAULT_SECRET_ID VAULT_TOKEN{{ end -}}
 {{- end -}}
 
