@@ -61,6 +61,24 @@ def test_the_keys_come_from_their_own_service(tools: Tools) -> None:
     assert route["parentRefs"] == ROUTE["parentRefs"]
 
 
+def test_the_keys_can_have_a_port_of_their_own(tools: Tools) -> None:
+    """Whatever leads to their Service follows."""
+    values: Values = {**BOTH, "jwksService": {"port": 443}}
+    manifests = tools.template(values=values, tests=True)
+    ports = {
+        each["metadata"]["name"]: each["spec"]["ports"][0]["port"]
+        for each in manifests
+        if each["kind"] == "Service"
+    }
+    assert ports == {"macp-auth": 3200, "macp-auth-jwks": 443}
+    assert only(manifests, "HTTPRoute")["spec"]["rules"][0]["backendRefs"][0]["port"] == 443
+    args = only(manifests, "Pod")["spec"]["containers"][0]["args"]
+    assert "--jwks=http://macp-auth-jwks.default.svc:443/.well-known/jwks.json" in args
+    assert "http://macp-auth-jwks.default.svc:443/.well-known/jwks.json" in tools.notes(values=values)
+    alone: Values = {"jwksService": {"port": 443, "enabled": False}}
+    assert "http://macp-auth.default.svc:3200/.well-known/jwks.json" in tools.notes(values=alone)
+
+
 def test_ingress_nginx_can_have_the_paths(tools: Tools) -> None:
     """It refuses exact paths with a dot (kubernetes/ingress-nginx#11176)."""
     manifests = tools.template(values={"ingress": {**INGRESS, "pathType": "ImplementationSpecific"}})

@@ -217,11 +217,6 @@ def test_with_tls_it_trusts_the_authority_that_it_is_given(tools: Tools, tmp_pat
 @pytest.mark.parametrize(
     ("tests", "reason"),
     [
-        ({"extraVolumes": [{"name": "bearer"}]}, 'tests.extraVolumes has "bearer" twice'),
-        (
-            {"extraVolumeMounts": [{"name": "a", "mountPath": "/a"}, {"name": "b", "mountPath": "/a"}]},
-            'tests.extraVolumeMounts has "/a" twice',
-        ),
         ({"mintArgs": [1]}, "at '/tests/mintArgs/0': got number, want string"),
         ({"sender": ""}, "at '/tests/sender': minLength"),
     ],

@@ -108,11 +108,6 @@
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "\n\nhttpRoute.enabled needs httpRoute.parentRefs: the Gateways that serve it, as [{name: public, namespace: gateways}]." -}}
 {{- end -}}
-{{- range $name, $entry := dict "extraVolumes" (dict "name" "bearer") "extraVolumeMounts" (dict "mountPath" "/var/run/secrets/macp-auth") -}}
-{{- with include "macp-auth.duplicate" (list (keys $entry | first) (prepend (get $.Values.tests $name) $entry)) -}}
-{{- fail (printf "\n\ntests.%s has %q twice, or as the chart's own; change it." $name .) -}}
-{{- end -}}
-{{- end -}}
 {{- with .Values.jwksService.targetPort -}}
 {{- if not $.Values.jwksService.enabled -}}
 {{- fail "\n\njwksService.targetPort needs jwksService.enabled: no Service would lead to that port." -}}

@@ -17,8 +17,16 @@
 {{ include "macp-auth.scheme" . | lower }}://{{ include "macp-auth.fullname" . }}.{{ .Release.Namespace }}.svc:{{ .Values.service.port }}
 {{- end -}}
 
+{{- define "macp-auth.jwksServicePort" -}}
+{{ default .Values.service.port .Values.jwksService.port }}
+{{- end -}}
+
 {{- define "macp-auth.jwksUrl" -}}
-{{ include "macp-auth.jwksScheme" . | lower }}://{{ include "macp-auth.fullname" . }}{{ if .Values.jwksService.enabled }}-jwks{{ end }}.{{ .Release.Namespace }}.svc:{{ .Values.service.port }}
+{{- if .Values.jwksService.enabled -}}
+{{ include "macp-auth.jwksScheme" . | lower }}://{{ include "macp-auth.fullname" . }}-jwks.{{ .Release.Namespace }}.svc:{{ include "macp-auth.jwksServicePort" . }}
+{{- else -}}
+{{ include "macp-auth.mintUrl" . }}
+{{- end -}}
 {{- end -}}
 
 {{/* Where the keys are; discovery only where the service answers it. */}}
