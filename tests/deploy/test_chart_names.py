@@ -21,7 +21,7 @@ SECRET = [*LOGIN, "roleId", "existingSecret", "existingSecretKey"]
 KUBERNETES = ["--kube-version", "1.34"]
 FOREIGN = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "HTTPRoute", "Route"}
 MONITORS = ["serviceMonitor", "podMonitor"]
-PORT = set("0123456789abcdefghijklmnopqrstuvwxyz-")
+PORT = "[a-z0-9-]*[a-z][a-z0-9-]*"
 
 
 def _named(name: str) -> list[Values]:
@@ -34,7 +34,7 @@ def _named(name: str) -> list[Values]:
         "image": {"registry": name, "repository": name, "tag": name},
         "imagePullSecrets": [{"name": name}],
         "serviceAccount": {"name": name, "annotations": pairs},
-        "service": {"annotations": pairs, "targetPort": name if set(name) <= PORT else "web"},
+        "service": {"annotations": pairs, "targetPort": name if re.fullmatch(PORT, name) else "web"},
         "jwksService": {"annotations": pairs},
         "ingress": {"enabled": True, "annotations": pairs, "className": name, "hosts": [name]},
         "httpRoute": {"enabled": True, "annotations": pairs, "parentRefs": [{"name": name}]},
@@ -148,6 +148,7 @@ def test_a_release_whose_name_a_service_cannot_have_is_refused(tools: Tools, rel
         ({"nodeSelector": {"pool": 7}}, "at '/nodeSelector/pool': got number, want string"),
         ({"podLabels": {"a": "b" * 64}}, "at '/podLabels/a': maxLength: got 64, want 63"),
         ({"podLabels": {"a": "b c"}}, "at '/podLabels/a': 'b c' does not match pattern"),
+        ({"service": {"targetPort": "123"}}, "at '/service/targetPort': '123' does not match pattern"),
         ({"fullnameOverride": "a" * 56}, "at '/fullnameOverride': maxLength: got 56, want 55"),
     ],
     ids=str,

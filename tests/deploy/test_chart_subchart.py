@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.deploy.helm import Manifest, Tools, Values, only, pod_spec
+from tests.deploy.test_chart import OPTIONS
 from tools.generate.chart import CHART
 
 IMAGE = {"repository": "registry.example.com/macp-auth"}
@@ -52,6 +53,19 @@ def test_a_parent_chart_turns_it_on_and_off(umbrella: Umbrella) -> None:
     manifests = umbrella({"macp-auth": {"enabled": True, "image": IMAGE}})
     assert ("Service", "stack-macp-auth-jwks") in _names(manifests)
     assert umbrella({"macp-auth": {"enabled": False}}) == []
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_subchart_renders_as_the_chart_does(tools: Tools, umbrella: Umbrella, name: str) -> None:
+    """Also where a value is null by default, which Helm removes from those of a subchart."""
+    values = {**OPTIONS[name], "signer": {"type": "jwk-file", "existingSecret": "keys"}}
+    values["image"] = {**IMAGE, **values.get("image", {})}
+    alone = tools.template(values=values, release="stack", tests=True)
+    assert _by_name(umbrella({"macp-auth": values})) == _by_name(alone)
+
+
+def _by_name(manifests: list[Manifest]) -> dict[tuple[str, str], Manifest]:
+    return dict(zip(_names(manifests), manifests, strict=True))
 
 
 def test_two_in_one_release_have_nothing_in_common(umbrella: Umbrella) -> None:
