@@ -16,6 +16,8 @@ import yaml
 
 import macp_auth
 from tests.deploy.conftest import BUILD_ARGUMENTS, SHELL_LESS
+from tests.deploy.helm import Tools
+from tests.deploy.test_chart_helm_test import command_of_test
 from tests.docs.pages import ROOT, blocks, read
 from tools.generate.chart import CHART
 from tools.support.bounded import HANG_SECONDS
@@ -77,6 +79,12 @@ def _wait_until_healthy(engine: Engine, container: str) -> None:
         return engine.run("exec", container, *HEALTHCHECK, check=False).returncode == 0
 
     wait_until(is_healthy, within=HANG_SECONDS, what="the container is healthy")
+
+
+def test_helm_test_runs_in_it(engine: Engine, tools: Tools, container: str, tmp_path: Path) -> None:
+    """The command of the chart's test needs nothing that the image does not have."""
+    command = command_of_test(tools, tmp_path, "http://127.0.0.1:3200")
+    assert "The token is good." in engine.run("exec", container, *command).stdout
 
 
 def test_hadolint_has_nothing_to_say() -> None:
