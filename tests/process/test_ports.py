@@ -109,3 +109,45 @@ def test_all_addresses_are_those_of_both_families(start_service: Callable[..., S
     service.__exit__()
     callers = [json.loads(line)["caller"] for line in service.audit_path.read_text().splitlines()]
     assert callers == ["127.0.0.1", "::1"]
+
+
+@pytest.mark.parametrize(
+    ("host", "in_url"),
+    [
+        ("0.0.0.0", "localhost"),
+        ("0", "localhost"),
+        ("::", "localhost"),
+        ("0:0:0:0:0:0:0:0", "localhost"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("localhost", "localhost"),
+        ("::1", "[::1]"),
+    ],
+)
+def test_the_log_has_urls_that_a_reader_can_use(
+    start_service: Callable[..., Service], host: str, in_url: str
+) -> None:
+    """All addresses are none to connect to. The lines keep what it listens on."""
+    if ":" in host and not socket.has_dualstack_ipv6():
+        pytest.skip("needs IPv6: enable it on this machine")
+    keys, metrics = free_port(), free_port()
+    service = start_service(
+        {
+            "MACP_AUTH_HOST": "127.0.0.1" if host == "::1" else host,
+            "MACP_AUTH_JWKS_HOST": host,
+            "MACP_AUTH_JWKS_PORT": str(keys),
+            "MACP_AUTH_METRICS_HOST": host,
+            "MACP_AUTH_METRICS_PORT": str(metrics),
+        }
+    )
+    events = {event["event"]: event for event in service.events}
+    of_keys, of_metrics = events["verification keys only"], events["metrics"]
+    assert (of_keys["host"], of_keys["port"]) == (host, keys)
+    assert (of_metrics["host"], of_metrics["port"]) == (host, metrics)
+    assert of_keys["jwks_url"] == f"http://{in_url}:{keys}/.well-known/jwks.json"
+    assert of_metrics["metrics_url"] == f"http://{in_url}:{metrics}/metrics"
+    main = events["verification keys"]["jwks_url"]
+    assert main == f"http://{'127.0.0.1' if host == '::1' else in_url}:{service.port}/.well-known/jwks.json"
+    assert events["minting"]["mint_url"].startswith(f"POST {main.removesuffix('/.well-known/jwks.json')}/")
+    for url in (of_keys["jwks_url"], of_metrics["metrics_url"], main):
+        with urllib.request.urlopen(url, timeout=HANG_SECONDS) as response:
+            assert response.status == 200

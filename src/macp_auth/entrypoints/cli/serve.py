@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -12,6 +13,7 @@ import rich_click as click
 
 if TYPE_CHECKING:
     from macp_auth.entrypoints.plan import ServicePlan
+    from macp_auth.entrypoints.server.processes import Sockets
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
@@ -55,17 +57,17 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
         with listening.listen(plan.settings) as listener:
             keys = listening.listen_for_keys(plan.settings)
             metrics = listening.listen_for_metrics(plan.settings)
-            _log_startup(plan)
+            sockets = processes.Sockets(listener, keys, metrics)
+            _log_startup(plan, sockets)
             for signum in _STOPS:
                 signal.signal(signum, _exit_in_order)
-            sockets = processes.Sockets(listener, keys, metrics)
             sys.exit(processes.serve(plan.settings, builders(plan, output), sockets))
     except ConfigurationError as error:
         structlog.get_logger().critical("can't start", error=str(error))
         sys.exit(2)
 
 
-def _log_startup(plan: ServicePlan) -> None:
+def _log_startup(plan: ServicePlan, sockets: Sockets) -> None:
     """Log addresses and names, and what is unfit for production; ``KeyRefresher`` logs the signing key."""
     import structlog  # noqa: PLC0415
 
@@ -74,15 +76,17 @@ def _log_startup(plan: ServicePlan) -> None:
 
     log = structlog.get_logger()
     settings = plan.settings
-    base = _url(settings.host, settings.port, tls=settings.tls is not None)
+    base = _url(settings.host, sockets.main, tls=settings.tls is not None)
     log.info("listening", host=settings.host, port=settings.port, workers=settings.workers)
     log.info("identity", issuer=settings.issuer, audience=settings.audience)
     log.info("verification keys", jwks_url=base + jwks.PATH)
-    if (keys := settings.jwks_address) is not None:
+    if (keys := settings.jwks_address) is not None and sockets.keys is not None:
         tls = settings.tls is not None and settings.jwks_tls == "auto"
-        log.info("verification keys only", jwks_url=_url(*keys, tls=tls) + jwks.PATH)
-    if (metrics := settings.metrics_address) is not None:
-        log.info("metrics", host=metrics[0], port=metrics[1])
+        url = _url(keys[0], sockets.keys, tls=tls) + jwks.PATH
+        log.info("verification keys only", host=keys[0], port=keys[1], jwks_url=url)
+    if (metrics := settings.metrics_address) is not None and sockets.metrics is not None:
+        url = f"{_url(metrics[0], sockets.metrics, tls=False)}/metrics"
+        log.info("metrics", host=metrics[0], port=metrics[1], metrics_url=url)
     log.info("minting", mint_url=f"POST {base}{tokens.PATH}")
     open_to_all = not settings.callers_enforced and settings.tls_client_ca_file is None
     if open_to_all and not is_loopback(settings.host):
@@ -109,7 +113,13 @@ def _log_startup(plan: ServicePlan) -> None:
         )
 
 
-def _url(host: str, port: int, *, tls: bool) -> str:
+def _url(host: str, listener: socket.socket, *, tls: bool) -> str:
+    """Return a URL of ``listener`` on ``host``; all addresses are no address to connect to."""
+    from macp_auth.entrypoints.server.listening import is_unspecified  # noqa: PLC0415
+
+    address, port = listener.getsockname()[:2]
+    if is_unspecified(address):
+        host = "localhost"
     in_url = f"[{host}]" if ":" in host else host
     return f"{'https' if tls else 'http'}://{in_url}:{port}"
 
