@@ -145,10 +145,6 @@ REFUSED: list[tuple[Values, str]] = [
         {"callers": {"existingSecret": "a"}, "extraVolumes": [{"name": "callers", "emptyDir": {}}]},
         'have "callers"; change or remove it in extraVolumes',
     ),
-    (
-        {"tests": {"bearerAudience": "a", "extraVolumes": [{"name": "bearer", "emptyDir": {}}]}},
-        'have "bearer"; change or remove it in tests.extraVolumes',
-    ),
     ({"extraVolumes": [{"name": "a"}, {"name": "a"}]}, 'have "a"; change or remove it in extraVolumes'),
     (
         {

@@ -1,4 +1,4 @@
-{{/* Refuse what extraEnv sets beside the chart, which reads (.env) the container's variables as they were rendered. */}}
+{{/* Refuse variables in extraEnv that the chart sets, by the container's list as it was rendered (.env), or reads. */}}
 {{- define "macp-auth.checkExtraEnv" -}}
 {{- $root := .root -}}
 {{- with include "macp-auth.duplicate" (list "name" $root.Values.extraEnv) -}}
@@ -15,23 +15,20 @@
 {{- end -}}
 
 {{/*
-Refuse two entries with one key in a list of a rendered pod (.pod) that Kubernetes merges by that key: server-side apply
-fails on them, and a patch takes one for the other. The pod's values begin with .prefix, and its container is .own.
+Refuse two entries with one key in a list of a rendered pod that Kubernetes merges by that key: server-side apply fails on
+them, and a patch takes one for the other.
 */}}
 {{- define "macp-auth.checkUnique" -}}
-{{- $own := .own -}}
-{{- $volumes := print .prefix "extraVolumes" -}}
-{{- $mounts := print .prefix "extraVolumeMounts" -}}
-{{- $containers := concat .pod.containers (default list .pod.initContainers) -}}
+{{- $containers := concat .containers (default list .initContainers) -}}
 {{- $lists := list
-  (list $volumes "name" .pod.volumes)
+  (list "extraVolumes" "name" .volumes)
   (list "extraContainers or initContainers" "name" $containers)
-  (list "hostAliases" "ip" .pod.hostAliases)
-  (list "topologySpreadConstraints" "topologyKey whenUnsatisfiable" .pod.topologySpreadConstraints) -}}
+  (list "hostAliases" "ip" .hostAliases)
+  (list "topologySpreadConstraints" "topologyKey whenUnsatisfiable" .topologySpreadConstraints) -}}
 {{- range $containers -}}
 {{- $lists = concat $lists (list
   (list (printf "env of the container %s" .name) "name" .env)
-  (list (ternary $mounts (printf "volumeMounts of the container %s" .name) (eq .name $own)) "mountPath" .volumeMounts)
+  (list (ternary "extraVolumeMounts" (printf "volumeMounts of the container %s" .name) (eq .name "macp-auth")) "mountPath" .volumeMounts)
   (list (printf "ports of the container %s" .name) "containerPort protocol" .ports)) -}}
 {{- end -}}
 {{- range $lists -}}
