@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.deploy.helm import Manifest, Tools, only, pod_spec
-from tests.deploy.test_chart_lists import BEHIND_A_PROXY
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, blocks, read, section
 from tests.support.preload import preload
 from tools.support.bounded import HANG_SECONDS
 from tools.support.service import BOOT_SECONDS, Service, clean_environment, free_port
@@ -104,8 +104,10 @@ def test_the_cluster_chooses_the_families(tools: Tools) -> None:
 
 
 def test_a_proxy_in_the_pod_can_be_the_only_way_in(tools: Tools) -> None:
-    """Callers reach the proxy, and the kubelet the listener for the keys, over what that one speaks."""
-    values: dict[str, Any] = {**BEHIND_A_PROXY, "networkPolicy": {"callers": [{"podSelector": {}}]}}
+    """By the README's values, callers reach the proxy, and the kubelet the listener for the keys."""
+    [block] = blocks(section(read("deploy/helm/macp-auth/README.md"), "Addresses"))
+    values: dict[str, Any] = yaml.safe_load(block.text)
+    values |= {"networkPolicy": {"callers": [{"podSelector": {}}]}, "metrics": {"enabled": True}}
     manifests = tools.template(values=values)
     assert _service(manifests, "macp-auth")["ports"][0]["targetPort"] == 8443
     assert only(manifests, "NetworkPolicy")["spec"]["ingress"][0]["ports"][0]["port"] == 8443
