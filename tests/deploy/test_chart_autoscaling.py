@@ -142,6 +142,7 @@ def _replicas(tools: Tools, folder: Path, cluster: Cluster, values: Values) -> i
         (_live(4, HELM_3), 4),
         (_live(5, HELM_3_WITHOUT, AUTOSCALER), 5),
         (_live(5, ANOTHER, HELM_3_WITHOUT, AUTOSCALER), 5),
+        (_live(5, HELM_4_WITHOUT, AUTOSCALER, HELM_3_WITHOUT), 5),
     ],
     ids=[
         "first installation: the least",
@@ -154,6 +155,7 @@ def _replicas(tools: Tools, folder: Path, cluster: Cluster, values: Values) -> i
         "switched on, Helm 3: as many as there are",
         "Helm 3, scaled: leaving it out would set 1",
         "Helm 3, scaled, and another tool applies something",
+        "Helm 4, scaled, then Helm 3: Helm 4 continues as Helm 3 does",
     ],
 )
 def test_replicas_with_an_autoscaler(

@@ -113,11 +113,13 @@ none without a cluster to look at (helm template, Argo CD): it would be set back
 */}}
 {{- define "macp-auth.autoscaledReplicas" -}}
 {{- $live := lookup "apps/v1" "Deployment" .Release.Namespace (include "macp-auth.fullname" .) -}}
-{{- $free := false -}}
+{{- $free := "" -}}
 {{- range dig "metadata" "managedFields" list $live -}}
 {{- $fields := dig "fieldsV1" "f:spec" dict . -}}
 {{- if and (eq .operation "Apply") (hasKey $fields "f:selector") (not (hasKey $fields "f:replicas")) -}}
-{{- $free = not (hasPrefix "v3." $.Capabilities.HelmVersion.Version) -}}
+{{- $free = hasPrefix "v3." $.Capabilities.HelmVersion.Version | ternary "" .manager -}}
+{{- else if and (eq .operation "Update") (eq .manager $free) -}}
+{{- $free = "" -}}{{/* Helm 3 was here since, and Helm 4 follows it */}}
 {{- end -}}
 {{- end -}}
 {{- if and (not $free) (or $live (lookup "apps/v1" "Deployment" .Release.Namespace "")) -}}
