@@ -61,6 +61,21 @@ def test_the_keys_come_from_their_own_service(tools: Tools) -> None:
     assert route["parentRefs"] == ROUTE["parentRefs"]
 
 
+def test_controllers_get_their_part(tools: Tools) -> None:
+    """Class, certificates, host names and annotations are the user's."""
+    tls = [{"secretName": "auth-tls", "hosts": ["auth.example.com"]}]
+    annotations = {"example.com/a": "1e3"}
+    values: Values = {
+        "ingress": {**INGRESS, "className": "nginx", "tls": tls, "annotations": annotations},
+        "httpRoute": {**ROUTE, "hostnames": ["auth.example.com"], "annotations": annotations},
+    }
+    manifests = tools.template(values=values)
+    ingress, route = only(manifests, "Ingress"), only(manifests, "HTTPRoute")
+    assert (ingress["spec"]["ingressClassName"], ingress["spec"]["tls"]) == ("nginx", tls)
+    assert route["spec"]["hostnames"] == ["auth.example.com"]
+    assert ingress["metadata"]["annotations"] == route["metadata"]["annotations"] == annotations
+
+
 def test_the_keys_can_have_a_port_of_their_own(tools: Tools) -> None:
     """Whatever leads to their Service follows."""
     values: Values = {**BOTH, "jwksService": {"port": 443}}
