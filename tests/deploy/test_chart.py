@@ -98,7 +98,7 @@ OPTIONS: dict[str, Values] = {
             "externalTrafficPolicy": "Local",
             "nodePort": 30080,
         },
-        "jwksService": {"type": "NodePort", "nodePort": 30081},
+        "jwksService": {"type": "NodePort", "nodePort": 30081, "targetPort": 3201},
         "ingress": {
             "enabled": True,
             "className": "nginx",
@@ -225,14 +225,17 @@ def test_nobody_is_let_in_unless_named(tools: Tools) -> None:
 
 
 def test_named_peers_are_let_in_by_purpose(tools: Tools) -> None:
-    """Callers and verifiers reach the service's port, who monitors only that of the metrics."""
+    """Each reaches its own port; without one for the keys, verifiers reach that of callers."""
     manifests = tools.template(values=OPTIONS["everything"])
     rules = only(manifests, "NetworkPolicy")["spec"]["ingress"]
     assert [(rule["from"], rule["ports"][0]["port"]) for rule in rules] == [
         ([{"podSelector": {}}], "http"),
-        ([{"ipBlock": {"cidr": "10.0.0.0/8"}}], "http"),
+        ([{"ipBlock": {"cidr": "10.0.0.0/8"}}], "jwks"),
         ([{"namespaceSelector": {}}], "metrics"),
     ]
+    shared = tools.template(values={"networkPolicy": {"verifiers": [{"podSelector": {}}]}})
+    [rule] = only(shared, "NetworkPolicy")["spec"]["ingress"]
+    assert [port["port"] for port in rule["ports"]] == ["http"]
 
 
 def test_a_signer_on_the_network_is_let_out(tools: Tools) -> None:

@@ -105,6 +105,7 @@ def test_each_service_has_a_type_of_its_own(tools: Tools) -> None:
     values = {
         "jwksService": {
             "type": "LoadBalancer",
+            "targetPort": 3201,
             "loadBalancerClass": "example.com/public",
             "loadBalancerSourceRanges": ["192.0.2.0/24", "2001:db8::/32"],
             "externalTrafficPolicy": "Local",
@@ -120,6 +121,7 @@ def test_each_service_has_a_type_of_its_own(tools: Tools) -> None:
     jwks = services["macp-auth-jwks"]
     expected = dict(values["jwksService"])
     assert jwks["ports"][0]["nodePort"] == expected.pop("nodePort")
+    assert expected.pop("targetPort") == 3201
     assert {name: jwks[name] for name in expected} == expected
 
 
@@ -150,6 +152,7 @@ REFUSED: list[tuple[Values, str]] = [
         {"jwksService": {"type": "NodePort", "loadBalancerSourceRanges": ["10.0.0.0/8"]}},
         "jwksService.loadBalancerSourceRanges is for the type LoadBalancer, and jwksService.type is NodePort",
     ),
+    ({"jwksService": {"type": "NodePort"}}, "jwksService.type NodePort needs jwksService.targetPort"),
     ({"service": {"nodePort": 30000}}, "service.nodePort is for the types NodePort and LoadBalancer"),
     (
         {"jwksService": {"externalTrafficPolicy": "Local"}},

@@ -88,6 +88,9 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- if and .Values.jwksService.enabled (ne .Values.jwksService.type "ClusterIP") (not .Values.jwksService.targetPort) -}}
+{{- fail (printf "\n\njwksService.type %s needs jwksService.targetPort, for example 3201: a port for the keys only. Otherwise, tokens could be minted through this Service, too; if that is meant, use service.type." .Values.jwksService.type) -}}
+{{- end -}}
 {{- range list "ingress" "httpRoute" "route" -}}
 {{- if and (get $.Values .).enabled (not $.Values.jwksService.enabled) -}}
 {{- fail (printf "\n\n%s.enabled needs jwksService.enabled: it leads to that Service." .) -}}
