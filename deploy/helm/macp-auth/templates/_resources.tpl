@@ -1,6 +1,7 @@
 {{/* The container's resources: memory that is "" follows the number of workers; a limit that kills them is refused. */}}
 {{- define "macp-auth.resources" -}}
 {{- $workers := default 1 .Values.config.workers | int -}}
+{{- $least := add 1 $workers | mul 64 -}}
 {{- $resources := deepCopy (default dict .Values.resources) -}}
 {{- $requests := default dict $resources.requests -}}
 {{- $limits := default dict $resources.limits -}}
@@ -8,18 +9,14 @@
 {{- if kindIs "float64" .memory -}}{{- $_ := set . "memory" (int64 .memory) -}}{{- end -}}
 {{- end -}}
 {{- if and (hasKey $limits "memory") (eq (toString $limits.memory) "") -}}
-{{- $_ := set $limits "memory" (printf "%dMi" (add 1 $workers | mul 128)) -}}
+{{- $_ := set $limits "memory" (printf "%dMi" (mul 2 $least)) -}}
 {{- end -}}
 {{- $limit := include "macp-auth.bytes" (dict "value" "resources.limits.memory" "quantity" $limits.memory) | int64 -}}
 {{- if and (hasKey $requests "memory") (eq (toString $requests.memory) "") -}}
-{{- $request := add 1 $workers | mul 64 -}}
-{{- $fits := or (not $limit) (le (mul $request 1048576) $limit) -}}
-{{- $_ := set $requests "memory" (ternary (printf "%dMi" $request) $limits.memory $fits) -}}
+{{- $_ := set $requests "memory" (printf "%dMi" $least) -}}
 {{- end -}}
-{{- /* Several workers have a supervisor, which takes as much. */ -}}
-{{- $least := ternary 1 (add 1 $workers) (eq $workers 1) | mul 64 -}}
 {{- if and $limit (lt $limit (mul $least 1048576)) -}}
-{{- fail (printf "\n\nconfig.workers %d needs %dMi of memory, and resources.limits.memory is %v, so workers would be killed. Raise resources.limits.memory, or lower config.workers." $workers $least $limits.memory) -}}
+{{- fail (printf "\n\nconfig.workers %d needs %dMi of memory, and resources.limits.memory is %v, so the service would be killed under load. Raise resources.limits.memory, or lower config.workers." $workers $least $limits.memory) -}}
 {{- end -}}
 {{- $request := include "macp-auth.bytes" (dict "value" "resources.requests.memory" "quantity" $requests.memory) | int64 -}}
 {{- if and $limit (gt $request $limit) -}}
