@@ -83,13 +83,19 @@ class Authority:
         lives: dt.timedelta = _DAY,
         lived: dt.timedelta = _DAY,
         names: Sequence[x509.GeneralName] = _LOOPBACK,
+        groups: Sequence[str] = (),
     ) -> Pair:
         """Make a certificate for 127.0.0.1 and localhost, for a client on them, or for ``names``.
 
-        It has been good for ``lived``, and is for ``lives``.
+        It has been good for ``lived``, and is for ``lives``. Its subject is ``common_name`` in ``groups``.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+        subject = x509.Name(
+            [
+                *(x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups),
+                x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+            ]
+        )
         certificate = (
             _certificate(subject, key.public_key(), self._name, lives, lived)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)

@@ -1,0 +1,1 @@
+"""A real Kubernetes of one node, in namespaces of its own, for the chart."""
