@@ -13,9 +13,11 @@ DISTRIBUTIONS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.to
 
 # What these find depends on the machine, so nothing runs beside them.
 MEASURED := tests/bench tests/docs/test_performance_docs.py tests/drill tests/rollout tests/soak
+# These need a cluster.
+ON_A_CLUSTER := tests/cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test measure check fmt fuzz rotation-drill rollout-drill soak spire guard bench bench-callers bench-growth bench-page bench-vault runtime generate lock clean
+.PHONY: help install serve test measure check fmt fuzz rotation-drill rollout-drill soak spire guard bench bench-callers bench-growth bench-page bench-vault runtime cluster generate lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +42,7 @@ serve: $(SERVED) ## serve on 127.0.0.1:3200 with an ephemeral key
 	@$(BIN)/macp-auth serve
 
 test: install ## the tests, a few at a time, for most of them wait: make test JOBS=1 for one
-	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),4) --dist worksteal $(addprefix --ignore ,$(MEASURED))
+	$(BIN)/python -m pytest --numprocesses $(or $(JOBS),4) --dist worksteal $(addprefix --ignore ,$(MEASURED) $(ON_A_CLUSTER))
 
 measure: install ## the tests that load the service and measure it: benchmarks, drills, rollouts, soak
 	$(BIN)/python -m pytest $(MEASURED)
@@ -96,6 +98,9 @@ bench-vault: install ## vault-transit beside bare hvac calls, on an OpenBao of i
 
 runtime: install ## build the real macp-runtime for the tests, once, in some minutes (needs cargo and protoc)
 	$(BIN)/python -m tools.macp_runtime.build
+
+cluster: install ## the chart on a real Kubernetes, built once in ten minutes: make cluster COMMAND=bash (needs root)
+	$(BIN)/python -m tools.cluster $(COMMAND)
 
 generate: install ## what follows from the declared settings: tables, .env.example, the chart's values
 	$(BIN)/python -m tools.generate

@@ -1,8 +1,8 @@
 """``make cluster``: builds what a cluster needs, starts one, and runs a command beside it.
 
-The command, by default the tests of the chart on a cluster, sees ``KUBECONFIG`` and ``MACP_AUTH_CLUSTER``, and reaches
-pods and Services by their addresses and names. All runs in namespaces of its own: processes, mounts and network are gone
-when the command ends, and nothing of this machine's network can be reached from within. It needs root.
+The command, by default the tests of the chart on a cluster, sees ``KUBECONFIG`` and ``MACP_AUTH_CLUSTER``.
+It reaches pods and Services by their addresses and names. All runs in namespaces of its own: processes,
+mounts and network are gone when the command ends. Nothing beyond can be reached from within. It needs root.
 """
 
 from __future__ import annotations

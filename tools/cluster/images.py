@@ -1,4 +1,4 @@
-"""The images that the node needs, from a container engine of this machine to containerd without a registry."""
+"""The images of the node, from a container engine of this machine, without a registry."""
 
 from __future__ import annotations
 

