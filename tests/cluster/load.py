@@ -13,6 +13,7 @@ from typing import Self
 from tools.support.service import wait_until
 
 _PAUSE = 0.02  # of each thread, between two requests
+_STEADY = 30  # requests, over three pods
 _TIMEOUT = 5.0  # the MACP runtime's own for a JWKS fetch
 MINT = json.dumps({"sender": "risk-agent"})
 
@@ -35,6 +36,7 @@ class Load:
         """How often each status or error came."""
 
     def __enter__(self) -> Self:
+        wait_until(self._answers_steadily, within=60, what=f"{self._path} answers")
         for thread in self._threads:
             thread.start()
         return self
@@ -56,6 +58,10 @@ class Load:
         """Wait until ``more`` requests have been answered or failed from now on."""
         wanted = self.total + more
         wait_until(lambda: self.total >= wanted, within=120, what=f"{more} requests")
+
+    def _answers_steadily(self) -> bool:
+        # A Service is there before each node's proxy routes to all of its pods.
+        return all(self._ask() == "200" for _ in range(_STEADY))
 
     def _ask_until_stopped(self) -> None:
         while not self._stopping.is_set():

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
+from tests.cluster.keys import signing_keys
 from tests.cluster.namespace import OUR_IMAGE, Namespace, Object
 from tools.support.repository import ROOT
-from tools.support.service import clean_environment
 
 EXAMPLE = ROOT / "deploy/helm/examples/callers.yaml"
 
@@ -48,13 +46,6 @@ def callers_file(namespace: str) -> str:
             break
         wanted.append(line.removeprefix("#").removeprefix("     "))
     return "\n".join(wanted).replace("system:serviceaccount:macp:", f"system:serviceaccount:{namespace}:")
-
-
-def signing_keys() -> str:
-    """A set of one key, made for this test."""
-    command = [sys.executable, "-m", "macp_auth", "keys", "generate", "--alg", "ES256"]
-    run = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=True)
-    return run.stdout
 
 
 def orchestrator(name: str, sender: str, audience: str = "macp-auth") -> Object:
