@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.cluster.crds import definitions
 from tests.cluster.namespace import Namespace
 from tools.cluster.node import ADDRESS, API
 from tools.cluster.programs import Programs, find_or_build
@@ -47,7 +48,9 @@ def cluster_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def programs(cluster_folder: Path) -> Programs:  # noqa: ARG001 - without a cluster, nothing is built
-    return find_or_build()
+    found = find_or_build()
+    Namespace("default", found).apply(*definitions())
+    return found
 
 
 @pytest.fixture

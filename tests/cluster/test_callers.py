@@ -58,6 +58,7 @@ def orchestrator(name: str, sender: str, audience: str = "macp-auth") -> Object:
         sender,
         "--bearer-file=/var/run/secrets/macp-auth/token",
         "--json",
+        "--allow-plain-http",
     ]
     container = {
         "name": "orchestrator",

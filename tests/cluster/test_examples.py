@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.crds import definitions
 from tests.cluster.namespace import OUR_IMAGE, RELEASE, Namespace
 from tools.generate.chart import CHART
 from tools.support.repository import ROOT
@@ -38,7 +37,6 @@ def tour(nodes: list[Path]) -> list[Path]:
 @pytest.mark.parametrize("version", ["helm", "helm3"])
 @pytest.mark.timeout(900)
 def test_each_example_becomes_each_other(version: str, namespace: Namespace, figures: list[str]) -> None:
-    namespace.apply(*definitions())
     helm: Callable[..., Any] = getattr(namespace, version)
     walk = tour(EXAMPLES)
     for example in walk:
