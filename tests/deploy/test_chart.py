@@ -168,8 +168,8 @@ def test_pods_keep_the_restricted_standard(tools: Tools, topology: tuple[tuple[P
 
 
 def test_a_cluster_may_choose_the_user(tools: Tools) -> None:
-    """With the README's values the pod names none, and keeps the standard."""
-    [block] = blocks(section(read("deploy/helm/macp-auth/README.md"), "Updates and restarts"))
+    """With the page's values the pod names none, and keeps the standard."""
+    [block] = blocks(section(read("docs/kubernetes.md"), "OpenShift"))
     spec = pod_spec(tools.template(values=yaml.safe_load(block.text)))
     assert not {"runAsUser", "runAsGroup", "fsGroup"} & spec["securityContext"].keys()
     assert list(_breaches(spec)) == []
@@ -439,7 +439,11 @@ def test_names_fit_whatever_the_release_is_called(tools: Tools, release: str, na
         ),
         ({"signer": SIGNERS["jwk-file"]}, "There is one pod."),
         ({"networkPolicy": {"enabled": False}}, "WARNING: networkPolicy.enabled is false, and there is no"),
-        ({}, "There is no callers file."),
+        ({}, "There is no callers file. Callers and verifiers reach the same port"),
+        (
+            {"jwksService": {"targetPort": 3201}},
+            "no callers file. Each peer of networkPolicy.callers can get",
+        ),
         ({"callers": {"existingSecret": "callers"}}, "The callers file decides who may mint what."),
         (
             {"callers": {"existingSecret": "callers"}, "config": {"callersMode": "report"}},

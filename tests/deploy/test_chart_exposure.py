@@ -125,9 +125,9 @@ def test_each_service_has_a_type_of_its_own(tools: Tools) -> None:
     assert {name: jwks[name] for name in expected} == expected
 
 
-def test_the_values_of_the_readme_publish_the_keys(tools: Tools) -> None:
+def test_the_values_of_the_page_publish_the_keys(tools: Tools) -> None:
     """From the port where no token is minted, and the Gateway's pods reach it."""
-    [block] = blocks(section(read("deploy/helm/macp-auth/README.md"), "Verifiers outside the cluster"))
+    [block] = blocks(section(read("docs/kubernetes.md"), "Publish the keys"))
     manifests = tools.template(values=yaml.safe_load(block.text))
     assert [path["value"] for path in _route_paths(manifests)] == [KEYS, DISCOVERY]
     [rule] = only(manifests, "NetworkPolicy")["spec"]["ingress"]
