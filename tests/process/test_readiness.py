@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -229,3 +230,20 @@ def test_a_mint_that_must_be_tried_again_ends_its_connection(
     for following in (mint_bytes() * 3, mint_bytes()[:-5], mint_bytes() * 2000):
         end = send_and_read_to_end(service.port, mint_bytes() + following)
         assert (end.statuses, end.clean) == ([503], True)
+
+
+def test_requests_that_come_late_meet_no_reset(
+    start_service: Callable[..., Service], environment: dict[str, str], backend: Path
+) -> None:
+    """A client that pipelines may send them before it has read the 503, which a reset can destroy."""
+    backend.write_text("unavailable")
+    service = start_service(environment)
+    wait_for(service, 503, reason="unavailable")
+    with connection(service.port) as hasty:
+        hasty.sendall(mint_bytes())
+        hasty.recv(1, socket.MSG_PEEK)
+        for _ in range(3):
+            time.sleep(0.05)  # a reset is reported by the next call
+            hasty.sendall(mint_bytes())
+        end = read_to_end(hasty)
+    assert (end.statuses, end.clean) == ([503], True)

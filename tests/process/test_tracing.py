@@ -47,6 +47,17 @@ def test_a_request_is_a_span_in_the_caller_s_trace(start_service: Start, collect
     assert "agent://risk" not in str(collector.spans)
 
 
+def test_addresses_of_ipv4_are_written_as_such(start_service: Start, collector: Collector) -> None:
+    """Also where the service listens on both families."""
+    host = {"MACP_AUTH_HOST": "::"}
+    service = start_service({**ON, **host, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url})
+    service.jwks()
+    service.__exit__()
+    [span] = collector.spans
+    assert "127.0.0.1" in str(span.attributes)
+    assert "::ffff:" not in str(span.attributes)
+
+
 def test_a_request_for_the_keys_only_is_a_span(start_service: Start, collector: Collector) -> None:
     """The listener for the keys has the same names."""
     port = free_port()

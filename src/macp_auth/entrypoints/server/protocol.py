@@ -120,9 +120,10 @@ class StrictHTTPProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._coalescing = CoalescingTransport(transport, self.loop)
         super().connection_made(cast(asyncio.Transport, self._coalescing))
-        if self.client is not None:
+        if self.client is not None and self.server is not None:
             # On a socket of both families, IPv4 comes as IPv6 (RFC 4291, section 2.5.5.2).
             self.client = self.client[0].removeprefix("::ffff:"), self.client[1]
+            self.server = self.server[0].removeprefix("::ffff:"), self.server[1]
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self.flow = self._flow = _HoldingFlow(transport)
         if (turns := self.app_state.get(_TURNS)) is None:
@@ -496,11 +497,8 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self.cycle.keep_alive = False
 
     def close_gracefully(self) -> None:
-        """Close, after the client had time to read the response."""
-        if self._receiving or self._read:
-            self._linger()
-        else:
-            self.transport.close()
+        """Close, after the client had time to read the response: it may be sending more."""
+        self._linger()
 
     def _linger(self) -> None:
         """Stop writing, ignore further bytes, and close when the client does or the time is over."""
