@@ -350,6 +350,36 @@ def test_each_way_to_be_exposed_is_a_finding_of_its_own(good: dict[str, str]) ->
     ]
 
 
+@pytest.mark.parametrize("host", ["0", "0.0", "*", "0:0::0"])
+def test_all_addresses_in_any_spelling(good: dict[str, str], host: str) -> None:
+    """What the system reads as all addresses is all."""
+    assert (Check.ADDRESSES, Status.WARNING) in exposure(good | {"MACP_AUTH_HOST": host})
+
+
+def test_loopback_in_any_spelling(good: dict[str, str]) -> None:
+    """What the system reads as loopback is loopback."""
+    assert exposure(good | {"MACP_AUTH_HOST": "127.1"}) == []
+
+
+@pytest.mark.parametrize(
+    ("issuer", "warned"),
+    [
+        ("https://auth.example.com/path", False),
+        ("macp-auth-service", False),
+        ("http://auth.example.com", False),
+        ("https://auth.example.com?tenant=a", True),
+        ("https://user@auth.example.com", True),
+        ("HTTPS://", True),
+    ],
+)
+def test_an_https_issuer_without_discovery_is_a_warning(
+    good: dict[str, str], issuer: str, *, warned: bool
+) -> None:
+    """Its verifiers would get a 404."""
+    found = [each for each in examined(good | {"MACP_AUTH_ISSUER": issuer}) if each.check == Check.ISSUER]
+    assert [each.status for each in found] == [Status.OK, *[Status.WARNING] * warned]
+
+
 @pytest.mark.parametrize("pattern", [".*", ".+", r"[\s\S]+", "(?:.|x)*"])
 def test_a_pattern_that_matches_everything_is_none(good: dict[str, str], pattern: str) -> None:
     """It has a finding of its own, and counts for nothing."""

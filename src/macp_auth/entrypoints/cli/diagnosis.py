@@ -122,6 +122,7 @@ def _diagnose_settings(plan: ServicePlan, callers: Callers | None, expected: Exp
             yield from _issuers(callers.issuers)
     yield from _certificates(settings)
     yield _claim(Check.ISSUER, "iss", settings.issuer, expected.issuer)
+    yield from _discovery(settings.issuer)
     yield _claim(Check.AUDIENCE, "aud", settings.audience, expected.audience)
     yield _lifetime(settings)
     for verifier in expected.verifiers:
@@ -295,6 +296,18 @@ def _claim(check: Check, claim: str, value: str, expected: str | None) -> Findin
     if value == expected:
         return ok(check, f"{claim} is {value!r}, as verifiers expect")
     return failure(check, f"{claim} is {value!r}; verifiers expect {expected!r}", f"{variable}={expected}")
+
+
+def _discovery(issuer: str) -> Iterator[Finding]:
+    from macp_auth.entrypoints.http import discovery  # noqa: PLC0415 - slow, and for this only
+
+    if issuer.lower().startswith("https:") and discovery.provider_metadata(issuer) is None:
+        yield warning(
+            Check.ISSUER,
+            f"{discovery.PATH} is a 404: iss is an https URL, but not of host, port and path only",
+            "remove all else from MACP_AUTH_ISSUER, and from what verifiers expect "
+            "(docs/api.md#get-well-knownopenid-configuration)",
+        )
 
 
 def _lifetime(settings: Settings) -> Finding:

@@ -79,10 +79,8 @@ def _listen(host: str, port: int, host_variable: str, port_variable: str) -> soc
 
 def is_loopback(host: str) -> bool:
     """Whether listening on ``host`` is listening on loopback only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+    address = _numeric(host)
+    return host.lower() == "localhost" if address is None else address.is_loopback
 
 
 def check_addresses(settings: Settings) -> None:
@@ -116,7 +114,16 @@ def _another_address(host_variable: str) -> str:
 
 def is_unspecified(host: str) -> bool:
     """Whether what listens on ``host`` listens on all addresses."""
+    address = _numeric(host)
+    return address is not None and address.is_unspecified
+
+
+def _numeric(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that ``host`` spells, perhaps as ``0``, ``127.1`` or ``*``; None for a name."""
+    name = None if host == "*" else host  # as in the C library of GNU
+    flags = socket.AI_PASSIVE | socket.AI_NUMERICHOST
     try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
+        found = socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM, flags=flags)
+    except (OSError, ValueError):
+        return None
+    return ipaddress.ip_address(str(found[0][4][0]))
