@@ -21,6 +21,7 @@ from macp_auth.adapters.callers.secret import digest_of, new_secret
 from macp_auth.entrypoints.server.processes import KEEP_ALIVE_SECONDS
 from tests.docs.pages import Block, blocks, plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
+from tests.support.fake_server import FakeServer, Reply
 from tools.support import callers as callers_file
 from tools.support.bounded import HANG_SECONDS
 from tools.support.programs import require_script, require_tool
@@ -216,6 +217,23 @@ def test_bearer_credentials_pass_through_nginx(files: Certificates, password: st
             refused = json.dumps({"sender": "agent://pricing"})
             assert proxy.ask("POST", "/tokens", bearer=bearer, body=refused)[0] == 403
             assert proxy.ask("POST", "/tokens")[0] == 401
+
+
+def test_nginx_gets_keys_from_a_replica_that_has_them(
+    service: Service, files: Certificates, password: str
+) -> None:
+    """One that started while its signer was away answers 503."""
+    with FakeServer(lambda _: Reply(503, b"{}")) as without:
+        text, added = re.subn(
+            r" +server 127.0.0.1:3200( max_fails=0;).*\n",
+            rf"    server 127.0.0.1:{without.port}\1\n\g<0>",
+            page_block("nginx").text,
+        )
+        assert added == 1
+        for proxy in start("nginx", NETWORK, service, files, password, block=Block("nginx", text)):
+            statuses = [proxy.ask("GET", "/.well-known/jwks.json")[0] for _ in range(10)]
+    assert without.requests
+    assert statuses == [200] * 10
 
 
 def documented(proxy: Proxy, request: str) -> list[int]:
