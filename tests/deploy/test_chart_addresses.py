@@ -118,6 +118,18 @@ def test_a_proxy_in_the_pod_can_be_the_only_way_in(tools: Tools) -> None:
     assert _asked(tools.template(values=values)) == {("jwks", "HTTP")}
 
 
+@pytest.mark.parametrize("port", [8443, "web"])
+def test_nothing_leads_around_a_proxy(tools: Tools, port: int | str) -> None:
+    """Verifiers without a port of their own reach that of callers, where tokens are minted: the proxy's."""
+    peers: list[Manifest] = [{"podSelector": {}}]
+    values = {"service": {"targetPort": port}, "networkPolicy": {"callers": peers, "verifiers": peers}}
+    manifests = tools.template(values=values, tests=True)
+    for name in ("macp-auth", "macp-auth-jwks"):
+        assert [each["targetPort"] for each in _service(manifests, name)["ports"]] == [port]
+    for policy in (each["spec"] for each in manifests if each["kind"] == "NetworkPolicy"):
+        assert {each["port"] for rule in policy["ingress"] for each in rule["ports"]} == {port}
+
+
 def _service(manifests: list[Manifest], name: str) -> Manifest:
     [spec] = [
         each["spec"] for each in manifests if each["kind"] == "Service" and each["metadata"]["name"] == name

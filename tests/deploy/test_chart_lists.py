@@ -154,6 +154,14 @@ REFUSED: list[tuple[Values, str]] = [
         'have "/etc/macp-auth/callers"; change or remove it in extraVolumeMounts',
     ),
     (
+        {"tests": {"bearerAudience": "a", "extraVolumes": [{"name": "bearer", "emptyDir": {}}]}},
+        'have "bearer"; change or remove it in tests.extraVolumes',
+    ),
+    (
+        {"tests": {"extraVolumeMounts": [{"name": "a", "mountPath": "/a"}] * 2}},
+        'have "/a"; change or remove it in tests.extraVolumeMounts',
+    ),
+    (
         {"initContainers": [{"name": "macp-auth"}]},
         'have "macp-auth"; change or remove it in extraContainers or',
     ),

@@ -78,11 +78,11 @@ def test_the_dashboard_goes_where_grafana_looks(tools: Tools) -> None:
     where = {
         "namespace": "123",
         "labels": {"grafana_dashboard": "2"},
-        "annotations": {"grafana_folder": "MACP"},
+        "annotations": {"grafana_folder": "MACP agents"},
     }
     values = {"metrics": {"enabled": True, "grafanaDashboard": {"enabled": True, **where}}}
     metadata = only(tools.template(values=values), "ConfigMap")["metadata"]
-    assert (metadata["namespace"], metadata["annotations"]) == ("123", {"grafana_folder": "MACP"})
+    assert (metadata["namespace"], metadata["annotations"]) == ("123", {"grafana_folder": "MACP agents"})
     assert metadata["labels"]["grafana_dashboard"] == "2"
 
 

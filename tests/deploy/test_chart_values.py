@@ -31,6 +31,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"config": {"issuer": ""}}, "at '/config/issuer': minLength: got 0, want 1"),
     ({"image": {"pullPolicy": "Sometimes"}}, "must be one of 'Always', 'IfNotPresent', 'Never'"),
     ({"fullnameOverride": "auth.example"}, "at '/fullnameOverride': 'auth.example' does not match pattern"),
+    ({"image": {"repository": "registry.example.com/a:1.0"}}, "at '/image/repository': 'registry.example"),
     ({"image": {"digest": "abc"}}, "at '/image/digest': 'abc' does not match pattern"),
     ({"signer": {"algorithm": "HS256"}}, "value must be one of '', 'RS256', 'ES256'"),
     ({"signer": {"type": ""}}, "at '/signer/type': '' does not match pattern"),
@@ -98,7 +99,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
             "service": {"targetPort": "proxy"},
             "metrics": {"enabled": True},
         },
-        "and so are the metrics: set config.metricsHost",
+        "config.metricsHost is only reached from within the pod",
+    ),
+    (
+        {"config": {"jwksHost": "127.0.0.1"}, "jwksService": {"targetPort": 3201}},
+        "config.jwksHost is only reached from within the pod, so jwksService leads nowhere: set it to",
     ),
     ({"service": {"targetPort": "8443"}}, "at '/service/targetPort': '8443' does not match pattern"),
     ({"containerPort": 80}, "at '/containerPort': minimum: got 80, want 1,024"),
@@ -121,6 +126,40 @@ def test_a_wrong_value_is_refused_with_a_reason(tools: Tools, values: dict[str, 
 def test_good_values_are_taken(tools: Tools, values: dict[str, Any]) -> None:
     """The table above refuses for the reason that it gives, and not because nothing is taken."""
     assert tools.template(values=values)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("config", "at '': missing property 'config'"),
+        ("tests", "at '': missing property 'tests'"),
+        ("networkPolicy.enabled", "at '/networkPolicy': missing property 'enabled'"),
+        ("readinessProbe.path", "at '/readinessProbe': missing property 'path'"),
+        ("metrics.podMonitor", "at '/metrics': missing property 'podMonitor'"),
+        ("signer.vault.auth", "at '/signer/vault': missing property 'auth'"),
+    ],
+)
+def test_null_in_the_place_of_what_the_templates_need_is_refused(
+    tools: Tools, path: str, reason: str
+) -> None:
+    """By the schema, as are the values of an older chart (`--reuse-values`), which lack new ones."""
+    values: Any = None
+    for name in reversed(path.split(".")):
+        values = {name: values}
+    assert reason in " ".join(tools.refusal(values).split())
+
+
+def test_every_group_of_values_is_required() -> None:
+    """A template reads within it."""
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    groups = {path.rpartition(".")[0] for path in _leaves(_values())} - {""}
+    assert groups <= set(_required(schema))
+
+
+def _required(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    yield from (f"{prefix}{name}" for name in schema.get("required", []))
+    for name, inner in schema.get("properties", {}).items():
+        yield from _required(inner, f"{prefix}{name}.")
 
 
 def test_every_setting_of_the_service_is_a_value() -> None:

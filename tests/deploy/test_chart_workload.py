@@ -97,7 +97,7 @@ def test_values_of_the_pod(tools: Tools) -> None:
         ({}, {"maxUnavailable": 1}),
         ({"maxUnavailable": "25%"}, {"maxUnavailable": "25%"}),
         ({"minAvailable": 2}, {"minAvailable": 2}),
-        ({"minAvailable": "50%"}, {"minAvailable": "50%"}),
+        ({"minAvailable": "66%"}, {"minAvailable": "66%"}),
     ],
 )
 def test_a_budget_has_one_bound(tools: Tools, budget: Values, expected: Values) -> None:
@@ -125,6 +125,10 @@ REFUSED: list[tuple[Values, str]] = [
     (
         {**SCALED, "podDisruptionBudget": {"minAvailable": 3}},
         "podDisruptionBudget.minAvailable is 3, and there may be no more than 3 pods",
+    ),
+    (
+        {**SCALED, "podDisruptionBudget": {"minAvailable": "67%"}},
+        "podDisruptionBudget.minAvailable is 67%, and there may be no more than 3 pods",
     ),
     ({"podDisruptionBudget": {"minAvailable": "100%"}}, "'/podDisruptionBudget/minAvailable': '100%'"),
     ({"minReadySeconds": 600}, "minReadySeconds must be less than progressDeadlineSeconds, which is 600"),

@@ -31,9 +31,14 @@
 {{- if not .Values.service.targetPort -}}
 {{- fail "\n\nconfig.host is only reached from within the pod, and so leaves callers no way in: set it to \"::\", or set service.targetPort to the port of a proxy in the pod." -}}
 {{- end -}}
-{{- if and .Values.metrics.enabled (include "macp-auth.isLoopback" .Values.config.metricsHost) -}}
-{{- fail "\n\nconfig.host is only reached from within the pod, and so are the metrics: set config.metricsHost to \"::\"." -}}
 {{- end -}}
+{{- with .Values.jwksService.targetPort -}}
+{{- if include "macp-auth.isLoopback" (default $.Values.config.host $.Values.config.jwksHost) -}}
+{{- fail "\n\nconfig.jwksHost is only reached from within the pod, so jwksService leads nowhere: set it to \"::\"." -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.metrics.enabled (include "macp-auth.isLoopback" (default .Values.config.host .Values.config.metricsHost)) -}}
+{{- fail "\n\nconfig.metricsHost is only reached from within the pod, so no metrics can be scraped: set it to \"::\"." -}}
 {{- end -}}
 {{- with .Values.callers -}}
 {{- if and .existingSecret .existingConfigMap -}}
@@ -57,8 +62,12 @@
 {{- fail "\n\npodDisruptionBudget.maxUnavailable and podDisruptionBudget.minAvailable are both set, and a budget has one; set one of them to null." -}}
 {{- end -}}
 {{- $least := ternary $.Values.autoscaling.minReplicas $.Values.replicaCount $.Values.autoscaling.enabled | int -}}
-{{- if and .enabled .minAvailable (not (kindIs "string" .minAvailable)) (ge (int .minAvailable) $least) -}}
-{{- fail (printf "\n\npodDisruptionBudget.minAvailable is %d, and there may be no more than %d pods: a node could never be drained. Set it to less, or podDisruptionBudget.enabled to false." (int .minAvailable) $least) -}}
+{{- $needed := .minAvailable | default 0 -}}
+{{- if kindIs "string" $needed -}}
+{{- $needed = mulf $least (trimSuffix "%" $needed) 0.01 | ceil -}}
+{{- end -}}
+{{- if and .enabled $needed (ge (int $needed) $least) -}}
+{{- fail (printf "\n\npodDisruptionBudget.minAvailable is %v, and there may be no more than %d pods: a node could never be drained. Set it to less, or podDisruptionBudget.enabled to false." .minAvailable $least) -}}
 {{- end -}}
 {{- end -}}
 {{- $deadline := default 600 .Values.progressDeadlineSeconds | int -}}

@@ -3,9 +3,14 @@
 {{- with .Values }}{{ or .callers.existingSecret .callers.existingConfigMap .config.callersFile | default "" }}{{ end -}}
 {{- end -}}
 
-{{/* The name of the port of verifiers. */}}
+{{/* The port of callers in the pods. */}}
+{{- define "macp-auth.mintPort" -}}
+{{ default "http" .Values.service.targetPort | toJson }}
+{{- end -}}
+
+{{/* The port of verifiers in the pods: without one of their own, that of callers. */}}
 {{- define "macp-auth.jwksPort" -}}
-{{ ternary "jwks" "http" (not (empty .Values.jwksService.targetPort)) }}
+{{ ternary "\"jwks\"" (include "macp-auth.mintPort" .) (not (empty .Values.jwksService.targetPort)) }}
 {{- end -}}
 
 {{/* What callers speak. */}}

@@ -49,7 +49,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 
 {{- define "macp-auth.imagePullSecrets" -}}
 {{- $secrets := list -}}
-{{- range concat .Values.global.imagePullSecrets .Values.imagePullSecrets -}}
+{{- range concat (default list .Values.global.imagePullSecrets) .Values.imagePullSecrets -}}
 {{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) -}}
 {{- end -}}
 {{- with uniq $secrets }}{{ toYaml . }}{{ end -}}

@@ -31,7 +31,12 @@ them, and a patch takes one for the other.
   (list (ternary "extraVolumeMounts" (printf "volumeMounts of the container %s" .name) (eq .name "macp-auth")) "mountPath" .volumeMounts)
   (list (printf "ports of the container %s" .name) "containerPort protocol" .ports)) -}}
 {{- end -}}
-{{- range $lists -}}
+{{- include "macp-auth.checkLists" $lists -}}
+{{- end -}}
+
+{{/* As (list "the value to change" "the fields of the key" the-list) each. */}}
+{{- define "macp-auth.checkLists" -}}
+{{- range . -}}
 {{- $value := first . -}}
 {{- with include "macp-auth.duplicate" (rest .) -}}
 {{- fail (printf "\n\nTwo entries, of which one may be the chart's own, have %q; change or remove it in %s." . $value) -}}
