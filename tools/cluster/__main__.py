@@ -8,13 +8,14 @@ mounts and network are gone when the command ends. Nothing beyond can be reached
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from tools.cluster.images import save_images
-from tools.cluster.node import CGROUP, Node, remove_cgroups
+from tools.cluster.node import Node, remove_cgroups
 from tools.cluster.programs import Programs, find_or_build
 from tools.support.programs import ProgramMissing
 
@@ -27,7 +28,10 @@ def main() -> None:
         _within(Path(sys.argv[2]), sys.argv[3:])
     if os.geteuid() != 0:
         sys.exit("make cluster needs root: kubelet and containerd do")
-    with tempfile.TemporaryDirectory(prefix="cluster-") as folder:  # short: the paths of sockets are in it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else unshare would stay, with all in it
+    with tempfile.TemporaryDirectory(
+        prefix="macp-auth-cluster-"
+    ) as folder:  # short: the paths of sockets are in it
         try:
             find_or_build()
             save_images(Path(folder, "images.tar"))
@@ -37,7 +41,7 @@ def main() -> None:
         try:
             status = subprocess.run([*_NAMESPACES, *command], check=False).returncode
         finally:
-            remove_cgroups(CGROUP)
+            remove_cgroups(Path(folder).name)
     sys.exit(status)
 
 

@@ -22,7 +22,6 @@ from tools.cluster.programs import CNI, Programs
 from tools.support.service import wait_until
 from tools.support.tls import Authority
 
-CGROUP = "macp-auth-cluster"
 ADDRESS, ADDRESS_6 = "172.31.0.1", "fd31::1"
 """Of the node."""
 API_SERVICE = "10.96.0.1"
@@ -41,7 +40,7 @@ class Node:
     """The running cluster. Use as a context manager.
 
     Args:
-        folder: where its files go. ``images.tar`` in it has the images.
+        folder: where its files go. ``images.tar`` in it has the images. The control group has its name.
         programs: what it is made of.
     """
 
@@ -246,7 +245,7 @@ state = "/run/containerd"
             "authorization": {"mode": "AlwaysAllow"},
             "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
             "cgroupDriver": "cgroupfs",
-            "cgroupRoot": f"/{CGROUP}",
+            "cgroupRoot": f"/{self._folder.name}",
             "failCgroupV1": False,
             "failSwapOn": False,
             "enforceNodeAllocatable": [],
@@ -257,7 +256,7 @@ state = "/run/containerd"
             "evictionHard": {"memory.available": "100Mi"},
         }
         self._write("kubelet.yaml", kubelet)
-        for path in cgroup_folders(CGROUP):
+        for path in cgroup_folders(self._folder.name):
             path.mkdir(exist_ok=True)
         self._spawn(
             "kubelet",
