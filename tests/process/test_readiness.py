@@ -213,7 +213,7 @@ def test_keys_of_a_signer_that_never_signed_are_not_ready(
 def test_a_mint_that_must_be_tried_again_ends_its_connection(
     start_service: Callable[..., Service], environment: dict[str, str], backend: Path
 ) -> None:
-    """The next one may reach a replica that can. Whoever sent more on that connection gets no reset."""
+    """The next one may reach a replica that can. A client that sent more on that connection gets no reset."""
     service = start_service(environment)
     wait_for(service, 200)
     with connection(service.port) as kept:

@@ -48,7 +48,7 @@ _ROLES = "\n\n".join(f"{name}: {preset.summary}." for name, preset in PRESETS.it
 @click.option(
     "--allow-plain-http",
     is_flag=True,
-    help="Send it over plain http beyond loopback, too, such as within a mesh.",
+    help="Send it over plain http beyond loopback too, as within a mesh that encrypts.",
 )
 @click.option("--cert", type=_FILE, help="A PEM file of a client certificate to present.")
 @click.option("--key", type=_FILE, help="A PEM file of its private key.  [default: it is in that of --cert]")
