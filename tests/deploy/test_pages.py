@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.deploy.helm import Tools
 from tests.docs.pages import ROOT, blocks, read, without_blocks
@@ -52,3 +53,15 @@ def test_the_install_command_works(tools: Tools) -> None:
     assert helm == "helm"
     assert run.returncode == 0, run.stderr
     assert "signs with jwk-file" in run.stdout
+
+
+def test_the_values_of_the_kubernetes_page_are_valid(tools: Tools) -> None:
+    """Also with the examples on which the page puts them."""
+    page = read("docs/kubernetes.md")
+    parts = re.findall(r"^cat >>?values\.yaml <<'END'\n(.*?)^END$", page, re.DOTALL | re.MULTILINE)
+    values = yaml.safe_load("".join(parts))
+    assert len(parts) == 3
+    assert tools.template(values=values)
+    examples = ROOT / "deploy/helm/examples"
+    manifests = tools.template(examples / "callers.yaml", examples / "monitoring.yaml", values=values)
+    assert {"HorizontalPodAutoscaler", "ServiceMonitor"} <= {each["kind"] for each in manifests}
