@@ -52,6 +52,20 @@ def test_an_example_with_vault_mints(namespace: Namespace, vault: OpenBao, examp
     namespace.helm("test", RELEASE, "--logs")
 
 
+def test_a_user_that_the_cluster_assigns(namespace: Namespace) -> None:
+    """OpenShift runs pods as a number from its namespace's range, in group 0."""
+    namespace.create_secret("keys", {"signing-keys.json": signing_keys()})
+    assigned = {"runAsUser": 1_000_680_000, "runAsGroup": 0, "fsGroup": 1_000_680_000}
+    values = {
+        **SMALL,
+        "signer": {"type": "jwk-file", "existingSecret": "keys"},
+        "podSecurityContext": assigned,
+    }
+    namespace.upgrade(values)
+
+    namespace.helm("test", RELEASE, "--logs")
+
+
 def test_helm_test_fails_when_nobody_can_mint(namespace: Namespace) -> None:
     namespace.upgrade({"config": {"senderPattern": "agent-.*"}})
 
