@@ -13,7 +13,8 @@ from tests.docs.pages import blocks, read, section
 KEYS, DISCOVERY = "/.well-known/jwks.json", "/.well-known/openid-configuration"
 INGRESS: dict[str, Any] = {"enabled": True, "hosts": ["auth.example.com", "*.example.org"]}
 ROUTE: dict[str, Any] = {"enabled": True, "parentRefs": [{"name": "public", "namespace": "gateways"}]}
-BOTH: dict[str, Any] = {"ingress": INGRESS, "httpRoute": ROUTE}
+KEYS_ONLY: dict[str, Any] = {"targetPort": 3201}
+BOTH: dict[str, Any] = {"ingress": INGRESS, "httpRoute": ROUTE, "jwksService": KEYS_ONLY}
 
 
 def _ingress_paths(manifests: list[Manifest]) -> list[tuple[str, str, str]]:
@@ -66,6 +67,7 @@ def test_controllers_get_their_part(tools: Tools) -> None:
     tls = [{"secretName": "auth-tls", "hosts": ["auth.example.com"]}]
     annotations = {"example.com/a": "1e3"}
     values: Values = {
+        **BOTH,
         "ingress": {**INGRESS, "className": "nginx", "tls": tls, "annotations": annotations},
         "httpRoute": {**ROUTE, "hostnames": ["auth.example.com"], "annotations": annotations},
     }
@@ -78,7 +80,7 @@ def test_controllers_get_their_part(tools: Tools) -> None:
 
 def test_the_keys_can_have_a_port_of_their_own(tools: Tools) -> None:
     """Whatever leads to their Service follows."""
-    values: Values = {**BOTH, "jwksService": {"port": 443}}
+    values: Values = {**BOTH, "jwksService": {**KEYS_ONLY, "port": 443}}
     manifests = tools.template(values=values, tests=True)
     ports = {
         each["metadata"]["name"]: each["spec"]["ports"][0]["port"]
@@ -96,7 +98,7 @@ def test_the_keys_can_have_a_port_of_their_own(tools: Tools) -> None:
 
 def test_ingress_nginx_can_have_the_paths(tools: Tools) -> None:
     """It refuses exact paths with a dot (kubernetes/ingress-nginx#11176)."""
-    manifests = tools.template(values={"ingress": {**INGRESS, "pathType": "ImplementationSpecific"}})
+    manifests = tools.template(values={**BOTH, "ingress": {**INGRESS, "pathType": "ImplementationSpecific"}})
     assert {kind for _, kind, _ in _ingress_paths(manifests)} == {"ImplementationSpecific"}
 
 
@@ -139,6 +141,9 @@ REFUSED: list[tuple[Values, str]] = [
     ({**NO_SERVICE, "httpRoute": {}}, "ingress.enabled needs jwksService.enabled"),
     ({**NO_SERVICE, "ingress": {}}, "httpRoute.enabled needs jwksService.enabled"),
     ({**NO_SERVICE, "route": {"enabled": True}, "ingress": {}, "httpRoute": {}}, "route.enabled needs jwks"),
+    ({"ingress": INGRESS}, "ingress.enabled needs jwksService.targetPort, for example 3201"),
+    ({"httpRoute": ROUTE}, "httpRoute.enabled needs jwksService.targetPort, for example 3201"),
+    ({"route": {"enabled": True}}, "route.enabled needs jwksService.targetPort, for example 3201"),
     ({"ingress": {"enabled": True}}, "ingress.enabled needs ingress.hosts"),
     ({"httpRoute": {"enabled": True}}, "httpRoute.enabled needs httpRoute.parentRefs"),
     ({"ingress": {"hosts": ["Auth.example.com"]}}, "at '/ingress/hosts/0': 'Auth.example.com' does"),
@@ -170,8 +175,6 @@ def test_what_the_cluster_would_refuse_is_refused(tools: Tools, values: Values, 
 def test_the_notes_name_the_peer_that_is_missing(tools: Tools) -> None:
     """A controller that the NetworkPolicy keeps out publishes nothing."""
     warning = "networkPolicy.verifiers is empty"
-    assert warning in tools.notes(values={"ingress": INGRESS})
+    assert warning in tools.notes(values=BOTH)
     assert warning not in tools.notes()
-    assert warning not in tools.notes(
-        values={"ingress": INGRESS, "networkPolicy": {"verifiers": [{"podSelector": {}}]}}
-    )
+    assert warning not in tools.notes(values={**BOTH, "networkPolicy": {"verifiers": [{"podSelector": {}}]}})

@@ -35,7 +35,7 @@ def _named(name: str) -> list[Values]:
         "imagePullSecrets": [{"name": name}],
         "serviceAccount": {"name": name, "annotations": pairs},
         "service": {"annotations": pairs, "targetPort": name if re.fullmatch(PORT, name) else "web"},
-        "jwksService": {"annotations": pairs},
+        "jwksService": {"annotations": pairs, "targetPort": 3201},
         "ingress": {"enabled": True, "annotations": pairs, "className": name, "hosts": [name]},
         "httpRoute": {"enabled": True, "annotations": pairs, "parentRefs": [{"name": name}]},
         "route": {"enabled": True, "annotations": pairs, "host": name},

@@ -56,7 +56,11 @@ def test_the_router_speaks_what_the_pods_speak(tools: Tools, config: Values, ter
 
 def test_the_tls_of_a_route_is_a_value(tools: Tools) -> None:
     tls = {"destinationCACertificate": "PEM", "externalCertificate": {"name": "auth-tls"}}
-    values = {"config": {**TLS, "issuer": ISSUER}, "route": {"enabled": True, "host": HOST, "tls": tls}}
+    values = {
+        "config": {**TLS, "issuer": ISSUER},
+        "route": {"enabled": True, "host": HOST, "tls": tls},
+        "jwksService": {"targetPort": 3201},
+    }
     routes = _routes(tools.template(values=values))
     assert [route["tls"] for route in routes] == 2 * [{"termination": "reencrypt", **tls}]
 

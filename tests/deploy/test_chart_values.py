@@ -105,6 +105,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"config": {"jwksHost": "127.0.0.1"}, "jwksService": {"targetPort": 3201}},
         "config.jwksHost is only reached from within the pod, so jwksService leads nowhere: set it to",
     ),
+    (
+        {"service": {"targetPort": 3201}, "jwksService": {"targetPort": 3201}},
+        "or a proxy (service.targetPort); choose another",
+    ),
+    (
+        {"service": {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv6", "IPv4"]}},
+        "service.ipFamilyPolicy SingleStack allows one of service.ipFamilies",
+    ),
     ({"service": {"targetPort": "8443"}}, "at '/service/targetPort': '8443' does not match pattern"),
     ({"containerPort": 80}, "at '/containerPort': minimum: got 80, want 1,024"),
     ({"service": {"ipFamilyPolicy": "Dual"}}, "must be one of '', 'SingleStack', 'PreferDualStack'"),
@@ -136,6 +144,7 @@ def test_good_values_are_taken(tools: Tools, values: dict[str, Any]) -> None:
         ("networkPolicy.enabled", "at '/networkPolicy': missing property 'enabled'"),
         ("readinessProbe.path", "at '/readinessProbe': missing property 'path'"),
         ("metrics.podMonitor", "at '/metrics': missing property 'podMonitor'"),
+        ("metrics.grafanaDashboard.labels", "at '/metrics/grafanaDashboard': missing property 'labels'"),
         ("signer.vault.auth", "at '/signer/vault': missing property 'auth'"),
     ],
 )

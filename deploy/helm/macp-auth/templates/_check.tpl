@@ -80,6 +80,9 @@
 {{- if lt (int .Values.terminationGracePeriodSeconds) (add .Values.preStopSleepSeconds 10 | int) -}}
 {{- fail "\n\nterminationGracePeriodSeconds must be 10 or more above preStopSleepSeconds: the service may take 10 s to finish its requests, and would be killed." -}}
 {{- end -}}
+{{- if and .Values.service.ipFamilyPolicy (eq .Values.service.ipFamilyPolicy "SingleStack") (gt (len (default list .Values.service.ipFamilies)) 1) -}}
+{{- fail "\n\nservice.ipFamilyPolicy SingleStack allows one of service.ipFamilies: remove the other one, or set service.ipFamilyPolicy to RequireDualStack." -}}
+{{- end -}}
 {{- range $name := list "service" "jwksService" -}}
 {{- $service := get $.Values $name -}}
 {{- if ne $service.type "LoadBalancer" -}}
@@ -120,12 +123,17 @@
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "\n\nhttpRoute.enabled needs httpRoute.parentRefs: the Gateways that serve it, as [{name: public, namespace: gateways}]." -}}
 {{- end -}}
+{{- range list "ingress" "httpRoute" "route" -}}
+{{- if and (get $.Values .).enabled (not $.Values.jwksService.targetPort) -}}
+{{- fail (printf "\n\n%s.enabled needs jwksService.targetPort, for example 3201: a port for the keys only. Otherwise, the controller's pods must reach the port where tokens are minted, and so could everyone who may route something through them." .) -}}
+{{- end -}}
+{{- end -}}
 {{- with .Values.jwksService.targetPort -}}
 {{- if not $.Values.jwksService.enabled -}}
 {{- fail "\n\njwksService.targetPort needs jwksService.enabled: no Service would lead to that port." -}}
 {{- end -}}
-{{- if or (eq (int .) (int $.Values.containerPort)) (and $.Values.metrics.enabled (eq (int .) (int $.Values.metrics.port))) -}}
-{{- fail (printf "\n\njwksService.targetPort is %d, where the service listens for callers (containerPort) or metrics (metrics.port); choose another." (int .)) -}}
+{{- if or (eq (int .) (int $.Values.containerPort)) (eq (toString .) (toString $.Values.service.targetPort)) (and $.Values.metrics.enabled (eq (int .) (int $.Values.metrics.port))) -}}
+{{- fail (printf "\n\njwksService.targetPort is %d, where the service listens for callers (containerPort) or metrics (metrics.port), or a proxy (service.targetPort); choose another." (int .)) -}}
 {{- end -}}
 {{- end -}}
 {{- if eq (int .Values.metrics.port) (int .Values.containerPort) -}}
