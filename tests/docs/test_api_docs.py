@@ -190,6 +190,7 @@ NOT_PROVOKED = CALLERS | {
     "internal error",  # needs a fault of ours
     "the clock is not trusted now; try again",  # needs a clock that is stepped
     "tokens can't be signed now; try again",  # needs a signer that fails
+    "no keys have been read yet; try again",  # the same
 }
 
 

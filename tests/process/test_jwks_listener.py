@@ -108,6 +108,22 @@ def test_wire_probe(start_service: StartService, probe: dict[str, Any]) -> None:
     assert without_date_and_id(answers[0]) == without_date_and_id(answers[1])
 
 
+def test_a_verifier_learns_that_there_are_no_keys_yet(start_service: StartService) -> None:
+    """It asked for no token; the answer is counted, and is no line in the log for each request."""
+    backend = {"MACP_AUTH_SIGNER": "vault-transit", "MACP_AUTH_VAULT_KEY": "agents"}
+    away = {"VAULT_ADDR": f"http://127.0.0.1:{free_port()}", "VAULT_TOKEN": "t"}
+    env = keys_env(**backend, **away, **metrics_env())
+    service = start_service(env)
+    for port in (service.port, keys_port(env)):
+        answer = exchange(port, get(JWKS), method="GET")
+        assert answer.status == 503
+        assert answer.json == {"error": "no keys have been read yet; try again"}
+        assert (answer.headers["retry-after"], answer.headers["connection"]) == ("1", "close")
+    counted = scrape(service).values("macp_auth_jwks_requests_total", "status", "listener")
+    assert counted == {("503", "main"): 1, ("503", "jwks"): 1}
+    assert "no signature" not in [event["event"] for event in service.events]
+
+
 def test_its_requests_and_connections_are_counted_apart(served: tuple[Service, int]) -> None:
     service, port = served
 

@@ -26,7 +26,8 @@ from macp_auth.domain.errors import (
 )
 
 INTERNAL_ERROR = 500
-_RETRY_AFTER_SECONDS = "1"
+TRY_AGAIN = {"Retry-After": "1", "Connection": "close"}
+"""Headers of a 503: on another connection, the client may reach a replica that can."""
 REASONS = {400: "cut-off", 403: "no-client-certificate", 413: "too-large", 415: "unsupported-media-type"}
 """Why a request is refused before it is read, by the status."""
 BROWSER = "browser"
@@ -154,8 +155,7 @@ def _paused(error: ClockStepped | CallersUnavailable | AuditUnavailable) -> Resp
 
 
 def _unavailable(message: str) -> Response[bytes]:
-    # On another connection, the caller may reach a replica that can.
-    return _response(503, message, {"Retry-After": _RETRY_AFTER_SECONDS, "Connection": "close"})
+    return _response(503, message, TRY_AGAIN)
 
 
 def _response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response[bytes]:

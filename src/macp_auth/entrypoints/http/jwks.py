@@ -11,6 +11,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct
 
 from macp_auth.application.key_ring import KeyRing
+from macp_auth.entrypoints.http.errors import TRY_AGAIN, HTTPRefusal
 from macp_auth.entrypoints.http.openapi import answer, refusal
 from macp_auth.entrypoints.http.responses import send_json
 
@@ -54,7 +55,9 @@ def jwks_app(keys: KeyRing, max_age: int, answered: Callable[[int], None]) -> AS
     cache_control = f"public, max-age={max_age}".encode()
 
     async def publish(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI's signature
-        published = keys.keys
+        if (published := keys.active) is None:
+            answered(503)
+            raise HTTPRefusal(503, "no keys have been read yet; try again", TRY_AGAIN)
         headers = [(b"cache-control", cache_control), (b"etag", published.etag.encode())]
         if _matches(scope["headers"], published.etag.encode()):
             answered(304)
