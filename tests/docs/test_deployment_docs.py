@@ -236,6 +236,28 @@ def test_nginx_gets_keys_from_a_replica_that_has_them(
     assert statuses == [200] * 10
 
 
+def test_nginx_mints_as_soon_as_the_replicas_can(
+    service: Service, files: Certificates, password: str
+) -> None:
+    """An outage of the signer is one of all replicas, and each 503 counts as a failure of its replica."""
+    with FakeServer(lambda _: Reply(503, {})) as one, FakeServer(lambda _: Reply(503, {})) as other:
+        text, replaced = re.subn(
+            r" +server 127.0.0.1:3200(.*;) # a line for each replica.*\n",
+            rf"    server 127.0.0.1:{one.port}\1\n    server 127.0.0.1:{other.port}\1\n",
+            page_block("nginx").text,
+        )
+        assert replaced == 1
+        for proxy in start("nginx", NETWORK, service, files, password, block=Block("nginx", text)):
+            statuses = [proxy.ask("POST", "/tokens", password=proxy.password)[0] for _ in range(3)]
+            assert set(statuses) <= {502, 503}
+            one.reply = other.reply = lambda _: Reply(200, {})
+            wait_until(
+                lambda proxy=proxy: proxy.ask("POST", "/tokens", password=proxy.password)[0] == 200,
+                within=4,
+                what="nginx asks the replicas again",
+            )
+
+
 def documented(proxy: Proxy, request: str) -> list[int]:
     """The statuses that the page's table gives."""
     column = {"nginx": 1, "envoy": 2}[proxy.name]
