@@ -112,6 +112,18 @@ def test_the_autoscaler_has_a_behavior(tools: Tools) -> None:
     assert only(tools.template(values=values), "HorizontalPodAutoscaler")["spec"]["behavior"] == behavior
 
 
+def test_the_autoscaler_looks_at_the_service_alone(tools: Tools) -> None:
+    """A sidecar that requests no CPU, of the values or injected, would stop it."""
+    values = {"signer": JWK_FILE, "autoscaling": {"enabled": True}}
+    manifests = tools.template(values=values)
+    [metric] = only(manifests, "HorizontalPodAutoscaler")["spec"]["metrics"]
+    [container] = pod_spec(manifests)["containers"]
+    assert (metric["type"], metric["containerResource"]["container"]) == (
+        "ContainerResource",
+        container["name"],
+    )
+
+
 SCALED = {"signer": JWK_FILE, "autoscaling": {"enabled": True, "minReplicas": 3}}
 REFUSED: list[tuple[Values, str]] = [
     (
