@@ -23,6 +23,7 @@ from tools.generate.chart import CHART, VALUES
 
 SCHEMAS = importlib.resources.files("kubernetes_validate") / "kubernetes-json-schema/v1.34.0-local-strict"
 BEHIND_A_PROXY: Values = {
+    "containerPort": 3202,
     "config": {"host": "127.0.0.1", "jwksHost": "::", "metricsHost": "::"},
     "service": {"targetPort": 8443},
     "jwksService": {"targetPort": 3201},

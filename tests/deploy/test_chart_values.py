@@ -97,6 +97,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
             "config": {"host": "::1", "jwksHost": "::"},
             "jwksService": {"targetPort": 3201},
             "service": {"targetPort": "proxy"},
+        },
+        "Set containerPort to another port, for example 3202",
+    ),
+    (
+        {
+            "config": {"host": "::1", "jwksHost": "::"},
+            "jwksService": {"targetPort": 3201},
+            "service": {"targetPort": "proxy", "port": 443},
             "metrics": {"enabled": True},
         },
         "config.metricsHost is only reached from within the pod",

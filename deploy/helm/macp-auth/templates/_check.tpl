@@ -31,6 +31,9 @@
 {{- if not .Values.service.targetPort -}}
 {{- fail "\n\nconfig.host is only reached from within the pod, and so leaves callers no way in: set it to \"::\", or set service.targetPort to the port of a proxy in the pod." -}}
 {{- end -}}
+{{- if eq (int .Values.service.port) (int .Values.containerPort) -}}
+{{- fail (printf "\n\ncontainerPort is service.port, %d, and config.host is only reached from within the pod: the service would refuse each request with the Host of the Service, as DNS rebinding. Set containerPort to another port, for example 3202." (int .Values.service.port)) -}}
+{{- end -}}
 {{- end -}}
 {{- with .Values.jwksService.targetPort -}}
 {{- if include "macp-auth.isLoopback" (default $.Values.config.host $.Values.config.jwksHost) -}}
