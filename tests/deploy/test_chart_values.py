@@ -38,6 +38,19 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"signer": {"key": "{}"}}, "at '/signer': additional properties 'key' not allowed"),
     ({"signer": {"vault": {"addr": "vault:8200"}}}, "does not match pattern '^(https?://.+)?$'"),
     ({"networkPolicy": {"callers": {"podSelector": {}}}}, "'/networkPolicy/callers': got object, want array"),
+    # Helm creates the pods also if the API refuses their NetworkPolicy
+    ({"networkPolicy": {"callers": [{}]}}, "'/networkPolicy/callers/0': minProperties: got 0, want 1"),
+    (
+        {"networkPolicy": {"verifiers": [{"namespaceSelector": {}, "podSelectors": {}}]}},
+        "'/networkPolicy/verifiers/0': additional properties 'podSelectors' not allowed",
+    ),
+    (
+        {"networkPolicy": {"monitoring": [{"podSelector": {"app": "a"}}]}},
+        "'/networkPolicy/monitoring/0/podSelector': additional properties 'app' not allowed",
+    ),
+    ({"networkPolicy": {"callers": [{"ipBlock": "10.0.0.0/8"}]}}, "ipBlock': got string, want object"),
+    ({"networkPolicy": {"callers": [{"ipBlock": {"cidr": "10.0.0.1"}}]}}, "ipBlock/cidr': '10.0.0.1' doe"),
+    ({"networkPolicy": {"egress": [{"port": 8200}]}}, "egress/0': additional properties 'port' not allowed"),
     ({"service": {"port": 70000}}, "at '/service/port': maximum: got 70,000, want 65,535"),
     ({"podDisruptionBudget": {"maxUnavailable": 0}}, "maxUnavailable': minimum: got 0, want 1"),
     ({"metrics": {"port": 80}}, "at '/metrics/port': minimum: got 80, want 1,024"),
