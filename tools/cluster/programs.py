@@ -79,11 +79,17 @@ def _build(go: str, folder: Path) -> None:
         _go_build(go, _GO / "kubernetes", package, folder / name, stamped)
     _go_build(go, _GO / "dns", ".", folder / "coredns", [])
     if not (folder / "helm").is_file():
-        environment = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0"}
-        print(f"building helm {HELM_3}", flush=True)
-        subprocess.run(
-            ["nice", go, "install", f"helm.sh/helm/v3/cmd/helm@{HELM_3}"], env=environment, check=True
-        )
+        _go_install_helm(go, folder)
+
+
+def _go_install_helm(go: str, folder: Path) -> None:
+    environment = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0"}
+    print(f"building helm {HELM_3}", flush=True)
+    # The Kubernetes that its templates see without a cluster; unset, it is 1.20.
+    known = [f"-X helm.sh/helm/v3/pkg/chartutil.k8sVersion{part}" for part in ("Major=1", "Minor=32")]
+    package = f"helm.sh/helm/v3/cmd/helm@{HELM_3}"
+    command = ["nice", go, "install", "-ldflags", " ".join(["-s -w", *known]), package]
+    subprocess.run(command, env=environment, check=True)
 
 
 def _go_build(go: str, module: Path, package: str, program: Path, flags: list[str]) -> None:
