@@ -6,9 +6,11 @@ import json
 import shlex
 import subprocess
 import time
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
+from urllib.error import URLError
 
 from tools.cluster.images import IMAGE
 from tools.cluster.programs import Programs
@@ -131,6 +133,11 @@ class Namespace:
             what="the old pods are gone",
         )
 
+    def wait_for_service(self) -> None:
+        """Wait until the Service for callers answers: it is routed to pods after they are ready."""
+        url = f"http://{self.address(RELEASE)}:3200/healthz"
+        wait_until(lambda: answers(url), within=READY_SECONDS, what=url)
+
     def wait_for_end(self, pod: str) -> str:
         """Wait until a pod has ended, and return its log."""
         wait_until(
@@ -141,6 +148,14 @@ class Namespace:
     def phase(self, pod: str) -> str:
         found: str = self.get("pod", pod)["status"]["phase"]
         return found
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except URLError:
+        return False
 
 
 def _output(command: Sequence[str | Path], text: str | None, within: float) -> str:

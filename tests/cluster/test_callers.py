@@ -16,6 +16,7 @@ def test_the_example_lets_one_service_account_mint_for_its_senders(namespace: Na
     namespace.create_config_map("macp-auth-callers", {"callers.toml": callers_file(namespace.name)})
     namespace.kubectl("create", "serviceaccount", "orchestrator")
     namespace.upgrade({}, files=[EXAMPLE])
+    namespace.wait_for_service()
 
     namespace.apply(*(orchestrator(name, sender) for name, sender in (("may", "fraud-7"), ("not", "ceo"))))
 
@@ -30,6 +31,7 @@ def test_a_token_for_another_audience_is_refused(namespace: Namespace) -> None:
     namespace.create_config_map("macp-auth-callers", {"callers.toml": callers_file(namespace.name)})
     namespace.kubectl("create", "serviceaccount", "orchestrator")
     namespace.upgrade({}, files=[EXAMPLE])
+    namespace.wait_for_service()
 
     namespace.apply(orchestrator("other", "fraud-7", audience="vault"))
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 
 from tests.cluster.keys import signing_keys
 from tests.cluster.load import MINT, Load
-from tests.cluster.namespace import OUR_IMAGE, RELEASE, Namespace, Values
+from tests.cluster.namespace import OUR_IMAGE, RELEASE, Namespace, Values, answers
 from tests.cluster.test_examples import EXAMPLES
 from tools.cluster.programs import Programs
 from tools.generate.chart import CHART
@@ -119,11 +117,3 @@ def test_eight_workers_fit_into_their_memory(namespace: Namespace, figures: list
 
     assert status["restartCount"] == 0
     assert load.failed == {}
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return bool(response.status == 200)
-    except URLError:
-        return False
