@@ -577,7 +577,7 @@ def test_garbage(method: JWTMethod, verifications: list[bool]) -> None:
         grown, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert grown < 100_000
+    assert grown < 300_000  # 60,000 alone, more beside other tests; one digest kept of each is 700,000
     assert len(method._remembered) == 1
     assert verifications == [False] * 2_500
     began = time.process_time()
