@@ -15,6 +15,7 @@ from tools.cluster.node import ADDRESS, API
 from tools.cluster.programs import Programs, find_or_build
 from tools.support.openbao import OpenBao
 from tools.support.programs import ProgramMissing
+from tools.support.vault_environment import POLICY
 
 _FIGURES = pytest.StashKey[list[str]]()
 
@@ -65,11 +66,7 @@ def vault(tmp_path: Path, cluster_folder: Path, namespace: Namespace) -> Iterato
     """A server on the node with a key, and a login for the ServiceAccount of the chart in ``namespace``."""
     with OpenBao(tmp_path, host=ADDRESS) as server:
         server.create_key("macp-auth", "ecdsa-p256")
-        server.write_policy(
-            "macp-auth",
-            'path "transit/keys/macp-auth" { capabilities = ["read"] }\n'
-            'path "transit/sign/macp-auth" { capabilities = ["update"] }',
-        )
+        server.write_policy("macp-auth", POLICY.format(key="macp-auth"))
         client = server.client()
         client.sys.enable_auth_method("kubernetes")
         client.write_data(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
-import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from tools.generate.chart import CHART
 from tools.support.service import wait_until
 
 READY_SECONDS = 120  # a bound; a pod takes about 3
+_HELM_SECONDS = 300  # a bound on one command
 RELEASE = "macp-auth"
 OUR_IMAGE = {"registry": "localhost", "repository": "macp-auth", "tag": IMAGE.rpartition(":")[2]}
 
@@ -84,49 +84,46 @@ class Namespace:
         found: str = self.get("service", service)["spec"]["clusterIP"]
         return found
 
-    def replicas(self, deployment: str = RELEASE) -> int:
+    def replicas(self) -> int:
         """How many pods the Deployment asks for."""
-        found: int = self.get("deployment", deployment)["spec"]["replicas"]
+        found: int = self.get("deployment", RELEASE)["spec"]["replicas"]
         return found
 
     def token_reviewer(self) -> str:
         """A token of a ServiceAccount that may ask the API server whose a token is."""
-        account = {"kind": "ServiceAccount", "metadata": {"name": "reviewer"}}
-        self.apply({"apiVersion": "v1", **account})
+        self.kubectl("create", "serviceaccount", "reviewer")
         self.kubectl(
             "create", "clusterrolebinding", f"reviewer-{self.name}",
             "--clusterrole=system:auth-delegator", f"--serviceaccount={self.name}:reviewer",
         )  # fmt: skip
         return self.kubectl("create", "token", "reviewer", "--duration=1h").strip()
 
-    def helm(self, *args: str | Path, values: Values | None = None, within: float = 300) -> str:
+    def helm(self, *args: str | Path, values: Values | None = None) -> str:
         """What Helm 4 prints."""
-        return self._helm(self._programs.helm, *args, values=values, within=within)
+        return self._helm(self._programs.helm, *args, values=values)
 
-    def helm3(self, *args: str | Path, values: Values | None = None, within: float = 300) -> str:
-        return self._helm(self._programs.helm3, *args, values=values, within=within)
+    def helm3(self, *args: str | Path, values: Values | None = None) -> str:
+        return self._helm(self._programs.helm3, *args, values=values)
 
-    def _helm(self, program: Path, *args: str | Path, values: Values | None, within: float) -> str:
+    def _helm(self, program: Path, *args: str | Path, values: Values | None) -> str:
         more = ["--values", "-"] if values is not None else []
         text = None if values is None else json.dumps(values)
-        return _output([program, "--namespace", self.name, *args, *more], text, within)
+        return _output([program, "--namespace", self.name, *args, *more], text, _HELM_SECONDS)
 
-    def upgrade(
-        self, values: Values, *args: str | Path, files: Sequence[Path] = (), wait: bool = True
-    ) -> None:
+    def upgrade(self, values: Values, *, files: Sequence[Path] = (), wait: bool = True) -> None:
         """Install or upgrade the release, with our image; ``values`` win over those of ``files``."""
         chosen = [part for file in files for part in ("--values", file)]
         waiting = ["--wait", f"--timeout={READY_SECONDS}s"] if wait else []
         self.helm(
-            "upgrade", "--install", RELEASE, CHART, *chosen, *waiting, *args,
+            "upgrade", "--install", RELEASE, CHART, *chosen, *waiting,
             values={"image": OUR_IMAGE, **values},
         )  # fmt: skip
 
-    def wait_until_rolled_out(self, deployment: str = RELEASE) -> None:
+    def wait_until_rolled_out(self) -> None:
         """Wait until every pod is of the newest template and ready, and no other one is left."""
         timeout = f"--timeout={READY_SECONDS}s"
-        self.kubectl("rollout", "status", f"deployment/{deployment}", timeout, within=READY_SECONDS + 30)
-        wanted = self.replicas(deployment)
+        self.kubectl("rollout", "status", f"deployment/{RELEASE}", timeout, within=READY_SECONDS + 30)
+        wanted = self.replicas()
         wait_until(
             lambda: len(self.all("pods", "app.kubernetes.io/name=macp-auth")) == wanted,
             within=READY_SECONDS,
@@ -159,9 +156,6 @@ def answers(url: str) -> bool:
 
 
 def _output(command: Sequence[str | Path], text: str | None, within: float) -> str:
-    began = time.monotonic()
     run = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=within)
-    took = time.monotonic() - began
-    shown = shlex.join(map(str, command[1:]))
-    assert run.returncode == 0, f"{shown} ({took:.0f} s)\n{run.stdout}{run.stderr}"
+    assert run.returncode == 0, f"{shlex.join(map(str, command))}\n{run.stdout}{run.stderr}"
     return run.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from tests.deploy.helm import Manifest, Tools, only, pod_spec
 from tests.docs.pages import ROOT, blocks, read, section
 from tests.support.preload import preload
 from tools.support.bounded import HANG_SECONDS
+from tools.support.programs import require_tool
 from tools.support.service import BOOT_SECONDS, Service, clean_environment, free_port
 
 LISTENERS = {"jwksService": {"targetPort": 3201}, "metrics": {"enabled": True}}
@@ -66,8 +66,10 @@ def test_a_pod_listens_on_the_addresses_that_it_has(
     tools: Tools, tmp_path: Path, node: str, hosts: list[str]
 ) -> None:
     """All three listeners, without a value."""
-    if not shutil.which("unshare") or not shutil.which("ip") or _in_a_network("true").returncode != 0:
-        pytest.skip("needs root, unshare and ip, for a network of its own")
+    require_tool("unshare", "util-linux")
+    require_tool("ip", "iproute2")
+    if _in_a_network("true").returncode != 0:
+        pytest.skip("this user may not make a network namespace; run the tests as root")
     env = json.dumps(_env(tools, LISTENERS))
     command = [sys.executable, "-c", IN_A_NETWORK_OF_ITS_OWN, str(tmp_path), env, *hosts]
     run = _in_a_network(f'set -e; ip link set lo up; {node}; exec "$@"', "sh", *command)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from macp_auth.entrypoints.server.protocol import RECEIVE_SECONDS
+from tests.support.ipv6 import needs_ipv6
 from tests.support.metrics import metrics_env, scrape
 from tests.support.wire_probes import PROBES, raw_request
 from tools.support.bounded import HANG_SECONDS
@@ -220,7 +221,7 @@ def test_a_worker_that_replaces_a_dead_one_serves_both(start_service: StartServi
         other.resume()
 
 
-@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6: enable it on this machine")
+@needs_ipv6
 @pytest.mark.parametrize(("host", "reachable"), [("::1", ["[::1]"]), ("::", ["127.0.0.1", "[::1]"])])
 def test_it_has_its_own_address(start_service: StartService, host: str, reachable: list[str]) -> None:
     env = keys_env(MACP_AUTH_JWKS_HOST=host)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.ipv6 import needs_ipv6
 from tools.support.bounded import HANG_SECONDS
 from tools.support.service import Service, clean_environment, free_port
 
@@ -95,7 +96,7 @@ def test_a_host_that_cannot_be_listened_on(host: str) -> None:
     assert host == "." or host not in run.stderr
 
 
-@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6: enable it on this machine")
+@needs_ipv6
 def test_all_addresses_are_those_of_both_families(start_service: Callable[..., Service]) -> None:
     """``::`` takes IPv4, too, for tokens, keys and metrics; a caller's address is written as it is."""
     metrics = free_port()
@@ -116,19 +117,17 @@ def test_all_addresses_are_those_of_both_families(start_service: Callable[..., S
     [
         ("0.0.0.0", "localhost"),
         ("0", "localhost"),
-        ("::", "localhost"),
-        ("0:0:0:0:0:0:0:0", "localhost"),
+        pytest.param("::", "localhost", marks=needs_ipv6),
+        pytest.param("0:0:0:0:0:0:0:0", "localhost", marks=needs_ipv6),
         ("127.0.0.1", "127.0.0.1"),
         ("localhost", "localhost"),
-        ("::1", "[::1]"),
+        pytest.param("::1", "[::1]", marks=needs_ipv6),
     ],
 )
 def test_the_log_has_urls_that_a_reader_can_use(
     start_service: Callable[..., Service], host: str, in_url: str
 ) -> None:
     """All addresses are none to connect to. The lines keep what it listens on."""
-    if ":" in host and not socket.has_dualstack_ipv6():
-        pytest.skip("needs IPv6: enable it on this machine")
     keys, metrics = free_port(), free_port()
     service = start_service(
         {

@@ -10,8 +10,8 @@ import ipaddress
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,8 +32,8 @@ ISSUER = f"https://kubernetes.default.svc.{DOMAIN}"
 """Of the tokens of ServiceAccounts."""
 API = "https://127.0.0.1:6443"
 _START_SECONDS = 120  # a bound; it takes about 20
-_UNDER_RUN = ("/run", "/var/lib/cni", "/var/log/pods", "/var/log/containers", "/var/lib/containerd")
-_LOOPBACK_NAMES = f"127.0.0.1 localhost\n::1 localhost\n{ADDRESS} node\n"
+_PRIVATE_FOLDERS = ("/run", "/var/lib/cni", "/var/log/pods", "/var/log/containers", "/var/lib/containerd")
+_HOSTS = f"127.0.0.1 localhost\n::1 localhost\n{ADDRESS} node\n"
 
 
 class Node:
@@ -73,11 +73,11 @@ class Node:
             except subprocess.TimeoutExpired:
                 process.kill()
 
-    def logs(self, lines: int = 15) -> str:
+    def logs(self) -> str:
         """The last lines of the log of each program."""
         found = []
         for path in sorted(self._folder.glob("*.log")):
-            last = path.read_text(errors="replace").splitlines()[-lines:]
+            last = path.read_text(errors="replace").splitlines()[-15:]
             found.append("\n".join([f"--- {path.name}", *last]))
         return "\n".join(found)
 
@@ -93,12 +93,12 @@ class Node:
     def _isolate(self) -> None:
         """Give this namespace folders and a network of its own."""
         _run("mount", "--make-rprivate", "/")
-        for folder in _UNDER_RUN:
+        for folder in _PRIVATE_FOLDERS:
             Path(folder).mkdir(parents=True, exist_ok=True)
             _run("mount", "-t", "tmpfs", "tmpfs", folder)
         for name, text in (
             ("resolv.conf", f"nameserver {ADDRESS}\nsearch svc.{DOMAIN} {DOMAIN}\noptions ndots:5\n"),
-            ("hosts", _LOOPBACK_NAMES),
+            ("hosts", _HOSTS),
         ):
             mine = self._folder / name
             mine.write_text(text)
@@ -345,17 +345,15 @@ def remove_cgroups(name: str) -> None:
     """Remove what kubelet leaves. Its processes are gone, though the kernel may still count them a moment."""
     for top in cgroup_folders(name):
         for folder, _, _ in os.walk(top, topdown=False):
-            _retry(Path(folder).rmdir)
+            wait_until(partial(_removed, Path(folder)), within=5, what=f"{folder} has no processes")
 
 
-def _retry(action: Callable[[], object]) -> None:
-    for _ in range(50):
-        try:
-            action()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
+def _removed(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except OSError:
+        return False
+    return True
 
 
 def _environment() -> dict[str, str]:

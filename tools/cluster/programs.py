@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from tools.support.helm_programs import helm_and_kubectl
 from tools.support.programs import require_tool
-from tools.support.repository import ROOT
+from tools.support.repository import ROOT, user_cache
 
 VERSION = "1.34.2"
 HELM_3 = "v3.17.4"
@@ -36,7 +36,7 @@ class Programs(Struct, frozen=True):
 
     @property
     def helm3(self) -> Path:
-        return self.built / "helm"
+        return self.built / HELM_3 / "helm"
 
     def path(self, name: str) -> Path:
         return self.built / name
@@ -59,15 +59,14 @@ def find_or_build() -> Programs:
     ):
         require_tool(name, package)
     folder = build_folder()
-    if any(not (folder / name).is_file() for name in (*_KUBERNETES, "coredns", "helm")):
+    if any(not (folder / name).is_file() for name in (*_KUBERNETES, "coredns", f"{HELM_3}/helm")):
         _build(require_tool("go", "golang"), folder)
     return Programs(folder, *helm_and_kubectl())
 
 
 def build_folder() -> Path:
     """Where they are built: fresh clones share it."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "macp-auth" / f"kubernetes-{VERSION}" / "bin"
+    return user_cache() / f"kubernetes-{VERSION}" / "bin"
 
 
 def _build(go: str, folder: Path) -> None:
@@ -78,8 +77,8 @@ def _build(go: str, folder: Path) -> None:
     for name, package in _KUBERNETES.items():
         _go_build(go, _GO / "kubernetes", package, folder / name, stamped)
     _go_build(go, _GO / "dns", ".", folder / "coredns", [])
-    if not (folder / "helm").is_file():
-        _go_install_helm(go, folder)
+    if not (folder / HELM_3 / "helm").is_file():
+        _go_install_helm(go, folder / HELM_3)
 
 
 def _go_install_helm(go: str, folder: Path) -> None:

@@ -15,6 +15,7 @@ from macp_sdk.errors import MacpAckError, MacpTransportError
 
 from tools.support.bounded import HANG_SECONDS
 from tools.support.programs import ProgramMissing, missing
+from tools.support.repository import user_cache
 from tools.support.service import free_port, wait_until
 
 VERSION = "0.13.0"
@@ -22,8 +23,7 @@ VERSION = "0.13.0"
 
 def build_folder() -> Path:
     """Where ``make runtime`` installs it: outside of the working tree, so that fresh clones share it."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "macp-auth" / f"macp-runtime-{VERSION}"
+    return user_cache() / f"macp-runtime-{VERSION}"
 
 
 def runtime_program() -> Path:

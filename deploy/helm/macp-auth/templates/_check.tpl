@@ -1,5 +1,17 @@
 {{/* Refuse what the schema can't see: values that contradict each other. */}}
 {{- define "macp-auth.check" -}}
+{{- include "macp-auth.checkNames" . -}}
+{{- include "macp-auth.checkSigner" . -}}
+{{- include "macp-auth.checkAddresses" . -}}
+{{- include "macp-auth.checkCallers" . -}}
+{{- include "macp-auth.checkPods" . -}}
+{{- include "macp-auth.checkServices" . -}}
+{{- include "macp-auth.checkPublished" . -}}
+{{- include "macp-auth.checkPorts" . -}}
+{{- include "macp-auth.checkMetrics" . -}}
+{{- end -}}
+
+{{- define "macp-auth.checkNames" -}}
 {{- if not .Values.image.repository -}}
 {{- fail "\n\nimage.repository is empty, and no image is published. Build one with deploy/docker/Dockerfile, push it to your registry, and set image.repository to its name there, for example registry.example.com/macp-auth." -}}
 {{- end -}}
@@ -10,6 +22,9 @@
 {{- if and (not .Chart.IsRoot) (gt (len (include "macp-auth.longname" .)) 55) -}}
 {{- fail (printf "\n\nThe objects would be named %q, which is longer than 55 characters. Cut to that, it may be the name of another subchart of this release. Set fullnameOverride to a shorter one." (include "macp-auth.longname" .)) -}}
 {{- end -}}
+{{- end -}}
+
+{{- define "macp-auth.checkSigner" -}}
 {{- $type := .Values.signer.type -}}
 {{- $pods := ternary .Values.autoscaling.maxReplicas .Values.replicaCount .Values.autoscaling.enabled | int -}}
 {{- if and (eq $type "ephemeral") (gt $pods 1) -}}
@@ -24,6 +39,9 @@
 {{- if eq $type "vault-transit" -}}
 {{- include "macp-auth.checkVault" . -}}
 {{- end -}}
+{{- end -}}
+
+{{- define "macp-auth.checkAddresses" -}}
 {{- if include "macp-auth.isLoopback" .Values.config.host -}}
 {{- if or (not .Values.jwksService.targetPort) (include "macp-auth.isLoopback" .Values.config.jwksHost) -}}
 {{- fail "\n\nconfig.host is only reached from within the pod, so the kubelet's probes are refused: set it to \"::\", or set jwksService.targetPort, and config.jwksHost to \"::\", where they ask then." -}}
@@ -43,6 +61,9 @@
 {{- if and .Values.metrics.enabled (include "macp-auth.isLoopback" (default .Values.config.host .Values.config.metricsHost)) -}}
 {{- fail "\n\nconfig.metricsHost is only reached from within the pod, so no metrics can be scraped: set it to \"::\"." -}}
 {{- end -}}
+{{- end -}}
+
+{{- define "macp-auth.checkCallers" -}}
 {{- with .Values.callers -}}
 {{- if and .existingSecret .existingConfigMap -}}
 {{- fail "\n\ncallers.existingSecret and callers.existingConfigMap are both set; there is one callers file: clear one of them." -}}
@@ -54,6 +75,9 @@
 {{- if and (eq (default "" .Values.config.callersMode) "report") (not (include "macp-auth.hasCallersFile" .)) -}}
 {{- fail "\n\nconfig.callersMode report needs a callers file: set callers.existingSecret, callers.existingConfigMap or config.callersFile." -}}
 {{- end -}}
+{{- end -}}
+
+{{- define "macp-auth.checkPods" -}}
 {{- if and .Values.autoscaling.enabled (lt (int .Values.autoscaling.maxReplicas) (int .Values.autoscaling.minReplicas)) -}}
 {{- fail "\n\nautoscaling.maxReplicas is less than autoscaling.minReplicas; raise one or lower the other." -}}
 {{- end -}}
@@ -83,6 +107,9 @@
 {{- if lt (int .Values.terminationGracePeriodSeconds) (add .Values.preStopSleepSeconds 10 | int) -}}
 {{- fail "\n\nterminationGracePeriodSeconds must be 10 or more above preStopSleepSeconds: the service may take 10 s to finish its requests, and would be killed." -}}
 {{- end -}}
+{{- end -}}
+
+{{- define "macp-auth.checkServices" -}}
 {{- if and .Values.service.ipFamilyPolicy (eq .Values.service.ipFamilyPolicy "SingleStack") (gt (len (default list .Values.service.ipFamilies)) 1) -}}
 {{- fail "\n\nservice.ipFamilyPolicy SingleStack allows one of service.ipFamilies: remove the other one, or set service.ipFamilyPolicy to RequireDualStack." -}}
 {{- end -}}
@@ -106,6 +133,9 @@
 {{- if and .Values.jwksService.enabled (ne .Values.jwksService.type "ClusterIP") (not .Values.jwksService.targetPort) -}}
 {{- fail (printf "\n\njwksService.type %s needs jwksService.targetPort, for example 3201: a port for the keys only. Otherwise, tokens could be minted through this Service, too; if that is meant, use service.type." .Values.jwksService.type) -}}
 {{- end -}}
+{{- end -}}
+
+{{- define "macp-auth.checkPublished" -}}
 {{- range list "ingress" "httpRoute" "route" -}}
 {{- if and (get $.Values .).enabled (not $.Values.jwksService.enabled) -}}
 {{- fail (printf "\n\n%s.enabled needs jwksService.enabled: it leads to that Service." .) -}}
@@ -131,6 +161,9 @@
 {{- fail (printf "\n\n%s.enabled needs jwksService.targetPort, for example 3201: a port for the keys only. Otherwise, the controller's pods must reach the port where tokens are minted, and so could everyone who may route something through them." .) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+
+{{- define "macp-auth.checkPorts" -}}
 {{- with .Values.jwksService.targetPort -}}
 {{- if not $.Values.jwksService.enabled -}}
 {{- fail "\n\njwksService.targetPort needs jwksService.enabled: no Service would lead to that port." -}}
@@ -142,6 +175,9 @@
 {{- if eq (int .Values.metrics.port) (int .Values.containerPort) -}}
 {{- fail "\n\nmetrics.port is containerPort, where the service listens; choose another." -}}
 {{- end -}}
+{{- end -}}
+
+{{- define "macp-auth.checkMetrics" -}}
 {{- range list "serviceMonitor" "podMonitor" "grafanaDashboard" -}}
 {{- if and (get $.Values.metrics .).enabled (not $.Values.metrics.enabled) -}}
 {{- fail (printf "\n\nmetrics.%s.enabled needs metrics.enabled: there would be nothing to scrape." .) -}}

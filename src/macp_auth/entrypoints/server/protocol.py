@@ -406,7 +406,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         if self._awaits_an_answer():
             self._refuse(status, message)
         elif self._idle():  # it has been answered already
-            self._linger()
+            self.close_gracefully()
 
     def _refuse(self, status: int, message: str) -> None:
         body = msgspec.json.encode({"error": message})
@@ -415,7 +415,7 @@ class StrictHTTPProtocol(HttpToolsProtocol):
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
-        self._linger()
+        self.close_gracefully()
 
     def _too_slow(self) -> None:
         self._deadline = None
@@ -497,11 +497,11 @@ class StrictHTTPProtocol(HttpToolsProtocol):
         self.cycle.keep_alive = False
 
     def close_gracefully(self) -> None:
-        """Close, after the client had time to read the response: it may be sending more."""
-        self._linger()
+        """Stop writing, ignore further bytes, and close when the client does or the time is over.
 
-    def _linger(self) -> None:
-        """Stop writing, ignore further bytes, and close when the client does or the time is over."""
+        So it has time to read the last response: it may be sending more, and a reset can destroy what it has
+        not read.
+        """
         self._lingering = True
         self._abandon_cycle()
         self._clear_read()
