@@ -78,7 +78,7 @@ class Load:
             response = connection.getresponse()
             response.read()
         except (OSError, http.client.HTTPException) as error:
-            return type(error).__name__
+            return f"{type(error).__name__}: {error}"
         else:
             return str(response.status)
         finally:
