@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import structlog
+from hypothesis import HealthCheck, settings
 
 from tools.support.programs import ProgramMissing
 from tools.support.service import Service
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile(
+    "any-machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any-machine")
+
+# A shell has its background jobs ignore Ctrl-C, and what the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start the service, so that ``make test-fast`` leaves them out."""
+    for item in items:
+        if {"service", "start_service"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("process")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -24,6 +44,18 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:  # noqa: ARG001 - 
     """Skip a test that needs a missing program."""
     with _skipping():
         return (yield)
+
+
+@pytest.fixture(autouse=True)
+def default_logs() -> Iterator[None]:
+    """Logs as they were: what a test's command sets up would also reach the tests after it."""
+    loggers = [logging.root, logging.getLogger("uvicorn.error")]
+    before = [(logger.level, logger.handlers[:]) for logger in loggers]
+    yield
+    structlog.reset_defaults()
+    for logger, (level, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 @contextmanager

@@ -48,6 +48,15 @@ def test_the_domain_brings_no_other_room_along() -> None:
     assert {name.split(".")[1] for name in run.stdout.split()} == {"domain"}
 
 
+def test_a_start_loads_what_it_uses_only() -> None:
+    """Nothing of signers and settings that are not selected, or that Litestar offers to others."""
+    code = "import sys, macp_auth.entrypoints.composition; from macp_auth.entrypoints.http import app"
+    code += "; app._Router([], logging_config=None, openapi_config=None); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    others = {"aiohttp", "hvac", "jwt", "opentelemetry", "prometheus_client", "pydantic", "requests"}
+    assert {name.split(".")[0] for name in run.stdout.split()} & others == set()
+
+
 def test_the_public_api_is_importable_from_the_package() -> None:
     """Each name is the same object, and there is no other."""
     assert set(dir(macp_auth)) == {"__version__", *plugin_api.__all__}
@@ -58,11 +67,11 @@ def test_the_public_api_is_importable_from_the_package() -> None:
 
 
 def test_the_root_of_the_entrypoints_has_fewer_than_eight_modules() -> None:
-    """The rest is in one of the three rooms."""
+    """The rest is in one of the five rooms."""
     modules = [path for path in (SOURCE / "entrypoints").glob("*.py") if path.name != "__init__.py"]
     assert len(modules) < 8
     rooms = {path.parent.name for path in (SOURCE / "entrypoints").glob("*/__init__.py")}
-    assert rooms == {"http", "server", "cli"}
+    assert rooms == {"http", "server", "cli", "signers", "pictures"}
 
 
 def test_tools_import_no_test() -> None:
@@ -75,7 +84,7 @@ def test_tools_import_no_test() -> None:
 def _room(module: str) -> str:
     """The node of the page's diagram that ``module`` is in."""
     match module.split(".")[1:]:
-        case ["entrypoints", ("http" | "server" | "cli") as room, *_]:
+        case ["entrypoints", ("http" | "server" | "cli" | "signers" | "pictures") as room, *_]:
             return room
         case ["entrypoints", "composition" | "plan", *_]:
             return "composition"

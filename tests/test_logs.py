@@ -9,7 +9,6 @@ import pty
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ print("went on")
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not FULL.exists(), reason="only Linux has /dev/full; run this test there")
 def test_a_line_that_can_t_be_written_is_lost_and_no_more() -> None:
     """The caller continues: nobody would notice a background task that ended there."""
@@ -51,14 +51,9 @@ HIDDEN = "\x7f\x9b\u202e\u2028\U000e0001"
 
 
 @pytest.fixture
-def configured() -> Iterator[None]:
-    """Logs as the service has them, and then as they were."""
-    before = structlog.get_config()
-    handlers = logging.root.handlers[:]
+def configured() -> None:
+    """Logs as the service has them."""
     logs.configure_logs()
-    yield
-    structlog.configure(**before)
-    logging.root.handlers[:] = handlers
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -135,6 +130,7 @@ except ValueError:
 """
 
 
+@pytest.mark.process
 def test_on_a_terminal_neither() -> None:
     """Colours are the renderer's; what comes from elsewhere is escaped, and stays in its line."""
     ours, its = pty.openpty()

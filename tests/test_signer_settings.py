@@ -13,7 +13,7 @@ from macp_auth import Secret, SignerMisconfigured, SignerPlugin
 from macp_auth.adapters.plugins import BUILT_IN, BUILT_IN_FALLBACKS, BUILT_IN_SECRETS, load_signer_plugin
 from macp_auth.adapters.signers.local import LocalSigner
 from macp_auth.domain.errors import ConfigurationError
-from macp_auth.entrypoints.signer_settings import (
+from macp_auth.entrypoints.signers.settings import (
     declared_secrets,
     read_signer_settings,
     secret_variables,
@@ -105,5 +105,5 @@ def test_the_secrets_of_our_signers_are_known_without_importing_them() -> None:
 
 def test_a_plugin_keeps_the_variables_that_its_own_library_may_read() -> None:
     """Of our signers' secrets only those with our prefix are taken from it."""
-    secrets = secret_variables(with_field(Secret[str] | None))
+    secrets = secret_variables(declared_secrets(with_field(Secret[str] | None)), built_in=False)
     assert sorted([*BUILT_IN_SECRETS, "ODD_FIELD"]) == secrets

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from macp_auth.adapters import plugins
 from macp_auth.adapters.plugins import BUILT_IN, available_signers, load_signer_plugin
 from macp_auth.adapters.verifying import VerifyingSigner
 from macp_auth.domain.errors import ConfigurationError, SignerMisconfigured, UnknownKid, WrongSignature
@@ -38,6 +39,7 @@ INSTALLED = available_signers()
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Installs a distribution with one entry point and one module, for this test."""
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # of the plugin's own process
 
     def install_plugin(name: str, source: str) -> None:
         module = f"{name}_{tmp_path.name}"  # a name of its own: Python remembers what it imported
@@ -94,11 +96,14 @@ def test_unknown_name_lists_the_names_there_are(install: Install) -> None:
         (GOOD.replace("    return", "    1 / 0; return"), "can't register .ZeroDivisionError"),
         (GOOD.replace("api_version=1", "api_version=0"), "was written for version 0 .* upgrade the package"),
         (GOOD.replace("api_version=1", "api_version=2"), "was written for version 2 .* upgrade macp-auth"),
-        (GOOD.replace("api_version=1, ", ""), "declares no api_version"),
+        (GOOD.replace("api_version=1", "api_version=(2, 3)"), "was written for versions 2 to 3 .*macp-auth"),
+        (GOOD.replace("api_version=1, ", ""), "declares no valid api_version"),
+        (GOOD.replace("api_version=1", "api_version=(2, 1)"), "declares no valid api_version"),
+        (GOOD.replace("api_version=1", "api_version='1'"), "declares no valid api_version"),
     ],
     ids=[
         *("import-error", "empty", "other-name", "misspelt-hook"),
-        *("raises", "older-api", "newer-api", "no-api"),
+        *("raises", "older-api", "newer-api", "newer-apis", "no-api", "no-range", "no-number"),
     ],
 )
 def test_broken_plugin_is_named(install: Install, source: str, message: str) -> None:
@@ -108,6 +113,36 @@ def test_broken_plugin_is_named(install: Install, source: str, message: str) -> 
         load_signer_plugin("outside")
 
 
+@pytest.mark.parametrize(
+    ("declared", "oldest", "newest", "warning"),
+    [
+        ("(1, 2)", 1, 1, None),
+        ("(1, 2)", 1, 2, None),
+        ("(1, 2)", 2, 2, None),
+        ("(1, 2)", 2, 3, "versions 1 to 2 of the plugin API, which is deprecated"),
+        ("1", 1, 2, "version 1 of the plugin API, which is deprecated"),
+    ],
+)
+def test_one_release_of_a_plugin_serves_several_versions_of_the_api(
+    install: Install,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    declared: str,
+    oldest: int,
+    newest: int,
+    warning: str | None,
+) -> None:
+    """It loads where the ranges of plugin and host overlap, and a host with a newer version warns."""
+    monkeypatch.setattr(plugins, "OLDEST_API_VERSION", oldest)
+    monkeypatch.setattr(plugins, "API_VERSION", newest)
+    install("outside", GOOD.replace("api_version=1", f"api_version={declared}"))
+    load_signer_plugin("outside")
+    warnings = [f"the signer plugin 'outside' was written for {warning}; upgrade the package of the plugin"]
+    assert [record.getMessage() for record in caplog.records] == (warnings if warning else [])
+
+
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
@@ -167,6 +202,7 @@ def test_host_asks_only_for_published_kids() -> None:
         asyncio.run(signer.sign("dev-key-1", b"x"))
 
 
+@pytest.mark.process
 def test_importing_the_public_api_loads_no_web_framework() -> None:
     """A plugin's own tests should not wait for Litestar."""
     code = "import sys, macp_auth; sys.exit(bool({'litestar', 'uvicorn', 'cryptography'} & set(sys.modules)))"

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
-import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import msgspec
@@ -15,10 +11,11 @@ from structlog.testing import capture_logs
 
 from macp_auth.adapters import jose
 from macp_auth.adapters.hookspecs import SignerPlugin
-from macp_auth.adapters.sandbox import Limits, prepare_state, sandboxed
-from macp_auth.adapters.sandbox.bulkhead import BulkheadSigner, SignerBusy
+from macp_auth.adapters.sandbox import wrapped
+from macp_auth.adapters.sandbox.bulkhead import SignerBusy
 from macp_auth.adapters.sandbox.circuit import CircuitBreaker, CircuitOpen
-from macp_auth.adapters.sandbox.translation import PluginFault
+from macp_auth.adapters.sandbox.limits import Limits
+from macp_auth.adapters.sandbox.translation import PluginFault, TranslatingSigner
 from macp_auth.adapters.signers.local import LocalKey, LocalSigner
 from macp_auth.domain.errors import (
     InvalidSender,
@@ -32,11 +29,10 @@ from macp_auth.domain.errors import (
 from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion
 from macp_auth.domain.signer import Signer
 from macp_auth.domain.statistics import Statistics
+from macp_auth.entrypoints.signers.process import prepared_state
 
 PRIVATE = jose.generate(Algorithm.ES256)
 KEY = LocalKey.signing("k1", PRIVATE)
-QUICK = Limits(sign_seconds=0.1, read_seconds=5, close_seconds=0.1, concurrent_signs=3, failures=100)
-LONG = 4.0  # seconds that what hangs on or blocks takes; far more than it is waited for
 
 
 class Scripted(Signer):
@@ -72,22 +68,6 @@ def raising(error: BaseException) -> Callable[[], Awaitable[object]]:
     return first
 
 
-async def hang() -> None:
-    await asyncio.sleep(3600)
-
-
-async def hang_on() -> None:
-    """Hang, and do not let a cancellation end it."""
-    ends = time.monotonic() + LONG
-    while time.monotonic() < ends:
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(0.05)
-
-
-async def block() -> None:
-    time.sleep(LONG)  # noqa: ASYNC251 - the fault
-
-
 class PanicException(BaseException):
     """As ``pyo3_runtime.PanicException``, by which a Rust extension such as cryptography panics."""
 
@@ -99,98 +79,24 @@ class Unready(SignerUnavailable):
         pass
 
 
+def sandboxed(opening: Callable[[], Signer], name: str, limits: Limits | None = None) -> Signer:
+    """All rules but the process of its own."""
+    return wrapped.sandboxed(TranslatingSigner(opening, name), name, limits or Limits())
+
+
 async def sign_once(signer: Signer) -> bytes:
     await signer.key_versions()
     return await signer.sign("k1", b"input")
 
 
 def test_a_good_signer_signs_and_closes_twice() -> None:
-    """What leaves is the signature; the thread is gone afterwards, and nothing more is signed."""
+    """What leaves is the signature."""
 
     async def run() -> None:
         signer = sandboxed(Scripted, "good")
         assert jose.verifies(PRIVATE.public_key(), b"input", await sign_once(signer))
         await signer.aclose()
         await signer.aclose()
-
-    asyncio.run(run())
-    assert is_gone("good")
-
-
-def is_gone(name: str) -> bool:
-    """Whether the thread of the signer ``name`` ends; it does so shortly after the close."""
-    threads = [thread for thread in threading.enumerate() if thread.name == f"signer-{name}"]
-    for thread in threads:
-        thread.join(5)
-    return not any(thread.is_alive() for thread in threads)
-
-
-class ClosesQuickly(Scripted):
-    """Abandons the calls in flight."""
-
-    async def aclose(self) -> None:
-        pass
-
-
-def test_closes_at_once_end_together() -> None:
-    """The second does not wait for a thread that the first has ended."""
-
-    async def run() -> float:
-        signer = sandboxed(lambda: Scripted(lambda: asyncio.sleep(0.05)), "good")
-        await signer.key_versions()
-        began = time.monotonic()
-        await asyncio.gather(signer.aclose(), signer.aclose())
-        return time.monotonic() - began
-
-    assert asyncio.run(run()) < Limits().close_seconds / 2
-    assert is_gone("good")
-
-
-@pytest.mark.parametrize("first", [hang, hang_on], ids=["hangs", "hangs-on"])
-def test_a_call_under_way_ends_with_the_close(
-    first: Callable[[], Awaitable[object]], caplog: pytest.LogCaptureFixture
-) -> None:
-    """Its caller hears why, long before its deadline."""
-
-    async def run() -> float:
-        signer = sandboxed(lambda: ClosesQuickly(first), "closing")
-        await signer.key_versions()
-        signing = asyncio.create_task(signer.sign("k1", b"input"))
-        await asyncio.sleep(0.05)
-        began = time.monotonic()
-        await signer.aclose()
-        with pytest.raises(SignerUnavailable, match="'closing' is closed") as caught:
-            await signing
-        assert caught.value.reason == "closed"
-        return time.monotonic() - began
-
-    assert asyncio.run(run()) < Limits().sign_seconds / 2
-    assert is_gone("closing")
-    gc.collect()  # asyncio complains of a pending task when it is destroyed
-    assert first is hang_on or not caplog.records
-
-
-def test_what_the_plugin_left_running_can_end() -> None:
-    """A task of its own is cancelled, and may do what it does then, before the close is over."""
-    ended = []
-
-    async def renew() -> None:
-        try:
-            await asyncio.sleep(3600)
-        finally:
-            await asyncio.sleep(0.05)
-            ended.append(True)
-
-    class LeavesTask(ClosesQuickly):
-        async def key_versions(self) -> Sequence[KeyVersion]:
-            self.task = asyncio.create_task(renew())
-            return await super().key_versions()
-
-    async def run() -> None:
-        signer = sandboxed(LeavesTask, "leaving")
-        await sign_once(signer)
-        await signer.aclose()
-        assert ended == [True]
 
     asyncio.run(run())
 
@@ -208,7 +114,7 @@ def test_what_the_plugin_left_running_can_end() -> None:
 )
 def test_any_exception_becomes_a_plugin_fault(error: BaseException) -> None:
     """It names the plugin, the type and the place, and not the message; no cause is logged with it."""
-    signer = sandboxed(lambda: Scripted(raising(error)), "faulty", QUICK)
+    signer = sandboxed(lambda: Scripted(raising(error)), "faulty")
     with pytest.raises(
         PluginFault, match=rf"'faulty' raised {type(error).__name__} in sign \(test_sandbox.py:\d+\)"
     ) as caught:
@@ -243,7 +149,7 @@ def test_no_number_is_worth_a_fault(error: BaseException) -> None:
         signer = sandboxed(lambda: backend, "miscounting")
         for _ in range(3):
             await sign_once(signer)
-            assert signer.statistics() == {"signatures_in_flight": 0, "circuit_open": 0, "unusable_keys": 0}
+            assert signer.statistics() == {"circuit_open": 0, "unusable_keys": 0}
         await sign_once(signer)  # after what the plugin's loop was given before
 
     asyncio.run(run())
@@ -263,7 +169,7 @@ def test_any_exception_in_prepare_ends_the_start_with_a_line(error: BaseExceptio
         SignerMisconfigured,
         match=rf"'faulty' raised {type(error).__name__} in prepare \(test_sandbox.py:\d+\)",
     ) as caught:
-        prepare_state(plugin_with(prepare), Settings())
+        prepared_state(plugin_with(prepare), {})
     assert "s3cret" not in str(caught.value)
     assert caught.value.__suppress_context__
 
@@ -274,17 +180,7 @@ def test_a_panic_of_the_pickling_ends_the_start_with_a_line() -> None:
             raise PanicException("s3cret")
 
     with pytest.raises(SignerMisconfigured, match=r"to a worker process \(PanicException\)"):
-        prepare_state(plugin_with(lambda _: Unpicklable()), Settings())
-
-
-def test_an_interrupted_start_is_no_fault_of_the_plugin() -> None:
-    """Preparing is in the main thread, where Ctrl-C is the operator's."""
-
-    def prepare(_: object) -> object:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        prepare_state(plugin_with(prepare), Settings())
+        prepared_state(plugin_with(lambda _: Unpicklable()), {})
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -318,74 +214,6 @@ def test_a_signer_that_can_not_be_opened_is_opened_at_the_next_call() -> None:
         with pytest.raises(PluginFault, match="'late' raised ZeroDivisionError in key_versions"):
             await signer.key_versions()
         assert await sign_once(signer)
-
-    asyncio.run(run())
-
-
-@pytest.mark.parametrize("first", [hang, hang_on], ids=["hangs", "hangs-on"])
-def test_a_call_ends_in_time(first: Callable[[], Awaitable[object]]) -> None:
-    """Also one that does not let itself be cancelled, and so does the closing."""
-    signer = sandboxed(lambda: Scripted(first), "slow", QUICK)
-
-    async def run() -> float:
-        began = time.monotonic()
-        with pytest.raises(SignerUnavailable, match="'slow' did not end sign within 0.1 s") as caught:
-            await sign_once(signer)
-        assert caught.value.reason == "deadline"
-        await signer.aclose()
-        return time.monotonic() - began
-
-    assert asyncio.run(run()) < LONG / 2
-
-
-def test_a_signer_that_blocks_blocks_only_itself() -> None:
-    """The service's loop turns on, and the deadline holds."""
-
-    async def run() -> float:
-        signer = sandboxed(lambda: Scripted(block), "blocking", QUICK)
-        began = time.monotonic()
-        with pytest.raises(SignerUnavailable):
-            await sign_once(signer)
-        return time.monotonic() - began
-
-    assert asyncio.run(run()) < LONG / 2
-
-
-def test_a_cancellation_of_the_signer_s_own_is_no_cancellation_of_the_request() -> None:
-    """A library may leak one."""
-    signer = sandboxed(lambda: Scripted(raising(asyncio.CancelledError())), "leaky", QUICK)
-    with pytest.raises(SignerUnavailable, match="'leaky' cancelled sign by itself"):
-        asyncio.run(sign_once(signer))
-
-
-def test_a_cancelled_request_ends_at_once() -> None:
-    """The client has gone; its signature is not waited for."""
-
-    async def run() -> float:
-        signer = sandboxed(lambda: Scripted(hang), "slow")
-        await signer.key_versions()
-        signing = asyncio.create_task(signer.sign("k1", b"input"))
-        await asyncio.sleep(0.05)
-        began = time.monotonic()
-        signing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await signing
-        return time.monotonic() - began
-
-    assert asyncio.run(run()) < LONG / 2
-
-
-def test_calls_beyond_the_limit_are_refused_at_once() -> None:
-    """A call counts until it has really ended: those that hang on keep the places."""
-    signer = sandboxed(lambda: Scripted(hang_on), "slow", QUICK)
-
-    async def run() -> None:
-        await signer.key_versions()
-        for expected in ({"deadline"}, {"busy"}):
-            results = await asyncio.gather(
-                *(signer.sign("k1", b"x") for _ in range(3)), return_exceptions=True
-            )
-            assert {result.reason for result in results if isinstance(result, SignerError)} == expected
 
     asyncio.run(run())
 
@@ -449,12 +277,6 @@ def test_a_backend_that_answers_does_not_open_the_circuit(error: SignerError) ->
     """Nor does our own limit say anything about it."""
     breaker = CircuitBreaker(Scripted(raising(error)), "up", failures=1, open_seconds=5)
     assert [tried(breaker), tried(breaker)] == [type(error)] * 2
-
-
-def test_a_full_bulkhead_has_a_reason_of_its_own() -> None:
-    with pytest.raises(SignerBusy, match="'full' is busy: 0 concurrent signatures") as caught:
-        asyncio.run(BulkheadSigner(Scripted(), "full", 0).sign("k1", b"x"))
-    assert caught.value.reason == "busy"
 
 
 class PrivateJWK(ECPublicJWK, frozen=True, tag_field="kty", tag="EC"):
@@ -605,25 +427,5 @@ def test_generator_exit_is_a_fault_of_the_plugin() -> None:
             await signer.sign("k1", b"x")
         with pytest.raises(CircuitOpen):
             await signer.sign("k1", b"x")
-
-    asyncio.run(run())
-
-
-def test_a_plugin_that_stops_its_loop() -> None:
-    """The loop goes on, and every call is answered."""
-
-    class Stopping(Scripted):
-        async def sign(self, kid: str, signing_input: bytes) -> bytes:
-            asyncio.get_running_loop().stop()
-            await asyncio.sleep(0.01)
-            return await super().sign(kid, signing_input)
-
-    signer = sandboxed(Stopping, "stopping")
-
-    async def run() -> None:
-        await signer.key_versions()
-        for _ in range(3):
-            await signer.sign("k1", b"x")
-        await signer.aclose()
 
     asyncio.run(run())

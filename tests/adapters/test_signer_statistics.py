@@ -1,18 +1,15 @@
-"""A signer's numbers on their way out: through the rules of hosting, which add their own."""
+"""A signer's numbers on their way out: through the rules of the sandbox, which add their own."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from macp_auth.adapters import jose
-from macp_auth.adapters.sandbox.bulkhead import BulkheadSigner
 from macp_auth.adapters.sandbox.circuit import CircuitBreaker
-from macp_auth.adapters.sandbox.isolation import IsolatedSigner
 from macp_auth.adapters.sandbox.translation import TranslatingSigner
 from macp_auth.adapters.signers.local import LocalKey, LocalSigner
 from macp_auth.adapters.verifying import VerifyingSigner
@@ -24,13 +21,12 @@ KEY = LocalKey.signing("k1", jose.generate(Algorithm.ES256))
 
 
 class Telling(Signer):
-    """Tells what the test says, and in which thread it was asked."""
+    """Tells what the test says."""
 
     def __init__(self, reported: Any = None, raising: BaseException | None = None) -> None:
         self._reported = reported
         self._raising = raising
         self._honest = LocalSigner([KEY])
-        self.threads: list[str] = []
 
     async def key_versions(self) -> Sequence[KeyVersion]:
         return await self._honest.key_versions()
@@ -42,7 +38,6 @@ class Telling(Signer):
         """Nothing to close."""
 
     def statistics(self) -> Any:
-        self.threads.append(threading.current_thread().name)
         if self._raising is not None:
             raise self._raising
         return self._reported
@@ -61,15 +56,14 @@ def test_a_signer_tells_nothing_unless_it_wants_to() -> None:
 
 
 def test_numbers_pass_every_rule_and_two_rules_add_their_own() -> None:
-    """The circuit, and the calls in flight."""
+    """The circuit, and the verification."""
 
     async def run() -> None:
         signer: Signer = await opened(Telling({"calls_total": 7}))
-        signer = BulkheadSigner(signer, "demo", 3)
         signer = CircuitBreaker(signer, "demo", failures=1, open_seconds=60)
         signer = VerifyingSigner(signer, "demo")
         await signer.key_versions()
-        reported = {"calls_total": 7, "signatures_in_flight": 0, "circuit_open": 0, "unusable_keys": 0}
+        reported = {"calls_total": 7, "circuit_open": 0, "unusable_keys": 0}
         assert signer.statistics() == reported
         with pytest.raises(SignerUnavailable):
             await signer.sign("k1", b"x")
@@ -94,24 +88,5 @@ def test_a_plugin_s_nonsense_is_left_out() -> None:
     async def run() -> None:
         assert TranslatingSigner(Telling, "demo").statistics() == {}
         assert (await opened(Telling({"good": 1, "BAD": 1, "worse": "1"}))).statistics() == {"good": 1}
-
-    asyncio.run(run())
-
-
-def test_a_plugin_is_asked_in_its_own_thread() -> None:
-    """A signer that blocks blocks only itself; the caller gets the previous report."""
-
-    async def run() -> None:
-        plugin = Telling({"calls_total": 7})
-        signer = IsolatedSigner(TranslatingSigner(lambda: plugin, "demo"), "demo")
-        assert signer.statistics() == {}
-        await signer.key_versions()
-        signer.statistics()
-        async with asyncio.timeout(5):
-            while not signer.statistics():  # noqa: ASYNC110 - there is no event to wait for
-                await asyncio.sleep(0.01)
-        assert signer.statistics() == {"calls_total": 7}
-        assert set(plugin.threads) == {"signer-demo"}
-        await signer.aclose()
 
     asyncio.run(run())

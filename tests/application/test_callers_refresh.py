@@ -1,10 +1,11 @@
-"""The rules in force are those of the last good reading."""
+"""The rules in use are those of the last good reading."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from macp_auth.application.callers_refresh import CallersRefresher
 from macp_auth.domain.access import AccessRules
@@ -27,7 +28,7 @@ class File:
         return self.reading
 
 
-def test_the_last_good_reading_decides(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_last_good_reading_decides() -> None:
     """A failure keeps it and is logged once; the next good reading takes its place."""
     file = File()
     callers = CallersRefresher(file.read)
@@ -37,10 +38,11 @@ def test_the_last_good_reading_decides(capsys: pytest.CaptureFixture[str]) -> No
     asyncio.run(callers.refresh())
     assert callers.rules() is FIRST
     file.reading = ConfigurationError("broken")
-    for _ in range(3):
-        asyncio.run(callers.refresh())
+    with capture_logs() as lines:
+        for _ in range(3):
+            asyncio.run(callers.refresh())
     assert (callers.rules() is FIRST, callers.failing) == (True, True)
-    assert capsys.readouterr().out.count("cannot use the callers file") == 1
+    assert [line["log_level"] for line in lines] == ["error"]
     file.reading = None
     asyncio.run(callers.refresh())
     assert (callers.rules() is FIRST, callers.failing) == (True, False)

@@ -18,6 +18,7 @@ from macp_auth.application.key_ring import KeyRing
 from macp_auth.domain.errors import ClockStepped
 from macp_auth.domain.rotation import Timing
 from tests.support.rotating import RotatingSigner
+from tools.support.bounded import HANG_SECONDS
 
 DAY = 86400.0
 LEAD, LAG = 4500, 3720
@@ -66,7 +67,7 @@ def test_a_step_is_seen_without_a_request(monkeypatch: pytest.MonkeyPatch) -> No
     clocks = Clocks()
 
     async def live() -> None:
-        async with clocks.trusted.running(), asyncio.timeout(10):
+        async with clocks.trusted.running(), asyncio.timeout(HANG_SECONDS):
             clocks.ahead = DAY
             while clocks.trusted.offset == 0:  # noqa: ASYNC110 - nothing tells us when
                 await asyncio.sleep(0.01)
@@ -86,7 +87,7 @@ def test_no_key_comes_or_goes_because_the_clock_jumped(step: float) -> None:
     expected = {"old": "deactivated", "new": "active", "next": "pre-activation"}
 
     async def live() -> None:
-        async with refresher.running(), asyncio.timeout(10):
+        async with refresher.running(), asyncio.timeout(HANG_SECONDS):
             assert ring.keys.states == expected
             clocks.ahead = step
             assert not clocks.trusted.is_trusted()

@@ -80,7 +80,7 @@ def refreshed(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         while not condition():  # noqa: ASYNC110 - nothing tells us when
             await asyncio.sleep(0.005)
 

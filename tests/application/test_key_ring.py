@@ -118,7 +118,7 @@ def test_no_keys_before_the_first_refresh() -> None:
 
 
 def test_failed_refresh_keeps_the_keys() -> None:
-    """What is in force stays in force when the signer's answer is unusable."""
+    """What is in use stays in use when the signer's answer is unusable."""
     signer = Recorder(version("a"))
     ring = opened(signer)
     signer.versions = ()

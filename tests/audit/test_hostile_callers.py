@@ -21,6 +21,8 @@ from tests.support.metrics import metrics_env, scrape
 from tools.support.service import Service, wait_until
 from tools.support.wire import exchange, read_answer, request_bytes
 
+pytestmark = pytest.mark.slow  # under load for seconds
+
 SOON = 30  # seconds: a bound for a hang
 ES256 = {"MACP_AUTH_SIGNING_ALG": "ES256"}
 REFUSED = request_bytes("POST", "/tokens", [("Host", "x")])
@@ -90,7 +92,7 @@ def lines_of(service: Service, count: int) -> list[Any]:
     wait_until(
         lambda: service.audit_path.read_bytes().count(b"\n") >= count, within=SOON, what=f"{count} lines"
     )
-    return [json.loads(line) for line in service.audit_path.read_text().split("\n") if line]
+    return service.audit_lines
 
 
 def answer_to(service: Service, **request: Any) -> tuple[int, Any]:
@@ -103,7 +105,8 @@ def answer_to(service: Service, **request: Any) -> tuple[int, Any]:
         with urllib.request.urlopen(http_request, timeout=SOON) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
+        with error:
+            return error.code, json.load(error)
 
 
 def readiness_of(service: Service) -> Any:

@@ -184,7 +184,7 @@ def test_a_full_disk_is_known_at_once_and_recovers(
     steered: Steered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first tokens wait up to the deadline; later ones do not wait, and none of them is queued."""
-    monkeypatch.setattr(audit_log, "WRITE_SECONDS", 0.3)
+    monkeypatch.setattr(audit_log, "WRITE_SECONDS", 1)
     monkeypatch.setattr(writing, "RETRY_SECONDS", 0.05)
 
     async def serving(log: RequiredAuditLog) -> None:
@@ -194,7 +194,7 @@ def test_a_full_disk_is_known_at_once_and_recovers(
         assert log.is_unavailable()
         began = time.monotonic()
         assert await all_of(log, 50) == ["unavailable"] * 50
-        assert time.monotonic() - began < 0.2
+        assert time.monotonic() - began < 1
         steered.full = False
         await until(lambda: not log.is_unavailable())
         assert await outcome(log) == "recorded"

@@ -25,7 +25,9 @@ from tools.support.processes import workers_of
 from tools.support.service import Service, clean_environment, free_port, wait_until
 from tools.support.wire import exchange, request_bytes
 
-SOON = 5  # seconds; lines are written within some hundredths
+pytestmark = pytest.mark.slow  # services of their own
+
+SOON = 30  # seconds: a bound for a hang; lines are written within some hundredths
 ES256 = {"MACP_AUTH_SIGNING_ALG": "ES256"}
 
 Start = Callable[..., Service]
@@ -83,8 +85,8 @@ def test_standard_output_has_a_line_for_each_answer(start_service: Start) -> Non
         exchange(service.port, request_bytes("POST", "/tokens", [("Host", "x")])),
     ]
     assert [answer.status for answer in answers] == [200, 415, 400]
-    wait_until(lambda: len(lines(service.audit_path)) == 3, within=SOON, what="three lines")
-    good, no_type, no_sender = lines(service.audit_path)
+    wait_until(lambda: len(service.audit_lines) == 3, within=SOON, what="three lines")
+    good, no_type, no_sender = service.audit_lines
     token = answers[0].json["token"]
     assert good["token_sha256"] == fingerprint(token)
     assert (good["request_id"], good["caller"], good["kid"]) == ("good", "127.0.0.1", "dev-key-1")
@@ -123,6 +125,7 @@ def test_the_file_is_the_service_s_own_and_complete_when_it_has_ended(
     assert lines(old)[0] == {"event": "before"}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("destination", ["{tmp}", "{tmp}/missing/audit.log", "stdout "])
 def test_a_destination_that_can_t_work_ends_the_start(destination: str, tmp_path: Path) -> None:
     """With the variable's name, and without its value."""
@@ -174,7 +177,9 @@ def test_workers_do_not_write_into_each_other_s_lines(start_service: Start, tmp_
             mint_with_long_scopes(service)
     assert load.failed == []
     wait_until(
-        lambda: len(lines(path)) == len(load.attempts) + 201, within=SOON, what="a line for each answer"
+        lambda: path.read_bytes().count(b"\n") == len(load.attempts) + 201,
+        within=SOON,
+        what="a line for each answer",
     )
     assert {line["event"] for line in lines(path)} == {"minted", "refused"}
     short = [line["token_sha256"] for line in lines(path) if line["sender"] == "agent://load"]
@@ -242,7 +247,7 @@ def test_a_pipe_that_nobody_reads_holds_up_no_mint(start_service: Start, tmp_pat
         wait_until(lambda: events(service, TROUBLE), within=SOON, what="the log event")
         load.wait_for(400)
     assert load.failed == []
-    assert max(attempt.seconds for attempt in load.attempts) < 2  # this machine may be slow
+    assert max(attempt.seconds for attempt in load.attempts) < 5  # this machine may be slow
     fingerprints = [json.loads(line)["token_sha256"] for line in read_lines(reader, len(load.attempts))]
     os.close(reader)
     assert sorted(fingerprints) == sorted(fingerprint(attempt.token) for attempt in load.attempts)

@@ -14,6 +14,7 @@ SHORT = {
     "tools.bench": ("--seconds", "1", "--runs", "1", "--alg", "ES256", "--signer", "ephemeral"),
     "tools.bench.growth": ("--seconds", "1", "--runs", "1", "--series", "plugins"),
     "tools.bench.callers": ("--runs", "1", "--grants", "100"),
+    "tools.bench.plugins": ("--runs", "1"),
     "tools.bench.vault": ("--seconds", "1", "--runs", "1"),
 }
 _SECONDS = 120

@@ -147,6 +147,7 @@ def test_bad_options(args: list[str]) -> None:
     [
         ({"MACP_AUTH_AUDIT_LOG": "/nowhere/audit.log"}, "MACP_AUTH_AUDIT_LOG"),
         ({"MACP_AUTH_AUDIT_LOG": "/"}, "MACP_AUTH_AUDIT_LOG"),
+        ({"MACP_AUTH_AUDIT_LOG": "/" + "x" * 300}, "File name too long"),
         ({"MACP_AUTH_HOST": "no-such-host.invalid"}, "MACP_AUTH_HOST"),
         ({"MACP_AUTH_METRICS_PORT": "9", "MACP_AUTH_METRICS_HOST": "a..b"}, "MACP_AUTH_METRICS_HOST"),
         ({"MACP_AUTH_METRICS_PORT": "3200"}, "MACP_AUTH_METRICS_PORT"),

@@ -23,3 +23,15 @@ def test_each_command_and_option_says_what_it_is_for(path: str, command: click.C
     assert command.help, path
     unexplained = [each.name for each in command.params if isinstance(each, click.Option) and not each.help]
     assert unexplained == []
+
+
+def test_no_list_of_commands_cuts_a_text() -> None:
+    """The first sentence of each command fits on its line."""
+    groups = [command for _, command in commands(root) if isinstance(command, click.Group)]
+    cut = [
+        line
+        for group in groups
+        for line in group.get_help(click.Context(group, terminal_width=80)).splitlines()
+        if line.endswith("...") and "Usage" not in line
+    ]
+    assert cut == []

@@ -108,7 +108,7 @@ def test_algorithm_migration(keys: Command, file: Path) -> None:
 @pytest.mark.parametrize("kid", ["-Ux3", "-h4c", "-"])
 def test_a_kid_that_begins_with_a_hyphen(keys: Command, kid: str) -> None:
     """One thumbprint in 64 does, and in an emergency nobody should need to know about ``--``."""
-    good(keys("rotate", "-keys.json", "--kid", kid))
+    good(keys("rotate", "-keys.json", "--kid", kid, "--alg", "ES256"))
     good(keys("rotate", "-keys.json", "--kid", "b"))
     assert kid in states(keys, "-keys.json")
     good(keys("revoke", "-keys.json", kid, "--dry-run"))
@@ -127,7 +127,7 @@ def test_dry_run_changes_nothing(keys: Command, file: Path) -> None:
     assert "nothing was written" in good(keys("rotate", "keys.json", "--dry-run"))
     assert keys("rotate", "keys.json", "--at", "+2h").returncode == 2, "a first key can't wait"
     assert not file.exists()
-    good(keys("rotate", "keys.json", "--kid", "a"))
+    good(keys("rotate", "keys.json", "--kid", "a", "--alg", "ES256"))
     before = file.read_bytes()
     assert "nothing was written" in good(keys("rotate", "keys.json", "--dry-run"))
     good(keys("rotate", "keys.json", "--kid", "b"))
@@ -138,7 +138,7 @@ def test_dry_run_changes_nothing(keys: Command, file: Path) -> None:
 
 def test_unsafe_requests_are_refused_and_the_rule_named(keys: Command, file: Path) -> None:
     """Each leaves the file as it is."""
-    good(keys("rotate", "keys.json", "--kid", "a"))
+    good(keys("rotate", "keys.json", "--kid", "a", "--alg", "ES256"))
     before = file.read_bytes()
     assert "publish lead" in refused(keys("rotate", "keys.json", "--at", "+10m"))
     assert "must remain" in refused(keys("revoke", "keys.json", "a"))
@@ -154,7 +154,7 @@ def test_unsafe_requests_are_refused_and_the_rule_named(keys: Command, file: Pat
 
 def test_revocation(keys: Command, file: Path) -> None:
     """The key is gone, the next one signs although it is in its lead, and the bounds are printed."""
-    good(keys("rotate", "keys.json", "--kid", "a"))
+    good(keys("rotate", "keys.json", "--kid", "a", "--alg", "ES256"))
     good(keys("rotate", "keys.json", "--kid", "b"))
     output = good(keys("revoke", "keys.json", "a"))
     assert set(content(file)) == {"b"}
@@ -200,7 +200,7 @@ def test_bad_files(keys: Command, file: Path, text: str | None, mode: int, messa
 
 def test_full_disk(keys: Command, file: Path) -> None:
     """A file that can't be written stays as it was, and nothing is left beside it."""
-    good(keys("rotate", "keys.json", "--kid", "a"))
+    good(keys("rotate", "keys.json", "--kid", "a", "--alg", "ES256"))
     before = file.read_bytes()
     run = subprocess.run(
         [sys.executable, "-m", "macp_auth", "keys", "rotate", "keys.json"],
@@ -216,7 +216,7 @@ def test_full_disk(keys: Command, file: Path) -> None:
 
 def test_symbolic_link_stays_a_link(keys: Command, file: Path) -> None:
     """The file behind it is replaced."""
-    good(keys("rotate", "keys.json", "--kid", "a"))
+    good(keys("rotate", "keys.json", "--kid", "a", "--alg", "ES256"))
     link = file.parent / "link.json"
     link.symlink_to("keys.json")
     good(keys("rotate", "link.json", "--kid", "b"))
@@ -226,7 +226,7 @@ def test_symbolic_link_stays_a_link(keys: Command, file: Path) -> None:
 
 def test_list_of_the_configured_signer(keys: Command, file: Path) -> None:
     """Without a file, the keys are those of the signer that the environment configures."""
-    good(keys("rotate", "keys.json", "--kid", "a"))
+    good(keys("rotate", "keys.json", "--kid", "a", "--alg", "ES256"))
     configured = {"MACP_AUTH_SIGNER": "jwk-file", "MACP_AUTH_SIGNING_KEYS_FILE": str(file)}
     assert states(keys, **configured) == {"a": "active"}
     wrong = refused(keys("list", MACP_AUTH_KEY_PUBLISH_LEAD_SECONDS="60"))
@@ -280,15 +280,17 @@ def test_timeline(keys: Command, file: Path) -> None:
     """A bar a key: one signs first and fades, the other is published first and signs then."""
     good(keys("rotate", "keys.json", "--kid", "a", "--alg", "ES256"))
     good(keys("rotate", "keys.json", "--kid", "b"))
-    now, first, second, _dates, _legend = good(keys("timeline", "keys.json")).splitlines()
+    headline, _, now, first, second, *_ = good(keys("timeline", "keys.json")).splitlines()
+    assert headline.startswith("a signs. b takes over in 1h 1")
     assert now.strip() == "now"
-    assert first.split()[:3] == ["*", "a", "ES256"]
-    assert first.index("█") < first.index("░")
+    assert first.split()[:3] == ["a", "ES256", "active"]
+    assert first.index("█") < first.index("▓")
+    assert second.split()[:3] == ["b", "ES256", "pre-activation"]
     assert second.index("░") < second.index("█")
     assert good(keys("timeline", "keys.json", "--svg", "keys.svg")) == ""
     svg = ET.parse(file.parent / "keys.svg").getroot()  # noqa: S314 - we wrote it
-    titles = [title.text for title in svg.iter("{http://www.w3.org/2000/svg}title")]
-    assert titles == ["published", "signs"] * 2
+    assert svg[0].text == "Signing keys"
+    assert (svg[1].text or "").startswith("a signs. b takes over in 1h 1")
 
 
 def test_a_drawing_that_can_t_be_written(keys: Command) -> None:

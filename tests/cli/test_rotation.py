@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 
 from tools.support.bounded import HANG_SECONDS
 from tools.support.service import clean_environment
 
+SVG = "{http://www.w3.org/2000/svg}"
 FEW = ("--verifiers", "50", "--rotations", "1")
 
 
@@ -119,7 +122,7 @@ def test_simulation_of_the_planned_lead() -> None:
     simulated = run("simulate", *FEW, "--lead", "4025")
     assert (simulated.returncode, simulated.stderr) == (0, "")
     lines = simulated.stdout.splitlines()
-    assert lines[0] == "52 verifiers, 1 rotations, publish lead 4025 s, retire lag 3720 s"
+    assert lines[0] == "52 verifiers, 1 rotation, publish lead 4025 s, retire lag 3720 s"
     rows = {line.split()[0]: line.split()[1] for line in lines[2:4]}
     assert rows["key-1"].strip("#-") == rows["key-2"].strip(".#") == ""
     assert rows["key-1"].startswith("#")
@@ -157,6 +160,21 @@ def test_simulation_for_machines_is_the_same_for_the_same_seed() -> None:
     report = json.loads(first.stdout)
     assert report["wrongly_rejected"] > 0
     assert report["first_failure"]["trace"][-1][1].endswith("does not have key-2")
+
+
+def test_a_picture_of_a_simulation(tmp_path: Path) -> None:
+    """The states of each key, the lead and the lag, the outage, and the key that was revoked."""
+    picture = tmp_path / "rotations.svg"
+    simulated = run("simulate", *FEW, "--revoke", "--json", "--svg", str(picture))
+    assert simulated.returncode == 0
+    assert json.loads(simulated.stdout)["wrongly_rejected"] == 0
+    texts = ["".join(each.itertext()) for each in ET.parse(picture).iter(f"{SVG}text")]  # noqa: S314 - our own
+    assert {"key-1", "key-2", "publish lead 1h 15m", "retire lag 1h 2m", "outage: no verifier can fetch"} <= {
+        *texts
+    }
+    words = ["pre-activation", "active", "deactivated", "revoked"]
+    in_bars = [text for text in texts if text in words]
+    assert in_bars == ["active", "deactivated", "active", "pre-activation", "active", "revoked"]
 
 
 def test_simulation_knows_other_verifiers_skews_and_outages() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -134,16 +133,11 @@ def stopped(service: Service) -> Iterator[None]:
 
 def requests_for(service: Service, sender: str = SENDER) -> list[dict[str, Any]]:
     """The audit lines of ``sender``, complete: a later request of another sender is there, too."""
-    marker = f"marker-{len(audit(service))}"
+    marker = f"marker-{len(service.audit_lines)}"
     service.mint(sender=marker)
     wait_until(
-        lambda: any(line.get("sender") == marker for line in audit(service)),
+        lambda: any(line.get("sender") == marker for line in service.audit_lines),
         within=HANG_SECONDS,
         what="the audit log has all",
     )
-    return [line for line in audit(service) if line.get("sender") == sender]
-
-
-def audit(service: Service) -> list[dict[str, Any]]:
-    whole, _, _ = service.audit_path.read_text().rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]
+    return [line for line in service.audit_lines if line.get("sender") == sender]

@@ -1,4 +1,4 @@
-"""The token in requests of httpx, at a verifier that refuses what it is told to refuse."""
+"""The token in requests of httpx, at a verifier that refuses what it is asked to refuse."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from macp_auth_client import (
     UntrustedService,
 )
 from macp_auth_client.minting import _retry_after
-from tests.client.support import ES256, SCOPES, SENDER, Source, audit, outcome
+from tests.client.support import ES256, SCOPES, SENDER, Source, outcome
 from tests.support.fake_server import FakeServer, Reply
 from tools.support import callers
 from tools.support.callers import claims_of
@@ -91,7 +91,7 @@ def bearer(tmp_path: Path) -> Path:
 
 
 def _callers(service: Service) -> list[str]:
-    return [line["caller"] for line in audit(service) if line.get("sender") == SENDER]
+    return [line["caller"] for line in service.audit_lines if line.get("sender") == SENDER]
 
 
 def _mint_again(source: Source) -> str:

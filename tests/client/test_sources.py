@@ -27,7 +27,6 @@ from tests.client.support import (
     Load,
     Source,
     at_once,
-    audit,
     outcome,
     requests_for,
     stopped,
@@ -40,6 +39,8 @@ from tools.support.bounded import HANG_SECONDS, bounded
 from tools.support.openbao import OpenBao
 from tools.support.service import Service, clean_environment, wait_until
 from tools.support.vault_environment import with_token
+
+pytestmark = pytest.mark.slow  # services of their own
 
 MakeSource = Callable[..., Source]
 MANY = 1000
@@ -127,13 +128,13 @@ def test_an_outage_that_outlives_the_token(make_source: MakeSource, own_service:
 
 def test_a_refusal_reaches_all_who_wait(make_source: MakeSource, service: Service) -> None:
     """At once, with the service's own words, and after one request."""
-    before = len(audit(service))
+    before = len(service.audit_lines)
     source = make_source(service.url, " x")
     errors = at_once(50, lambda: outcome(source.token))
     assert all(isinstance(error, MintRefused) and not error.retryable for error in errors)
     assert "answered 400: sender must not begin or end with white space (request " in str(errors[0])
     requests_for(service)
-    refused = [line for line in audit(service)[before:] if line["event"] == "refused"]
+    refused = [line for line in service.audit_lines[before:] if line["event"] == "refused"]
     assert len(refused) <= 2, "half a second may pass until the last of them calls"
 
 
@@ -254,7 +255,7 @@ def test_503s_are_followed_by_a_request_when_the_service_says(
     """It says a second; fifty callers wait."""
     service = start_service({"MACP_AUTH_AUDIT_REQUIRED": "on", "MACP_AUTH_AUDIT_LOG": "/dev/full"})
     with Proxy(service.port) as proxy:
-        source = make_source(proxy.url, max_wait=4)
+        source = make_source(proxy.url, max_wait=8)
         before, began = proxy.accepted, time.monotonic()
         errors = at_once(50, lambda: outcome(source.token))
         took = time.monotonic() - began
@@ -288,8 +289,10 @@ def test_a_429_is_followed_by_one_request_when_the_service_says(
         waiting = int(answer.headers.get("retry-after", "0"))
     source = make_source(service.url, bearer_file=bearer)
     assert len(set(at_once(20, source.token))) == 1
-    wait_until(lambda: len(audit(service)) >= before + 2, within=HANG_SECONDS, what="the audit log has all")
-    assert [line["event"] for line in audit(service)[before:]] == ["refused", "minted"]
+    wait_until(
+        lambda: len(service.audit_lines) >= before + 2, within=HANG_SECONDS, what="the audit log has all"
+    )
+    assert [line["event"] for line in service.audit_lines[before:]] == ["refused", "minted"]
 
 
 def test_the_wall_clock_of_the_client_does_not_matter(service: Service, sender: str, tmp_path: Path) -> None:
@@ -498,4 +501,4 @@ def _kids(service: Service) -> set[str]:
 
 
 def _refused(service: Service) -> list[dict[str, Any]]:
-    return [line for line in audit(service) if line["event"] == "refused"]
+    return [line for line in service.audit_lines if line["event"] == "refused"]

@@ -34,6 +34,7 @@ from macp_auth import (
     Signer,
     SignerMisconfigured,
     SignerPlugin,
+    SignerRefused,
     SignerUnavailable,
     UnknownKid,
     hookimpl,
@@ -50,7 +51,7 @@ _SEEDED_AT_IMPORT = random.Random(7)  # noqa: S311 - the fault
 
 
 class Backend:
-    """One JWK a version, in the order of their names; ``down`` and ``hang`` are files too."""
+    """One JWK a version, in the order of their names; a file ``down``, ``hang``, ... is the state."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -72,10 +73,15 @@ class Backend:
         (self.folder / "0000.json").write_text(json.dumps({**jwk, "iat": int(time.time())}))
 
     def pairs(self) -> list[tuple[jose.PrivateKey, float]]:
-        return [_read_key(file.read_text()) for file in self._files()]
+        return _read_keys(self.folder, self.folder.stat().st_mtime_ns)
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("*.json"))
+
+
+@functools.lru_cache(maxsize=8)  # the kit asks some thousand times
+def _read_keys(folder: Path, changed: int) -> list[tuple[jose.PrivateKey, float]]:  # noqa: ARG001 - a part of the key
+    return [_read_key(file.read_text()) for file in sorted(folder.glob("*.json"))]
 
 
 @functools.cache  # an RSA key takes 50 ms to check
@@ -104,6 +110,7 @@ def prepare(settings: SeededSettings) -> Any:
     return settings
 
 
+@functools.cache
 def kid_of(key: jose.PrivateKey) -> str:
     return "seeded-" + thumbprint(jose.public_jwk(key.public_key()))
 
@@ -139,6 +146,10 @@ class GoodSigner(Signer):
             await asyncio.sleep(3600)
         if (self.backend.folder / "down").exists():
             raise SignerUnavailable("the folder is down")
+        if (self.backend.folder / "refuse").exists():
+            raise SignerRefused("the folder refuses")
+        if (self.backend.folder / "garble").exists():
+            raise SignerUnavailable("the folder has garbage")
 
     def version(self, key: jose.PrivateKey, created_at: float) -> KeyVersion:
         return KeyVersion(
@@ -187,8 +198,13 @@ class DER(GoodSigner):
 
 
 class StripsZeros(GoodSigner):
+    _signed = 0
+
     def signature(self, key: jose.PrivateKey, signing_input: bytes) -> Any:
         raw = jose.sign(key, signing_input)
+        self._signed += 1
+        if self._signed < 100:  # so that it is never found by chance, by a check that signs less
+            return raw
         return raw[:32].lstrip(b"\0") + raw[32:].lstrip(b"\0")
 
 
@@ -404,12 +420,6 @@ class SharedState(GoodSigner):
         return await super().sign(kid, self._input)
 
 
-class BlocksLoop(GoodSigner):
-    async def ask(self) -> None:
-        await super().ask()
-        time.sleep(0.1)  # noqa: ASYNC251 - the fault
-
-
 class SwallowsCancellation(GoodSigner):
     async def ask(self) -> None:
         with contextlib.suppress(asyncio.CancelledError):
@@ -550,9 +560,13 @@ class Bug(Struct, frozen=True, kw_only=True):
     """A pattern of the service's log line; None: the host can't see it, and tokens are good."""
     prepare: Any = prepare
     settings: type[Struct] = SeededSettings
+    declares: dict[str, Any] = {}
+    """Other fields of the plugin."""
+    seconds: float = 60
+    """The time limit of one check; short for a call whose own limit is long."""
 
     def plugin(self, name: str) -> SignerPlugin:
-        return SignerPlugin(
+        good = SignerPlugin(
             name=name,
             api_version=1,
             settings=self.settings,
@@ -560,6 +574,7 @@ class Bug(Struct, frozen=True, kw_only=True):
             prepare=self.prepare,
             open=self.signer,
         )
+        return msgspec.structs.replace(good, **self.declares)
 
 
 RS256 = Algorithm.RS256
@@ -568,7 +583,9 @@ _RAW = "raw-form"
 
 BUGS: dict[str, Bug] = {
     "der": Bug(signer=DER, check=_RAW, says="it is DER", host_logs=_BAD),
-    "strips-zeros": Bug(signer=StripsZeros, check="leading-zeros", says="it has 6[0-3] bytes; ES256 has 64"),
+    "strips-zeros": Bug(
+        signer=StripsZeros, check="leading-zeros", says="it has 6[0-3] bytes; ES256 has 64", seconds=70
+    ),
     "swaps-halves": Bug(signer=SwapsHalves, check=_RAW, says="S comes before R", host_logs=_BAD),
     "little-endian": Bug(signer=LittleEndian, check=_RAW, says="little-endian", host_logs=_BAD),
     "pss": Bug(signer=PSS, algorithm=RS256, check=_RAW, says="PSS padding", host_logs=_BAD),
@@ -578,9 +595,14 @@ BUGS: dict[str, Bug] = {
     "hashes-twice": Bug(signer=HashesTwice, check=_RAW, says="hashed again", host_logs=_BAD),
     "zeros": Bug(signer=Zeros, algorithm=RS256, check=_RAW, says="256 zero bytes", host_logs=_BAD),
     "empty": Bug(signer=Empty, check=_RAW, says="it is empty", host_logs=_BAD),
-    "hex-text": Bug(signer=HexText, check=_RAW, says="returned a str", host_logs=_BAD),
+    "hex-text": Bug(signer=HexText, check=_RAW, says="returned a str", host_logs="returned a str from sign"),
     "base64": Bug(signer=Base64Bytes, check=_RAW, says="it is base64 text", host_logs=_BAD),
-    "mutable-bytes": Bug(signer=MutableBytes, check=_RAW, says="returned a bytearray", host_logs=_BAD),
+    "mutable-bytes": Bug(
+        signer=MutableBytes,
+        check=_RAW,
+        says="returned a bytearray",
+        host_logs="returned a bytearray from sign",
+    ),
     "foreign-key": Bug(signer=ForeignKey, check=_RAW, says="no published key made it", host_logs=_BAD),
     "cuts-input": Bug(signer=CutsInput, check="any-length", says="an input of 4097 bytes"),
     "reuses-nonce": Bug(signer=ReusesNonce, check="fresh-nonces", says="have the same R"),
@@ -640,7 +662,7 @@ BUGS: dict[str, Bug] = {
     "milliseconds": Bug(
         signer=Milliseconds, check="times-are-seconds", says="return seconds since the epoch"
     ),
-    "created-now": Bug(signer=CreatedNow, check="readings-agree", says="differ between calls"),
+    "created-now": Bug(signer=CreatedNow, check="readings-agree", says="differ after two calls"),
     "reads-keys-once": Bug(signer=ReadsKeysOnce, check="rotation-is-seen", says="returns no new version"),
     "forgets-old-key": Bug(
         signer=ForgetsOldKey, check="rotation-is-seen", says="removed seeded-.*: keep", trouble="rotate"
@@ -652,7 +674,6 @@ BUGS: dict[str, Bug] = {
     "shared-state": Bug(
         signer=SharedState, check="many-at-once", says="another call's input", host_logs=_BAD
     ),
-    "blocks-the-loop": Bug(signer=BlocksLoop, check="loop-is-free", says="blocks the event loop"),
     "swallows-cancellation": Bug(
         signer=SwallowsCancellation, check="cancellation", says="swallows CancelledError"
     ),
@@ -736,16 +757,17 @@ BUGS: dict[str, Bug] = {
 class EntryPoint:
     """What an entry point of a seeded bug leads to: a plugin like any other."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, bug: Bug) -> None:
         self._name = name
+        self._bug = bug
 
     @hookimpl
     def macp_auth_signer(self) -> SignerPlugin:
-        return BUGS[self._name].plugin(f"seeded-{self._name}")
+        return self._bug.plugin(f"seeded-{self._name}")
 
 
 def __getattr__(name: str) -> EntryPoint:
     bug = name.removeprefix("bug_").replace("_", "-")
     if bug in BUGS:
-        return EntryPoint(bug)
+        return EntryPoint(bug, BUGS[bug])
     raise AttributeError(name)

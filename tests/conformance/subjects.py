@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from macp_auth import Algorithm, SignerPlugin
+from macp_auth import SignerPlugin
+from macp_auth.adapters import jose
 from macp_auth.testing import SignerSubject
 from tests.conformance.seeded_bugs import CREDENTIAL, Backend
 
@@ -18,9 +19,8 @@ class SeededSubject(SignerSubject):
 
     async def rotate(self) -> None:
         backend = Backend(self._folder)
-        backend.add_key(
-            Algorithm.RS256 if "n" in (self._folder / "0000.json").read_text()[:99] else Algorithm.ES256, 0
-        )
+        (first, _), *_ = backend.pairs()
+        backend.add_key(jose.algorithm_of(first), age=0)
 
     async def break_backend(self) -> None:
         (self._folder / "down").touch()
@@ -28,8 +28,14 @@ class SeededSubject(SignerSubject):
     async def hang_backend(self) -> None:
         (self._folder / "hang").touch()
 
+    async def refuse_backend(self) -> None:
+        (self._folder / "refuse").touch()
+
+    async def garble_backend(self) -> None:
+        (self._folder / "garble").touch()
+
     async def restore_backend(self) -> None:
-        for marker in ("down", "hang"):
+        for marker in ("down", "hang", "refuse", "garble"):
             (self._folder / marker).unlink(missing_ok=True)
 
 

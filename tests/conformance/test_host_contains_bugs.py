@@ -132,6 +132,7 @@ def saw_rotation(service: Service, bug: Bug) -> bool:
     return any(line["event"] == "published keys" for line in service.events)
 
 
+@pytest.mark.slow  # a service for each of them
 @pytest.mark.parametrize("name", sorted(BUGS.keys() - START_UPS))
 def test_no_bad_token_leaves(name: str, hosting: Hosting, folder: Path) -> None:
     """Each token verifies with the key published first; a refusal is a 503, and the log names the fault."""

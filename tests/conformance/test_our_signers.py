@@ -5,6 +5,7 @@ Every signer in the registry needs a set-up here, or ``test_every_built_in_has_a
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import time
@@ -24,6 +25,7 @@ from macp_auth.testing import SignerSubject
 from macp_auth.testing.suite import SignerConformance
 from tests.docs.pages import ROOT
 from tests.support.jwks import public
+from tests.support.stalls import assert_loop_is_free
 
 JWK = dict[str, Any]
 
@@ -43,9 +45,14 @@ class JWKFile(SignerSubject):
     async def break_backend(self) -> None:
         self._path.rename(self._path.with_suffix(".away"))
 
+    async def garble_backend(self) -> None:
+        self._path.rename(self._path.with_suffix(".away"))
+        self._path.write_text("<html>")
+        self._path.chmod(0o600)
+
     async def restore_backend(self) -> None:
-        if not self._path.exists():
-            self._path.with_suffix(".away").rename(self._path)
+        if self._path.with_suffix(".away").exists():
+            self._path.with_suffix(".away").replace(self._path)
 
     def secrets(self) -> list[str | bytes]:
         files = [self._path, self._path.with_suffix(".away")]
@@ -109,3 +116,7 @@ class TestOurSigners(SignerConformance):
     @pytest.fixture
     def subject(self, name: str, algorithm: Algorithm, tmp_path: Path) -> SignerSubject:
         return SET_UPS[name](tmp_path, algorithm)
+
+    def test_no_call_blocks_the_event_loop(self, subject: SignerSubject) -> None:
+        """All requests of a worker wait for it: unlike a plugin, it has no process of its own."""
+        asyncio.run(assert_loop_is_free(subject))

@@ -26,7 +26,7 @@ REFUSED = [probe for probe in PROBES if "refuses" in probe["ours"]]
 SERVED = [probe for probe in PROBES if "mints" in probe["ours"]]
 
 
-def _environment(probe: dict[str, Any]) -> dict[str, str]:
+def boot_environment(probe: dict[str, Any]) -> dict[str, str]:
     if "key" not in probe:
         return dict(probe["env"])
     if probe["key"] == "malformed":
@@ -37,7 +37,7 @@ def _environment(probe: dict[str, Any]) -> dict[str, str]:
 @pytest.mark.parametrize("probe", SERVED, ids=lambda probe: probe["id"])
 def test_good_configuration(probe: dict[str, Any], start_service: Callable[..., Service]) -> None:
     """It starts, and what it mints verifies with what it publishes."""
-    service = start_service(_environment(probe))
+    service = start_service(boot_environment(probe))
     token = service.mint(sender="alice")["token"]
     assert verify_with_pyjwt(token, service.jwks())["sub"] == "alice"
     assert verify_with_joserfc(token, service.jwks())["sub"] == "alice"
@@ -50,7 +50,7 @@ def test_good_configuration(probe: dict[str, Any], start_service: Callable[..., 
 @pytest.mark.parametrize("probe", REFUSED, ids=lambda probe: probe["id"])
 def test_bad_configuration(probe: dict[str, Any]) -> None:
     """It exits non-zero within 5 s with one line that names the variable and shows none of its content."""
-    environment = _environment(probe)
+    environment = boot_environment(probe)
     command = [sys.executable, "-m", "macp_auth", "serve"]
     if "PORT" not in environment:
         command += ["--port", str(free_port())]

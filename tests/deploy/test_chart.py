@@ -138,7 +138,10 @@ def test_lint(tools: Tools, topology: tuple[tuple[Path, ...], Values]) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.parametrize("kubernetes", KUBERNETES)
+@pytest.mark.parametrize(
+    "kubernetes",
+    [*(pytest.param(old, marks=pytest.mark.slow) for old in KUBERNETES[:-1]), KUBERNETES[-1]],
+)
 def test_kubernetes_takes_every_object(
     tools: Tools, topology: tuple[tuple[Path, ...], Values], kubernetes: str
 ) -> None:

@@ -40,6 +40,8 @@ from tools.support.tls import Authority, Certificates, make_certificates
 from tools.support.tls_service import TLSService
 from tools.support.verifiers import verify_with_pyjwt
 
+pytestmark = pytest.mark.slow  # a service for each example of the chart
+
 REFRESH = {"config": {"keyRefreshSeconds": 1}}
 NOTHING_READS = "variable is set, but nothing reads it"
 
@@ -269,7 +271,7 @@ def test_a_plugin_by_an_init_container(tools: Tools, tmp_path: Path) -> None:
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
-    package = ROOT / "plugins/template/src/macp_auth_example/__init__.py"
+    package = ROOT / "src/macp_auth/plugin_template/src/macp_auth_example/__init__.py"
     metadata = "macp_auth_example-0.1.0.dist-info"
     installed = {
         "macp_auth_example/__init__.py": package.read_text(),

@@ -19,6 +19,8 @@ from tools.support.service import BOOT_SECONDS, Service, clean_environment
 from tools.support.tls import Authority
 from tools.support.tls_service import TLSService, tls_settings
 
+pytestmark = pytest.mark.slow  # a service for each case
+
 MINT, KEYS = "macp-auth.default.svc:3200", "macp-auth-jwks.default.svc:3200"
 
 

@@ -13,6 +13,8 @@ import pytest
 from tests.deploy.helm import Manifest, Tools, Values, pod_spec
 from tools.generate.chart import CHART
 
+pytestmark = pytest.mark.slow  # renders the chart many times
+
 # numbers, booleans, null and dates of YAML 1.1, all of which Kubernetes allows as names
 AWKWARD = ["123", "1e3", "0x1f", "0777", "1.5", "2026-11-29", "true", "no", "on", "y", "null"]
 VAULT = ["key", "mount", "namespace", "clientCertSecret", "caConfigMap", "caConfigMapKey"]

@@ -9,6 +9,8 @@ import psutil
 import pytest
 
 from tests.deploy.helm import Tools, Values, pod_spec
+from tests.support.users import require_view_of_services
+from tools.support.bounded import HANG_SECONDS
 from tools.support.processes import family, mint_bytes
 from tools.support.service import Service, wait_until
 from tools.support.wire import exchange
@@ -35,6 +37,16 @@ def test_memory_follows_the_workers(
     tools: Tools, workers: int | None, request_and_limit: tuple[str, str]
 ) -> None:
     assert memory(tools, {"config": {"workers": workers}}) == request_and_limit
+
+
+@pytest.mark.parametrize(
+    ("workers", "request_and_limit"), [(1, ("224Mi", "448Mi")), (3, ("544Mi", "1088Mi"))]
+)
+def test_a_plugin_has_a_process_in_each_worker(
+    tools: Tools, workers: int, request_and_limit: tuple[str, str]
+) -> None:
+    """Which needs memory, too."""
+    assert memory(tools, {"config": {"workers": workers}, "signer": {"type": "acme"}}) == request_and_limit
 
 
 @pytest.mark.parametrize(
@@ -92,9 +104,10 @@ def test_workers_fit_into_the_least_limit(
     start_service: Callable[..., Service], workers: int, least: int
 ) -> None:
     """Shared pages count once, as the kernel counts them for a container."""
+    require_view_of_services()
     service = start_service({}, "--workers", str(workers))
     ready = '"event":"ready"'
-    wait_until(lambda: service.log.count(ready) == workers, within=15, what="all are ready")
+    wait_until(lambda: service.log.count(ready) == workers, within=HANG_SECONDS, what="all are ready")
     for _ in range(200):
         assert exchange(service.port, mint_bytes()).status == 200
     used = sum(psutil.Process(each.pid).memory_full_info().pss for each in family(service))

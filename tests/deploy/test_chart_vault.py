@@ -21,6 +21,8 @@ from tools.support.service import BOOT_SECONDS, Service, wait_until
 from tools.support.tls import Authority, Certificates, make_certificates
 from tools.support.vault_environment import allow
 
+pytestmark = pytest.mark.slow  # services of their own
+
 LOGINS: dict[str, Values] = {
     "kubernetes": {"auth": {"mount": "cluster-a"}, "caConfigMap": "ca"},
     "jwt": {"auth": {"method": "jwt"}},

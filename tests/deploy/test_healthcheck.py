@@ -16,6 +16,8 @@ from tools.support.service import Service, clean_environment, free_port
 from tools.support.tls import Authority
 from tools.support.tls_service import TLSService, tls_settings
 
+pytestmark = pytest.mark.slow  # services of their own
+
 
 def check(port: int, env: Mapping[str, str], *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -19,6 +19,7 @@ from tests.deploy.conftest import BUILD_ARGUMENTS, SHELL_LESS
 from tests.deploy.helm import Tools
 from tests.deploy.test_chart_helm_test import command_of_test
 from tests.docs.pages import ROOT, blocks, read
+from tests.support import go_signer
 from tools.generate.chart import CHART
 from tools.support.bounded import HANG_SECONDS
 from tools.support.container_engine import BASE, BUILD_SECONDS, Engine, get
@@ -29,6 +30,7 @@ from tools.support.verifiers import verify_with_pyjwt
 DOCKERFILE = ROOT / "deploy/docker/Dockerfile"
 README = read("deploy/docker/README.md")
 PLUGIN_IMAGE = "localhost/macp-auth-test-plugin"
+PROGRAM_IMAGE = "localhost/macp-auth-test-program"
 HEALTHCHECK = ["/opt/macp-auth/bin/python", "-I", "/opt/macp-auth/healthcheck.py"]
 
 IMPORT_EVERYTHING = """
@@ -96,10 +98,10 @@ def test_hadolint_has_nothing_to_say() -> None:
 
 
 def test_one_version_everywhere() -> None:
-    """The image's label and the chart name the version of the service."""
+    """The image's label and the chart, which a release publishes, have the version of the service."""
     [default] = re.findall(r"^ARG VERSION=(.+)$", DOCKERFILE.read_text(), re.MULTILINE)
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert default == chart["appVersion"] == macp_auth.__version__
+    assert default == chart["version"] == chart["appVersion"] == macp_auth.__version__
 
 
 def test_it_mints_without_shell_root_or_a_place_to_write(engine: Engine, container: str) -> None:
@@ -178,35 +180,36 @@ def test_the_base_digest_is_that_of_the_base() -> None:
     assert base.endswith(f"@{digest}")
 
 
+def _locked(file: str) -> set[str]:
+    text = re.sub(
+        r"^.* ; sys_platform == 'win32'.*$", "", read(f"requirements/{file}.txt"), flags=re.MULTILINE
+    )
+    return set(re.findall(r"^([\w.-]+)==", text, re.MULTILINE))
+
+
 def _left_out() -> set[str]:
-    """The packages that the Dockerfile removes, by the names that requirements have."""
-    [names] = re.findall(r"^ARG UNUSED=\"(.+)\"$", DOCKERFILE.read_text(), re.MULTILINE)
-    return set(names.split())
+    """The packages that installing from an index brings, and runtime.txt does not have."""
+    named = set(re.findall(r"^([\w-]+);", read("requirements/unused.in"), re.MULTILINE))
+    only_they_need = {"faker", "httpcore", "markdown-it-py", "mdurl", "pygments"}
+    return named | only_they_need
 
 
 def test_the_image_holds_what_serves_and_no_more(engine: Engine, image: str) -> None:
-    """The locked packages but for those that nothing imports, and of commands ours, Python and the init."""
+    """The locked packages, and of commands ours, Python and the init."""
     code = """
-import json, os
+import json, os, sysconfig
 from importlib.metadata import distributions
-packages = distributions(path=["/opt/macp-auth/lib/python3.11/site-packages"])
+packages = distributions(path=[sysconfig.get_path("purelib")])
 print(json.dumps([[package.metadata["Name"] for package in packages],
     os.listdir("/opt/macp-auth/bin"), os.listdir("/opt/macp-auth"), os.path.exists("/build")]))
 """
     with engine.container(image) as container:
         packages, commands, folder, build = engine.python(container, code)
-    locked = set(
-        re.findall(r"^([\w.-]+)==", _without_other_systems(read("requirements/runtime.txt")), re.MULTILINE)
-    )
-    assert {"faker", "pygments"} <= _left_out() <= locked
-    assert {_name(package) for package in packages} == locked - _left_out() | {"macp-auth"}
-    assert set(commands) == {"dumb-init", "macp-auth", "python", "python3", "python3.11"}
-    assert set(folder) - {"include", "lib64"} == {"bin", "healthcheck.py", "lib", "pyvenv.cfg"}
+    assert {_name(package) for package in packages} == _locked("runtime") | {"macp-auth"}
+    commands = {re.sub(r"3\.\d+$", "3", name) for name in commands}
+    assert commands == {"dumb-init", "macp-auth", "python", "python3"}
+    assert set(folder) - {".gitignore", "include", "lib64"} == {"bin", "healthcheck.py", "lib", "pyvenv.cfg"}
     assert not build
-
-
-def _without_other_systems(requirements: str) -> str:
-    return re.sub(r"^.* ; sys_platform == 'win32'.*$", "", requirements, flags=re.MULTILINE)
 
 
 def _name(package: str) -> str:
@@ -215,6 +218,8 @@ def _name(package: str) -> str:
 
 def test_every_module_can_do_without_what_the_image_leaves_out() -> None:
     """Where those packages can't be imported, all of ours can, but for the kit that tests plugins."""
+    assert _left_out() & _locked("runtime") == set()
+    assert _left_out() < _locked("dev")
     run = subprocess.run(
         [sys.executable, "-c", IMPORT_EVERYTHING, *_left_out()],
         capture_output=True, text=True, timeout=HANG_SECONDS, check=False,
@@ -237,8 +242,8 @@ def test_a_package_with_another_hash_is_refused(engine: Engine, tmp_path: Path) 
 
 def test_a_plugin_is_added_as_the_page_says(engine: Engine, image: str, tmp_path: Path) -> None:
     """The page's Dockerfile makes an image that knows the plugin: it asks for the plugin's setting."""
-    [dockerfile] = [block.text for block in blocks(README) if block.language == "dockerfile"]
-    shutil.copytree(ROOT / "plugins/template", tmp_path / "plugins/template")
+    dockerfile, _ = _dockerfiles()
+    shutil.copytree(ROOT / "src/macp_auth/plugin_template", tmp_path / "macp-auth-example")
     (tmp_path / "Dockerfile").write_text(
         dockerfile.replace(f"FROM {_base_of(dockerfile)}", f"FROM {BASE}").replace(
             "FROM macp-auth", f"FROM {image}"
@@ -247,6 +252,22 @@ def test_a_plugin_is_added_as_the_page_says(engine: Engine, image: str, tmp_path
     engine.build(PLUGIN_IMAGE, tmp_path)
     run = engine.run("run", "--rm", PLUGIN_IMAGE, check=False)
     assert "MACP_AUTH_EXAMPLE_KEY_FILE must be set" in run.stderr + run.stdout
+
+
+def test_a_program_is_added_as_the_page_says(engine: Engine, image: str, tmp_path: Path) -> None:
+    """The page's second Dockerfile makes an image in which the program runs: it asks for its setting."""
+    _, dockerfile = _dockerfiles()
+    folder = tmp_path / "plugins/go-example"
+    folder.mkdir(parents=True)
+    go_signer.build(folder)
+    (tmp_path / "Dockerfile").write_text(dockerfile.replace("FROM macp-auth", f"FROM {image}"))
+    engine.build(PROGRAM_IMAGE, tmp_path)
+    run = engine.run("run", "--rm", PROGRAM_IMAGE, check=False)
+    assert "MACP_AUTH_GO_EXAMPLE_KEY_FILE must be set" in run.stderr + run.stdout
+
+
+def _dockerfiles() -> list[str]:
+    return [block.text for block in blocks(README) if block.language == "dockerfile"]
 
 
 def _base_of(dockerfile: str) -> str:

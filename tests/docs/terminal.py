@@ -20,6 +20,7 @@ _STOP_SECONDS = 10  # what docs/getting-started.md promises
 _DAY = r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b"
 _MONTH = r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b"
 _DURATION = r"\b\d+[dhms]\b(?: \d+[dhms]\b)?"  # as our commands write one: 1h 15m
+_AXIS = re.compile(rf"^('|\d\d:\d\d|\d+ {_MONTH} \d{{4}})(\s+('|\d\d:\d\d|\d+ {_MONTH}))+$")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -46,7 +47,7 @@ class Terminal:
         script, out, err = (self._directory / name for name in ("commands", "out", "err"))
         script.write_text(commands)
         self._done.unlink(missing_ok=True)
-        self._type(f". ./{script.name} </dev/null >{out.name} 2>{err.name}; : >{self._done.name}\n")
+        self._type(f". {script} </dev/null >{out} 2>{err}; : >{self._done}\n")
         wait_until(self._is_done, within=within, what=f"these commands end:\n{commands}")
         assert self._shell.poll() is None, f"failed:\n{commands}\n{out.read_text()}\n{err.read_text()}"
         return out.read_text()
@@ -54,9 +55,7 @@ class Terminal:
     def look(self, command: str) -> tuple[int, str]:
         """Type one command in that may fail; its exit status, and what it prints, errors included."""
         status = self._directory / "status"
-        output = self.run(
-            f"{{\n{command.rstrip()}\n}} 2>&1 && echo 0 >{status.name} || echo $? >{status.name}"
-        )
+        output = self.run(f"{{\n{command.rstrip()}\n}} 2>&1 && echo 0 >{status} || echo $? >{status}")
         return int(status.read_text()), output
 
     def environment(self) -> dict[str, str]:
@@ -113,7 +112,7 @@ class ServiceTerminal(Terminal):
         self._screen, terminal = os.openpty()
         os.set_blocking(self._screen, False)
         self._service = subprocess.Popen(
-            ["bash", "-c", f"{make} --old-file=.venv/.served serve"],
+            ["bash", "-c", f"{make} --old-file=.venv-serve/.installed serve"],
             cwd=self._directory,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
@@ -193,18 +192,22 @@ def lines_of(text: str) -> list[str]:
 
 
 def same_shape(expected: str, found: str) -> bool:
-    """Whether a line is the page's, but for numbers, lengths, spacing and what an ellipsis shortens."""
-    parts = re.split(rf"([\w.-]*…|{_DAY}|{_MONTH}|{_DURATION}|█+|░+|\d+|\s+)", expected)
+    """Whether a line is the page's, but for numbers, lengths, spacing and what an ellipsis shortens.
+
+    An axis of a drawing has as many ticks as there are round times.
+    """
+    expected, found = (_AXIS.sub(r"\1", line) for line in (expected, found))
+    parts = re.split(rf"([\w.-]*…[\w.-]*|{_DAY}|{_MONTH}|{_DURATION}|█+|░+|▓+|\d+|\s+)", expected)
     return re.fullmatch("".join(map(_pattern, parts)), found) is not None
 
 
 def _pattern(part: str) -> str:
-    if part.endswith("…"):
+    if "…" in part:
         return ".*"
     for words in (_DAY, _MONTH, _DURATION):
         if re.fullmatch(words, part):
             return words
-    if part[:1] in {"█", "░"}:
+    if part[:1] in {"█", "░", "▓"}:
         return f"{part[0]}+"
     if part.isdigit():
         return r"\d+"

@@ -182,7 +182,7 @@ NOT_PROVOKED = CALLERS | {
     "sender is not one that this service may mint for",  # needs a pattern
     "a client certificate is required",  # needs TLS
     "the client certificate has expired",  # the same
-    "Host names another host with the port of this service; use localhost",  # needs the port
+    "Host names another host with the port of this service; use localhost or an address",  # needs the port
     "the request was cut off",  # nobody is left to read it
     "the request did not arrive in time",  # takes 10 s
     "the request is too large",  # takes a body without end, which is answered for its own length first

@@ -14,14 +14,14 @@ from tests.docs.terminal import ServiceTerminal, Terminal, assert_as_shown, same
 from tools.support.programs import require_tools
 from tools.support.service import BOOT_SECONDS, clean_environment, free_port, wait_until
 
-WALKS = ["README.md", "docs/getting-started.md"]
+WALKS = ["README.md", "docs/getting-started.md", "docs/index.md"]
 _SERVE = re.compile(r"^((?:\w+=\S+ )*make) serve$")
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A directory where the commands find what they need, and can leave what they like."""
-    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / ".venv-serve").symlink_to(sys.prefix)
     (tmp_path / "Makefile").symlink_to(ROOT / "Makefile")
     return tmp_path
 

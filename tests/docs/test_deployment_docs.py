@@ -379,8 +379,7 @@ def test_the_password_stays_in_the_proxy_and_the_request_id_does_not(
     """A line of the audit log can be found in the proxy's log, with the caller's name."""
 
     def minted() -> list[str]:
-        lines = [json.loads(line) for line in service.audit_path.read_text().splitlines()]
-        return [line["request_id"] for line in lines if line["event"] == "minted"]
+        return [line["request_id"] for line in service.audit_lines if line["event"] == "minted"]
 
     def proxy_log() -> str:
         name = "macp-auth.log" if proxy.name == "nginx" else f"envoy-{proxy.port}.log"

@@ -101,9 +101,9 @@ def scrapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Scrape]]:
             what="the plugin is asked",
         )
         found.append(scrape(services[1]))
-        wait_until(lambda: is_ready(secured), within=10, what="it says that it is ready")
+        wait_until(lambda: is_ready(secured), within=HANG_SECONDS, what="it says that it is ready")
         found.append(scrape(secured))
-        wait_until(lambda: is_ready(reporting), within=10, what="it says that it is ready")
+        wait_until(lambda: is_ready(reporting), within=HANG_SECONDS, what="it says that it is ready")
         found.append(scrape(reporting))
         bao.client().sys.seal()
         wait_until(

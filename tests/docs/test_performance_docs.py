@@ -15,7 +15,7 @@ from tests.bench import samples
 from tests.bench.command import PEER, call_short
 from tests.docs.pages import ROOT, blocks, plain, read, rows, section
 from tests.docs.terminal import lines_of
-from tools.bench import callers, credentials
+from tools.bench import callers, credentials, plugins
 from tools.bench.command import fill
 from tools.bench.growth import report as growth_report
 from tools.bench.growth.series import SERIES
@@ -134,6 +134,23 @@ def test_the_figures_of_callers_have_the_labels_that_their_bench_gives_them() ->
     assert [row[0] for row in rows(found)] == [*sizes, *credentials.NAMES]
     bounds = f"{callers.MOST_LOAD_SECONDS} s for {callers.SIZES[-1]:,} grants", f"{callers.MOST_DECIDE_US} us"
     assert all(bound in section(PAGE, "Callers") for bound in bounds)
+
+
+def test_the_figures_of_plugins_have_the_labels_that_their_bench_gives_them() -> None:
+    """Each concurrency and place, and the starts; and the bounds are those of the test."""
+    found = block("plugins")
+    assert titles(found) == [*plugins.CONCURRENCIES.values(), plugins.START_TITLE]
+    places = [["", plugins.IN_PROCESS, plugins.HOSTED]] * len(plugins.CONCURRENCIES)
+    assert headings(found) == [*places, ["", plugins.BUILT_IN, plugins.PLUGIN]]
+    signatures = [*map(label_of, plugins.SIGNATURE_ROWS)] * len(plugins.CONCURRENCIES)
+    assert [row[0] for row in rows(found)] == [*signatures, *map(label_of, plugins.START_ROWS)]
+    bounds = (
+        f"{plugins.MOST_MORE_CPU_US} us more",
+        f"{plugins.BARE_US} us: {plugins.MOST_MORE_CPU:.1f} bare signatures",
+        f"{plugins.MOST_MORE_P50_MS} ms more",
+        f"{plugins.MOST_START_RATIO} times",
+    )
+    assert all(bound in plain(section(PAGE, "Plugins")) for bound in bounds)
 
 
 def label_of(row: Row) -> str:

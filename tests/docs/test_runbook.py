@@ -29,6 +29,8 @@ from tests.docs.vault_procedures import without_log
 from tools.support.programs import require_tools
 from tools.support.service import Service, clean_environment
 
+pytestmark = pytest.mark.slow  # each procedure of the page, on a service of its own
+
 RUNBOOK = read("docs/runbook.md")
 ROTATION = read("docs/rotation.md")
 REFERENCE = read("docs/rotation-reference.md")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from macp_auth.adapters.audit import writer
-from macp_auth.adapters.sandbox import Limits
+from macp_auth.adapters.sandbox.limits import Limits
 from macp_auth.adapters.signers.vault_transit.signer import LIMITS
 from macp_auth.entrypoints.server import flow, listening, protocol
 from tests.docs.pages import read, rows, section
@@ -27,7 +27,7 @@ KIB = 1024
             [f"{protocol.WRITE_BUFFER_BYTES // KIB} KiB", f"after {protocol.WRITE_SECONDS:g} s"],
         ),
         ("wait for Vault", [str(LIMITS.requests)]),
-        ("another package's signer", [str(Limits().concurrent_signs)]),
+        ("another package's signer", [str(Limits().pending_signs)]),
         ("audit lines", [f"{writer.MINTED_BYTES // KIB**2} MiB and {writer.REFUSED_BYTES // KIB**2} MiB"]),
     ],
 )

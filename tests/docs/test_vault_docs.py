@@ -26,6 +26,8 @@ from tools.support.service import free_port
 from tools.support.tls import make_certificates
 from tools.support.vault_environment import POLICY
 
+pytestmark = pytest.mark.slow  # each page, on a Vault of its own
+
 PAGE = read("docs/vault.md")
 TEN = "From nothing to a token"
 _LOOK_SECONDS = 20  # a refresh takes 1 s here
@@ -118,7 +120,10 @@ def test_the_numbers_are_the_codes() -> None:
 
 FAULTS = rows(section(PAGE, "What each fault looks like"))
 _SOURCES = sorted(Path(vault_transit.__path__[0]).glob("*.py"))
-_CHECKERS = [ROOT / "src/macp_auth" / name for name in ("adapters/verifying.py", "application/readiness.py")]
+_CHECKERS = [
+    ROOT / "src/macp_auth" / name
+    for name in ("adapters/verifying.py", "adapters/well_formed.py", "application/readiness.py")
+]
 _KINDS: dict[str, type[errors.SignerError]] = {
     **{
         name: kind

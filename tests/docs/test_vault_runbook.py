@@ -25,6 +25,8 @@ from tools.support.openbao import OpenBao
 from tools.support.service import Service, clean_environment, wait_until
 from tools.support.vault_environment import POLICY
 
+pytestmark = pytest.mark.slow  # each procedure of the page, on a Vault of its own
+
 RUNBOOK = read("docs/runbook.md")
 KEY, NAME = "macp", "macp-auth"  # as in docs/vault.md
 ROLE = f"auth/approle/role/{NAME}"

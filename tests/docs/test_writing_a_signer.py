@@ -18,23 +18,26 @@ import pytest
 import macp_auth
 from macp_auth import Algorithm, Secret, Signer, SignerPlugin
 from macp_auth.adapters import hookspecs, plugins
-from macp_auth.adapters.sandbox import Limits
+from macp_auth.adapters.sandbox import connection, planning
+from macp_auth.adapters.sandbox.limits import Limits
 from macp_auth.domain import errors
 from macp_auth.domain.errors import ConfigurationError
-from macp_auth.entrypoints import signer_settings
 from macp_auth.entrypoints.cli.diagnosis import SECONDS as DOCTOR_SECONDS
-from macp_auth.entrypoints.signer_settings import read_signer_settings, unusable_settings
-from macp_auth.testing import CHECKS, SignerSubject, suite
+from macp_auth.entrypoints.signers import hosted, process
+from macp_auth.entrypoints.signers import settings as signer_settings
+from macp_auth.entrypoints.signers.settings import read_signer_settings, unusable_settings
+from macp_auth.testing import CHECKS, SignerSubject, suite, watched
 from macp_auth.testing.checks.signatures import LEADING_ZERO_SIGNATURES
-from tests.docs.pages import ROOT, Block, blocks, plain, read, rows, section
-from tests.docs.terminal import Terminal, assert_as_shown, lines_of, steps
+from tests.docs.pages import ROOT, blocks, plain, read, rows, section
+from tests.docs.terminal import Terminal, assert_as_shown, steps
 from tools.support.programs import require_tools
 from tools.support.service import BOOT_SECONDS, clean_environment, free_port, wait_until
 
 TUTORIAL = read("docs/writing-a-signer.md")
 REFERENCE = read("docs/signer-reference.md")
-TEMPLATE = ROOT / "plugins" / "template"
 FOR_THE_WALK = {
+    *("faker", "h11", "httpcore", "httpx", "litestar-htmx", "polyfactory"),  # unused.in
+    *("markdown-it-py", "mdurl", "rich", "rich-click"),
     *("iniconfig", "joserfc", "packaging", "pygments", "pytest"),  # macp-auth[testing]
     *("editables", "hatchling", "pathspec", "tomlkit", "trove-classifiers"),  # to build the plugin
 }
@@ -43,47 +46,6 @@ PREFIX = "MACP_AUTH_ACME_"
 
 
 # --- the steps ------------------------------------------------------------------------------------------
-
-
-def walk() -> Iterator[tuple[str | None, Block]]:
-    """The blocks of the steps in their order, and of which file each is a part."""
-    file = None
-    for found in re.finditer(
-        r"^\*\*`(?P<file>[^`]+)`\*\*$|^```(?P<language>\w*)\n(?P<text>.*?)^```$|^(?P<heading>## )",
-        TUTORIAL,
-        re.DOTALL | re.MULTILINE,
-    ):
-        if found["heading"] or found["file"]:
-            file = found["file"]
-        else:
-            yield (
-                (None if found["language"] in {"sh", "text"} else file),
-                Block(found["language"], found["text"]),
-            )
-
-
-def files_of_the_page() -> dict[str, str]:
-    files: dict[str, str] = {}
-    for name, block in walk():
-        if name:
-            files[name] = f"{files.get(name, '')}\n\n{block.text}"
-    return files
-
-
-def test_the_page_shows_the_template_whole() -> None:
-    """Every line of every file, in order: the tutorial and the template can't drift apart."""
-    shown = files_of_the_page()
-    made_by_commands = {"README.md", "src/macp_auth_example/py.typed"}
-    there = {path.relative_to(TEMPLATE) for path in TEMPLATE.rglob("*") if path.is_file()}
-    kept = {str(path) for path in there if not re.search(r"(^|/)(__pycache__/|\.)", str(path))}
-    assert shown.keys() | made_by_commands == kept
-    for name, text in shown.items():
-        assert lines_of(text) == lines_of((TEMPLATE / name).read_text(encoding="utf-8")), name
-
-
-def test_every_block_of_code_in_the_steps_is_of_a_file() -> None:
-    """The steps contain no unchecked code."""
-    assert all(name for name, block in walk() if block.language not in {"sh", "text"})
 
 
 def _run(*command: str | Path, cwd: Path) -> None:
@@ -95,7 +57,7 @@ def _run(*command: str | Path, cwd: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with macp-auth and all that the walk installs, at the locked versions."""
+    """A folder with macp-auth, built as for a release, and what the walk installs, at the locked versions."""
     directory = tmp_path_factory.mktemp("wheels")
     locked = (ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8")
     wanted = [entry for entry in re.split(r"\n(?=\S)", locked) if entry.split("==")[0] in FOR_THE_WALK]
@@ -104,7 +66,10 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     runtime = ROOT / "requirements" / "runtime.txt"
     _run(*pip, "download", "--no-deps", "--require-hashes", "-r", runtime, "-r", "walk.txt", cwd=directory)
-    _run(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", ".", ROOT, cwd=directory)
+    _run(sys.executable, "-m", "hatchling", "build", "--target=sdist", "--directory", directory, cwd=ROOT)
+    (sdist,) = directory.glob("macp_auth-*.tar.gz")
+    _run(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", ".", sdist, cwd=directory)
+    sdist.unlink()
     return directory
 
 
@@ -130,28 +95,25 @@ def shell_tools() -> None:
     require_tools("bash", "curl", "openssl")
 
 
+@pytest.mark.slow  # installs into environments of its own
 @pytest.mark.usefixtures("shell_tools")
 @pytest.mark.timeout(2 * INSTALL_SECONDS + 120)
 def test_from_an_empty_folder_to_a_signer_that_passes(terminal: Terminal, tmp_path: Path, port: int) -> None:
-    """Every command of the steps exits 0, in order, and prints what the page shows in shape."""
-    outputs = dict(steps(TUTORIAL))
-    for name, block in walk():
-        if name:
-            with (tmp_path / name).open("a", encoding="utf-8") as file:
-                file.write(f"\n\n{block.text}")
-        elif block.text == "macp-auth serve\n":
+    """Each command exits 0 and prints what the page shows; ruff and mypy find no fault in the project."""
+    for commands, shown in steps(TUTORIAL):
+        before, serves, _ = commands.partition("macp-auth serve\n")
+        output = terminal.run(before.replace("localhost:3200", f"localhost:{port}"), within=INSTALL_SECONDS)
+        if serves:
             terminal.run("macp-auth serve >service.log 2>&1 &")
-            url = f"http://localhost:{port}/readyz"
-            wait_until(
-                lambda url=url: terminal.look(f"curl -sf {url}")[0] == 0,
-                within=BOOT_SECONDS,
-                what="the service is ready",
-            )
-        elif block.language == "sh":
-            commands = block.text.replace("localhost:3200", f"localhost:{port}")
-            output = terminal.run(commands, within=INSTALL_SECONDS)
-            if shown := outputs[block.text]:
-                assert_as_shown(shown, output)
+            is_ready = f"curl -sf http://localhost:{port}/readyz"
+            wait_until(lambda c=is_ready: terminal.look(c)[0] == 0, within=BOOT_SECONDS, what="it is ready")
+        elif shown:
+            assert_as_shown(shown, output)
+    project = tmp_path / "macp-auth-acme"
+    (code,) = [block.text for block in blocks(TUTORIAL) if block.language == "python"]
+    assert code in (project / "src/macp_auth_acme/__init__.py").read_text(encoding="utf-8")
+    for tool in ("ruff check", "ruff format --check", "mypy ."):
+        _run(sys.executable, "-m", *tool.split(), cwd=project)
 
 
 # --- every name -----------------------------------------------------------------------------------------
@@ -208,11 +170,10 @@ def test_every_check_is_documented_with_its_rule() -> None:
     expected = []
     for check in CHECKS.values():
         source = inspect.getsource(check.run)
-        uses = [
-            f"{name}()"
-            for name in ("secrets", "rotate", "break_backend", "hang_backend")
-            if f"subject.{name}(" in source or f"_{name}(subject" in source
-        ]
+        for helper in re.findall(r"\b(_\w+)\(subject\b", source):
+            source += inspect.getsource(getattr(sys.modules[check.run.__module__], helper))
+        methods = ("secrets", "rotate", "break_backend", "hang_backend", "refuse_backend", "garble_backend")
+        uses = [f"{name}()" for name in methods if f"subject.{name}(" in source]
         expected.append([check.name, check.rule, ", ".join(uses)])
     assert [[plain(cell) for cell in row] for row in rows(section(REFERENCE, "The checks"))] == expected
 
@@ -232,15 +193,19 @@ def test_numbers_in_the_text_are_the_codes() -> None:
     assert f"`API_VERSION` is {macp_auth.API_VERSION}." in text
     assert f"All signer checks together get {DOCTOR_SECONDS:g} s" in text
     assert f"may take {suite.SignerConformance.check_seconds:g} s" in text
+    assert f"`aclose()` after {watched.CLOSE_SECONDS:g} s" in text
+    assert f"`open()` after {watched.READ_SECONDS:g} s" in text
+    assert watched.READ_SECONDS == watched.START_SECONDS
     assert f"up to {LEADING_ZERO_SIGNATURES} times" in text
     assert f"shorter than {Limits().sign_seconds:g} s" in text
+    assert f"so it is at most {hookspecs.MAX_SIGN_SECONDS:g}" in text
 
 
 def test_messages_about_the_api_version_are_the_hosts() -> None:
-    """Word for word, for a plugin that is older, newer, or says nothing."""
+    """Word for word, for a plugin that is older, newer by one version or more, or says nothing."""
     (shown,) = blocks(section(REFERENCE, "The version of the API"))
     messages = []
-    for declared in (0, 2, None):
+    for declared in (0, 2, (2, 3), None):
         plugin = SignerPlugin(
             name="example",
             api_version=declared,
@@ -250,7 +215,7 @@ def test_messages_about_the_api_version_are_the_hosts() -> None:
             open=lambda _: pytest.fail("opened"),
         )
         with pytest.raises(errors.SignerMisconfigured) as refused:
-            plugins._check_api_version(plugin)
+            plugins.check_api_version(plugin)
         messages.append(str(refused.value))
     assert shown.text.splitlines() == messages
 
@@ -259,7 +224,7 @@ def test_what_a_line_says_when_it_does_not_load_is_said_by_the_code() -> None:
     """Each fragment of the table is a part of a message."""
     sources = [
         inspect.getsource(module)
-        for module in (plugins, signer_settings, sys.modules["macp_auth.adapters.sandbox"])
+        for module in (plugins, signer_settings, process, hosted, connection, planning)
     ]
     texts = re.sub(r'"\s*\n\s*f?"', "", "".join(sources))
     fragments = first_column("When it does not load")

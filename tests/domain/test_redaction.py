@@ -6,6 +6,7 @@ import base64
 import pickle
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from urllib.parse import quote
 
 import pytest
@@ -38,14 +39,13 @@ def test_a_piece_is_enough(start: int, length: int) -> None:
     assert shown(f"denied:~{TOKEN[start : start + length]}") == REDACTED
 
 
-@pytest.mark.parametrize("offset", [0, 1, 2, 7])
-@pytest.mark.parametrize("prefix", ["", "~", "~~", "token="])
 @pytest.mark.parametrize("length", [16, 1200, 4095, 4096, 8191, 8192, 12_288, 16_383, 65_536])
-def test_a_credential_of_any_length_is_known_at_any_place(length: int, prefix: str, offset: int) -> None:
+def test_a_credential_of_any_length_is_known_at_any_place(length: int) -> None:
     """Of a long one, only every so many pieces are kept."""
     text = secrets.token_hex(length // 2 + 1)[:length]
     conceal(f"{text}abcdefg")
-    assert shown(f"denied: {prefix}{text[offset : offset + 40]}abcdefg"[:100]) == f"denied: {REDACTED}"
+    for prefix, offset in product(["", "~", "~~", "token="], [0, 1, 2, 7]):
+        assert shown(f"denied: {prefix}{text[offset : offset + 40]}abcdefg"[:100]) == f"denied: {REDACTED}"
 
 
 @pytest.mark.parametrize("length", [9, 10, 15])

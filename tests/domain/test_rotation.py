@@ -9,7 +9,7 @@ import pytest
 
 from macp_auth.domain.errors import SignerMisconfigured
 from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion, RSAPublicJWK
-from macp_auth.domain.rotation import KeyStatus, Schedule, State, Timing, schedule
+from macp_auth.domain.rotation import KeyStatus, Schedule, State, Timing, lifetimes, schedule
 
 TIMING = Timing(publish_lead=100, retire_lag=50)
 T = 1_800_000_000.0
@@ -222,3 +222,29 @@ def test_a_key_that_left_does_not_come_back_to_sign() -> None:
     versions = key("old", 0), key("new", 1000, not_after=5000)
     assert states(at(4000, *versions)) == {"new": ACTIVE}
     assert at(4950, *versions).signing.kid == "new"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "versions", "expected"),
+    [
+        (1120, (key("old"), key("new", 1000)), {"old": (None, 1100, 1150), "new": (1100, None, None)}),
+        (1050, (key("new", 1000),), {"new": (1000, None, None)}),
+        (1050, (key("old", 0), key("new", 1000)), {"old": (100, 1100, 1150), "new": (1100, None, None)}),
+        (130, (key("late", 0, not_after=140),), {"late": (100, None, None)}),
+        (
+            1050,
+            (key("public", 0, can_sign=False), key("a", 0)),
+            {"public": (None, None, None), "a": (100, None, None)},
+        ),
+    ],
+    ids=["unknown-start", "sooner-than-planned", "in-its-lead", "longer-than-planned", "never"],
+)
+def test_the_times_of_a_key(seconds: float, versions: Sequence[KeyVersion], expected: dict[str, Any]) -> None:
+    """When it starts signing, stops, and leaves, in seconds after T: as it is, if that is not as planned."""
+    found = {
+        life.status.version.kid: tuple(
+            None if time is None else time - T for time in (life.signs_from, life.signs_until, life.leaves)
+        )
+        for life in lifetimes(versions, TIMING, T + seconds)
+    }
+    assert found == expected

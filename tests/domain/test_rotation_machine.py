@@ -427,9 +427,8 @@ class Deployment(RuleBasedStateMachine):
 
 TestDeployment = Deployment.TestCase
 TestDeployment.settings = settings(
-    max_examples=500,
+    max_examples=200,
     stateful_step_count=50,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 

@@ -20,7 +20,8 @@ def service() -> Iterator[InProcess]:
         yield running
 
 
-@settings(max_examples=2_000, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.slow  # a thousand bodies, and as many signatures
+@settings(max_examples=1_000, suppress_health_check=list(HealthCheck))
 @given(body=bodies, content_type=content_types)
 def test_generated_bodies(service: InProcess, body: bytes, content_type: str) -> None:
     assert_contract(service, body, content_type)
@@ -43,7 +44,7 @@ def test_the_generator_reaches_both_outcomes(service: InProcess) -> None:
     """The property above says little if nothing is ever minted, or nothing refused."""
     seen: set[int] = set()
 
-    @settings(max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=300, database=None, suppress_health_check=list(HealthCheck))
     @given(body=bodies, content_type=content_types)
     def collect(body: bytes, content_type: str) -> None:
         seen.add(assert_contract(service, body, content_type))

@@ -45,6 +45,7 @@ def test_document_has_each_path_with_the_method_that_it_describes(service: InPro
     }
 
 
+@pytest.mark.slow
 def test_schemathesis_finds_nothing(start_service: Callable[..., Service], tmp_path: Path) -> None:
     """Requests that the document allows are accepted, others are refused, as it says."""
     service = start_service({"MACP_AUTH_OPENAPI": "on", "MACP_AUTH_SIGNING_ALG": "ES256"})

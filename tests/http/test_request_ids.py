@@ -104,6 +104,7 @@ def out_of_order(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield running
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("sent", "logged"),
     [
@@ -128,6 +129,7 @@ def test_the_log_names_the_request_and_its_trace(
     assert line.get("traceparent") == logged
 
 
+@pytest.mark.process
 def test_what_is_logged_outside_of_requests_has_no_id(out_of_order: Service) -> None:
     """The service's own work belongs to no request."""
     outside = [event for event in out_of_order.events if event["event"] != "no signature"]

@@ -23,6 +23,8 @@ from tools.support.service import Service, free_port
 from tools.support.tls import Authority
 from tools.support.tls_service import TLSService, tls_settings
 
+pytestmark = pytest.mark.slow  # services of their own
+
 DISCOVERY = "/.well-known/openid-configuration"
 AUDIENCE = "macp-runtime"
 ALGORITHMS = ["RS256", "ES256"]
@@ -177,8 +179,9 @@ def test_the_document(issuer: TLSService) -> None:
 )
 def test_an_issuer_without_metadata(start_service: Callable[..., Service], name: str) -> None:
     service = start_service({"MACP_AUTH_ISSUER": name})
-    with pytest.raises(urllib.error.HTTPError, match="404"):
+    with pytest.raises(urllib.error.HTTPError, match="404") as refusal:
         service.get(DISCOVERY)
+    refusal.value.close()
 
 
 @pytest.mark.parametrize(

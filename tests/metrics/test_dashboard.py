@@ -30,6 +30,8 @@ from tools.support.tls_service import TLSService, tls_settings
 from tools.support.vault_environment import with_token
 from tools.support.wire import exchange
 
+pytestmark = pytest.mark.slow  # a Prometheus, and four services that it reads
+
 DASHBOARD = json.loads((ROOT / "deploy/helm/macp-auth/dashboard.json").read_text())
 SECRET = new_secret()
 CREDENTIAL = ("Authorization", f"Bearer {SECRET}")

@@ -17,9 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
 from macp_auth.adapters.metrics.cells import CELLS, Cells, read_cells
-from macp_auth.adapters.metrics.exposition import ServiceCollector, Subject
+from macp_auth.adapters.metrics.exposition import ServiceCollector
 from macp_auth.adapters.metrics.meter import MAX_REASONS, Meter
-from macp_auth.adapters.metrics.workers import Workers, files_of, write_state
+from macp_auth.adapters.metrics.workers import Subject, Workers, files_of, write_state
 from macp_auth.domain.errors import InvalidTTL, SignerUnavailable
 from macp_auth.domain.minting import MintEvent
 from macp_auth.domain.statistics import Distribution
@@ -47,7 +47,7 @@ def collected(workers: Workers, now: float = NOW) -> Samples:
     """Every sample, by its name and the values of its labels in the order of their names."""
     subject = Subject(signer="demo", workers=2, refresh_seconds=30, started_at=1.0, restarts=lambda: 0)
     registry = CollectorRegistry()
-    registry.register(ServiceCollector(subject, workers, clock=lambda: now))
+    registry.register(ServiceCollector(subject, workers.read, clock=lambda: now))
     found: Samples = {}
     for family in text_string_to_metric_families(generate_latest(registry).decode()):
         for sample in family.samples:

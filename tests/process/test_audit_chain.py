@@ -24,6 +24,8 @@ from tools.support.bounded import HANG_SECONDS
 from tools.support.processes import workers_of
 from tools.support.service import Service, wait_until
 
+pytestmark = pytest.mark.slow  # services of their own
+
 ES256 = {"MACP_AUTH_SIGNING_ALG": "ES256"}
 CONNECTIONS = 50
 

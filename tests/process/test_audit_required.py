@@ -27,6 +27,8 @@ from tools.support.processes import mint_bytes, workers_of
 from tools.support.service import Service, clean_environment, free_port, wait_until
 from tools.support.wire import Answer, exchange, request_bytes
 
+pytestmark = pytest.mark.slow  # services of their own
+
 REQUIRED = {"MACP_AUTH_SIGNING_ALG": "ES256", "MACP_AUTH_AUDIT_REQUIRED": "on"}
 UNAVAILABLE = {"ready": False, "reason": "audit-unavailable"}
 

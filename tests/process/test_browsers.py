@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.metrics import metrics_env
 from tools.support.processes import MINT_BODY, connection, mint_bytes
 from tools.support.service import Service
 from tools.support.wire import Answer, exchange, read_answer, request_bytes
@@ -53,14 +54,14 @@ def test_what_fetch_of_node_says_is_no_browser(service: Service) -> None:
     assert exchange(service.port, mint_bytes(("Sec-Fetch-Mode", "cors"))).status == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "EVIL.example", "localhost.evil.example", "10.0.0.1"])
+@pytest.mark.parametrize("host", ["evil.example", "EVIL.example", "localhost.evil.example", "127.evil"])
 def test_a_foreign_host_with_our_port_gets_no_token(service: Service, host: str) -> None:
     """DNS rebinding: the name of a page leads to 127.0.0.1, and the browser connected to our port."""
     assert_refused(exchange(service.port, with_host(f"{host}:{service.port}")))
 
 
-@pytest.mark.parametrize("host", ["localhost", "LocalHost", "127.0.0.1", "[::1]"])
-def test_our_own_names_get_a_token(service: Service, host: str) -> None:
+@pytest.mark.parametrize("host", ["localhost", "LocalHost", "127.0.0.1", "[::1]", "10.0.0.1"])
+def test_our_own_names_and_addresses_get_a_token(service: Service, host: str) -> None:
     for port in (f":{service.port}", ":8080", ":", ""):
         assert exchange(service.port, with_host(host + port)).status == 200
 
@@ -76,3 +77,25 @@ def test_beyond_loopback_any_host_gets_a_token(start_service: Callable[..., Serv
     service = start_service({"MACP_AUTH_HOST": "0.0.0.0"})
     assert exchange(service.port, with_host(f"auth.example.com:{service.port}")).status == 200
     assert_refused(exchange(service.port, mint_bytes(("Origin", "null"))))
+
+
+def test_a_foreign_host_with_the_port_of_the_metrics_reads_nothing(
+    start_service: Callable[..., Service],
+) -> None:
+    """As for tokens. A scraper names an address, localhost, or what a proxy on another port has."""
+    env = metrics_env()
+    start_service(env)
+    port = int(env["MACP_AUTH_METRICS_PORT"])
+    for path in ("/metrics", "/status"):
+        assert_refused(exchange(port, request_bytes("GET", path, [("Host", f"evil.example:{port}")])))
+        for host in (f"localhost:{port}", f"10.0.0.1:{port}", f"[fd00::1]:{port}", "metrics.example.com"):
+            assert exchange(port, request_bytes("GET", path, [("Host", host)])).status == 200
+
+
+def test_beyond_loopback_any_host_reads_the_metrics(start_service: Callable[..., Service]) -> None:
+    """Prometheus may know the service by any name."""
+    env = {**metrics_env(), "MACP_AUTH_METRICS_HOST": "0.0.0.0"}
+    start_service(env)
+    port = int(env["MACP_AUTH_METRICS_PORT"])
+    answer = exchange(port, request_bytes("GET", "/metrics", [("Host", f"auth.example.com:{port}")]))
+    assert answer.status == 200

@@ -28,6 +28,8 @@ from tools.support.tls import Authority
 from tools.support.tls_service import TLSService, tls_settings, trusting
 from tools.support.wire import exchange, read_answer
 
+pytestmark = pytest.mark.slow  # services of their own
+
 SECRET = "macp_" + "x" * 43
 FILE = f"""
 [[caller]]
@@ -165,8 +167,7 @@ def test_the_audit_log_names_caller_method_and_grant(service: Service) -> None:
         sent[name] = callers.mint(service.port, body, bearer=bearer).headers["x-request-id"]
 
     def lines() -> dict[str, dict[str, object]]:
-        found = map(json.loads, service.audit_path.read_text().splitlines())
-        by_id = {line.get("request_id"): line for line in found}
+        by_id = {line.get("request_id"): line for line in service.audit_lines}
         return {name: by_id[request_id] for name, request_id in sent.items() if request_id in by_id}
 
     wait_until(lambda: lines().keys() == sent.keys(), within=HANG_SECONDS, what="all three lines")

@@ -11,9 +11,12 @@ from cryptography import x509
 
 from tests.support.metrics import metrics_env, scrape
 from tools.support import callers
+from tools.support.bounded import HANG_SECONDS
 from tools.support.service import Service, wait_until
 from tools.support.tls import Authority
 from tools.support.tls_service import TLSService, tls_settings
+
+pytestmark = pytest.mark.slow  # services of their own
 
 SOON, EXPIRED = "TLS certificate expires soon", "TLS certificate has expired"
 ANYONE = "anyone who can reach this address can get a token: nobody has to authenticate"
@@ -27,7 +30,11 @@ def test_the_end_of_a_certificate_is_announced(tmp_path: Path) -> None:
     env = {**metrics_env(), **tls_settings(pair), "MACP_AUTH_TLS_CLIENT_CA_FILE": str(clients.path)}
     ends = x509.load_pem_x509_certificate(pair.certificate.read_bytes()).not_valid_after_utc.timestamp()
     with TLSService(tmp_path, authority.path, env) as service:
-        wait_until(lambda: ("0", "server") in certificate_ends(service), within=10, what="there is a metric")
+        wait_until(
+            lambda: ("0", "server") in certificate_ends(service),
+            within=HANG_SECONDS,
+            what="there is a metric",
+        )
         found = certificate_ends(service)
         assert found["0", "server"] == ends
         assert found["0", "client-authority"] > time.time() + 3600

@@ -18,6 +18,8 @@ from tools.support.processes import mint_bytes
 from tools.support.service import BOOT_SECONDS, Service, wait_until
 from tools.support.wire import Answer, exchange, request_bytes
 
+pytestmark = pytest.mark.slow  # waits for the clock, many times
+
 WITHIN = 15
 STEPPED, TRUSTED = "clock stepped; no tokens until it is trusted again", "clock trusted again"
 

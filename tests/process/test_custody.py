@@ -14,8 +14,11 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.support.users import require_view_of_services
 from tools.support.processes import family, workers_of
 from tools.support.service import Service, clean_environment, free_port, wait_until
+
+pytestmark = pytest.mark.slow  # services of their own
 
 NOBODY = 65534
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
@@ -28,6 +31,7 @@ def new_key() -> str:
 
 
 def environment_of(process: psutil.Process) -> bytes:
+    require_view_of_services()
     return Path(f"/proc/{process.pid}/environ").read_bytes()
 
 
@@ -91,7 +95,7 @@ def test_no_core_dump(start_service: Callable[..., Service], workers: str) -> No
 def test_the_memory_is_closed() -> None:
     """As the kernel reports for the process, for any user."""
     ask = "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE))"
-    code = f"import ctypes, resource; from macp_auth.entrypoints.server.custody import close_memory; {ask}"
+    code = f"import ctypes, resource; from macp_auth.entrypoints.custody import close_memory; {ask}"
     run = [sys.executable, "-c", f"{code}; close_memory(); {ask}"]
     before, after = subprocess.run(
         run, capture_output=True, text=True, check=True, timeout=60

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import socket
 import ssl
 import threading
@@ -30,6 +29,8 @@ from tools.support.service import Service, wait_until
 from tools.support.tls import Authority
 from tools.support.tls_service import TLSService, tls_settings, trusting
 from tools.support.wire import exchange, read_answer
+
+pytestmark = pytest.mark.slow  # under load for seconds
 
 ES256 = {"MACP_AUTH_SIGNING_ALG": "ES256"}
 REQUEST = {"sender": "risk-agent"}
@@ -126,8 +127,7 @@ def test_many_distinct_jwts_of_an_attacker(tmp_path: Path, start_service: Start)
             assert (cpu_seconds(process) - used) / GARBAGE < 3 * minted
             assert process.memory_info().rss - memory < 8 * 2**20
             assert len(server.requests) <= 1 + (time.monotonic() - began) / REQUEST_INTERVAL_SECONDS
-        lines = map(json.loads, service.audit_path.read_text().splitlines())
-        assert {line["reason"] for line in lines if line["event"] == "refused"} == begins.keys()
+        assert {line["reason"] for line in service.audit_lines if line["event"] == "refused"} == begins.keys()
 
 
 def cpu_seconds(process: psutil.Process) -> float:

@@ -24,6 +24,8 @@ from tools.support.service import Service, clean_environment, free_port, wait_un
 from tools.support.tls import Authority
 from tools.support.tls_service import TLSService, tls_settings
 
+pytestmark = pytest.mark.slow  # services of their own
+
 HANG = 60  # seconds; a bound for what would hang
 STOP_SECONDS = 10
 OTHER_UID = 12345

@@ -28,6 +28,8 @@ from tools.support.tls import Authority
 from tools.support.tls_service import TLSService, serial_of, tls_settings, trusting
 from tools.support.wire import Answer, exchange, read_answer, request_bytes
 
+pytestmark = pytest.mark.slow  # services of their own
+
 JWKS, DISCOVERY = "/.well-known/jwks.json", "/.well-known/openid-configuration"
 OF_KEYS = (JWKS, DISCOVERY, "/healthz", "/readyz", "/readyz/keys")
 ISSUER = {"MACP_AUTH_ISSUER": "https://auth.example.com"}

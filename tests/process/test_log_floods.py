@@ -11,10 +11,13 @@ import time
 from collections.abc import Callable
 
 import psutil
+import pytest
 
 from macp_auth.entrypoints.logs import LINES, LINES_SECONDS
 from tools.support.service import Service, clean_environment, free_port, wait_until
 from tools.support.wire import exchange, request_bytes
+
+pytestmark = pytest.mark.slow  # under load for seconds
 
 SOON = 60  # seconds: a bound for a hang
 BODY = b'{"sender":"agent://risk"}'

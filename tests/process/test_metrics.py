@@ -19,11 +19,14 @@ import pytest
 from macp_auth.entrypoints.server.shared_directory import shared_directory
 from tests.process.test_workers import stopped
 from tests.support.metrics import Scrape, metrics_env, scrape
+from tests.support.users import require_view_of_services
 from tools.fuzz.raw_clients import fuzz, tracebacks
 from tools.support.bounded import HANG_SECONDS
 from tools.support.processes import connection, mint_bytes, workers_of
 from tools.support.service import Service, clean_environment, free_port, wait_until
 from tools.support.wire import exchange, read_answer, request_bytes
+
+pytestmark = pytest.mark.slow  # services with one and two workers, killed and started again
 
 StartService = Callable[..., Service]
 WORKERS = ["1", "2"]
@@ -139,6 +142,7 @@ def ready(service: Service) -> dict[tuple[str, ...], float]:
 
 def directories_of(service: Service) -> list[Path]:
     """Where the workers of ``service`` count."""
+    require_view_of_services()
     mapped = {
         Path(region.path).parent
         for worker in [psutil.Process(service.process.pid), *workers_of(service)]
@@ -181,8 +185,37 @@ def test_a_service_that_runs_keeps_its_directory_when_another_starts(start_servi
         assert minted(scrape(service)) == 2
 
 
+def test_a_file_that_no_worker_wrote_is_skipped_and_logged_once(start_service: StartService) -> None:
+    """Both pages have the rest; a file that vanishes is not worth a line."""
+    service = start_service(metrics_env())
+    service.mint()
+    [directory] = directories_of(service)
+    [worker] = directory.glob("*.cells")
+    gone = 2**22 + 1  # no process has such an id: it is more than Linux's highest
+    foreign = {
+        "notes.cells": b"",
+        f"{10**30}.cells": b"",
+        f"{gone}.cells": worker.read_bytes()[:-1],
+        f"{gone + 1}.cells": b"{" * 256,
+        f"{gone + 2}.cells": worker.read_bytes(),
+    }
+    for name, content in foreign.items():
+        (directory / name).write_bytes(content)
+    (directory / f"{gone + 2}.state").write_bytes(b"{")
+    (directory / f"{gone + 3}.cells").mkdir()
+    (directory / f"{gone + 4}.cells").symlink_to("vanished")
+    for _ in range(2):
+        assert minted(scrape(service)) == 1
+        status = exchange(metrics_port(service), request_bytes("GET", "/status", [("Host", "x")]))
+        assert status.status == 200
+        assert b"dev-key-1" in status.body
+    skipped = [Path(event["file"]).name for event in service.events if "skipping" in event["event"]]
+    assert sorted(skipped) == sorted([*foreign, f"{gone + 3}.cells"])
+
+
 def test_there_are_none_by_default(start_service: StartService) -> None:
     """No port, no directory, no path, and no prometheus-client in memory."""
+    require_view_of_services()
     service = start_service({})
     service.mint()
     assert exchange(service.port, request_bytes("GET", "/metrics", [("Host", "x")])).status == 404

@@ -20,6 +20,8 @@ from tools.support.tls import Authority
 from tools.support.tls_service import TLSService, tls_settings, trusting
 from tools.support.wire import read_answer, request_bytes
 
+pytestmark = pytest.mark.slow  # services of their own
+
 TAKEN_UP = 6
 MINT = mint_bytes()
 OPEN = ["/.well-known/jwks.json", "/healthz", "/readyz"]

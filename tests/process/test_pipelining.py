@@ -13,17 +13,21 @@ import pytest
 from msgspec import Struct
 
 from tests.support.flood import Flood
+from tests.support.users import require_view_of_services
 from tools.support.bounded import HANG_SECONDS
 from tools.support.service import Service, wait_until
 from tools.support.tls import Authority
 from tools.support.tls_service import TLSService, tls_settings, trusting
 
+pytestmark = pytest.mark.slow  # under load for seconds
+
 CONNECTIONS = 200
 FLOOD_SECONDS = 6
 GROWTH = 32 * 2**20
 """The most that they may add to the resident memory."""
-KEPT = 24 * 2**20
-"""What a process keeps of it over TLS. It was 34 MiB after two floods, and grew, where malloc kept all."""
+KEPT = 8 * 2**20
+"""The most that a process keeps of it. Where malloc kept all, it was 17 to 28 MiB after two floods over TLS,
+and grew."""
 HEALTH_SECONDS = 0.1
 """What most probes take at most; a slow machine may have a few that take longer, though not long."""
 SLOWEST_SECONDS = 2.0
@@ -35,12 +39,12 @@ class Observed(Struct, frozen=True):
     """What was seen of a service while it was flooded."""
 
     growth: int
-    left: int
     probes: list[float]
     answered: int
 
 
 def observe(service: Service, *, reading: bool, secured: ssl.SSLContext | None = None) -> Observed:
+    require_view_of_services()
     process = psutil.Process(service.process.pid)
     for _ in range(20):
         probe(service.port, secured)
@@ -54,7 +58,10 @@ def observe(service: Service, *, reading: bool, secured: ssl.SSLContext | None =
     wait_until(
         lambda: not process.net_connections("tcp")[1:], within=HANG_SECONDS, what="all connections are gone"
     )
-    return Observed(peak - before, process.memory_info().rss - before, probes, flood.read)
+    wait_until(
+        lambda: process.memory_info().rss - before < KEPT, within=HANG_SECONDS, what="memory comes back"
+    )
+    return Observed(peak - before, probes, flood.read)
 
 
 def probe(port: int, secured: ssl.SSLContext | None) -> float:
@@ -85,7 +92,6 @@ def test_pipelined_requests_are_bounded(start_service: StartService, *, reading:
     service = start_service({"MACP_AUTH_AUDIT_LOG": "off"})
     observed = observe(service, reading=reading)
     assert_bounded(observed)
-    assert observed.left < GROWTH / 4
     assert (observed.answered > 0) == reading
     assert "Traceback" not in service.log
     service.mint()
@@ -100,11 +106,6 @@ def test_pipelined_requests_are_bounded_without_a_client_certificate(tmp_path: P
         **tls_settings(authority.issue("server")),
     }
     with TLSService(tmp_path, authority.path, env) as service:
-        process = psutil.Process(service.process.pid)
-        before = process.memory_info().rss
         for _ in range(2):
             assert_bounded(observe(service, reading=True, secured=trusting(authority.path)))
-        wait_until(
-            lambda: process.memory_info().rss - before < KEPT, within=HANG_SECONDS, what="memory comes back"
-        )
         assert "Traceback" not in service.log

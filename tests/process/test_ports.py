@@ -15,6 +15,8 @@ from tests.support.ipv6 import needs_ipv6
 from tools.support.bounded import HANG_SECONDS
 from tools.support.service import Service, clean_environment, free_port
 
+pytestmark = pytest.mark.slow  # services of their own
+
 
 def serve(port: int, workers: str) -> subprocess.CompletedProcess[str]:
     """Try to serve on ``port``; fails the test if that does not end within 5 seconds."""
@@ -108,7 +110,7 @@ def test_all_addresses_are_those_of_both_families(start_service: Callable[..., S
         with urllib.request.urlopen(f"http://{host}:{metrics}/metrics", timeout=HANG_SECONDS) as response:
             assert response.status == 200
     service.__exit__()
-    callers = [json.loads(line)["caller"] for line in service.audit_path.read_text().splitlines()]
+    callers = [line["caller"] for line in service.audit_lines]
     assert callers == ["127.0.0.1", "::1"]
 
 

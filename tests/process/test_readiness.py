@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests.support import jwks
+from tools.support.bounded import HANG_SECONDS
 from tools.support.processes import connection, mint_bytes, read_to_end, send_and_read_to_end, workers_of
 from tools.support.service import Service, free_port, wait_until
 from tools.support.wire import Answer, exchange, read_answer, request_bytes
+
+pytestmark = pytest.mark.slow  # services of their own
 
 WITHIN = 5
 PROBE = request_bytes("GET", "/readyz", [("Host", "localhost")])
@@ -180,7 +183,9 @@ def test_keys_stay_ready_when_a_signer_fails(
     env = {**environment, "MACP_AUTH_JWKS_PORT": str(free_port())}
     service = start_service(env, "--workers", workers)
     ports = (service.port, int(env["MACP_AUTH_JWKS_PORT"]))
-    wait_until(lambda: changes(service).count("ready") == int(workers), within=15, what="all are ready")
+    wait_until(
+        lambda: changes(service).count("ready") == int(workers), within=HANG_SECONDS, what="all are ready"
+    )
     backend.write_text("unavailable")
     wait_until(
         lambda: changes(service).count("not ready") == int(workers), within=WITHIN, what="no worker is ready"

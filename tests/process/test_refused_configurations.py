@@ -13,6 +13,8 @@ import pytest
 from tests.support import jwks
 from tools.support.service import BOOT_SECONDS, Service, clean_environment, free_port
 
+pytestmark = pytest.mark.slow  # services of their own
+
 KEY, FILE = "MACP_AUTH_SIGNING_KEY_JSON", "MACP_AUTH_SIGNING_KEYS_FILE"
 KIDS = ["a\nb", "a\x1b[31mb", "a\u202eb", "a\u200bb", "a\u2028b", "a\u0085b", " a", "a ", "\ue000"]
 

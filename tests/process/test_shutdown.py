@@ -31,6 +31,8 @@ from tools.support.processes import (
 from tools.support.service import Service, wait_until
 from tools.support.wire import read_answer, request_bytes
 
+pytestmark = pytest.mark.slow  # each waits for a service to drain
+
 STOP_SECONDS = 10
 StartService = Callable[..., Service]
 

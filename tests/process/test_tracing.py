@@ -16,8 +16,10 @@ from tools.support.processes import mint_bytes
 from tools.support.service import Service, clean_environment, free_port, wait_until
 from tools.support.wire import exchange, request_bytes
 
+pytestmark = pytest.mark.slow  # services of their own
+
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-SOON = 10  # seconds; the spans are sent every tenth of one
+SOON = 30  # seconds: a bound for a hang; the spans are sent every tenth of one
 ON = {"MACP_AUTH_TRACES": "otlp", "MACP_AUTH_SIGNING_ALG": "ES256", "OTEL_BSP_SCHEDULE_DELAY": "100"}
 
 Start = Callable[..., Service]

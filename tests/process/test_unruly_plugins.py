@@ -1,8 +1,7 @@
-"""A plugin that prints, exits or hangs where it should not, in the process of the service or a command."""
+"""A plugin that prints, exits or hangs where it should not, with the service and with each command."""
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from tests.support.signers import with_plugins
 from tools.support.bounded import HANG_SECONDS
 from tools.support.service import Service, clean_environment, free_port, wait_until
 
+pytestmark = pytest.mark.slow  # a service for each fault of a plugin
+
 COMMANDS = (["serve"], ["doctor"], ["plugins", "check", "unruly"])
 
 
@@ -22,7 +23,7 @@ COMMANDS = (["serve"], ["doctor"], ["plugins", "check", "unruly"])
 def unruly(tmp_path: Path) -> dict[str, str]:
     """An environment that selects the plugin."""
     plugins = with_plugins(tmp_path / "plugins", "unruly", {"unruly": "tests.support.unruly_signer"})
-    return {**plugins, "MACP_AUTH_SIGNER": "unruly"}
+    return {**plugins, "MACP_AUTH_SIGNER": "unruly", "HOME": str(tmp_path)}
 
 
 def call(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -49,21 +50,23 @@ def test_standard_output_has_audit_lines_only(
         service.mint()
     service.process.send_signal(signal.SIGTERM)
     assert service.process.wait(HANG_SECONDS) == 0
-    events = [json.loads(line)["event"] for line in service.audit_path.read_text().splitlines()]
+    events = [line["event"] for line in service.audit_lines]
     assert events == ["minted"] * 4
+    printed = [line.get("line") for line in service.events if line["event"] == "signer output"]
     for place in ("import", "hook", "settings", "prepare", "key_versions", "sign"):
-        assert f"print in {place}\n" in service.log
-        assert f"write in {place}\n" in service.log
-    assert "a child\n" in service.log
+        assert f"print in {place}" in printed
+        assert f"write in {place}" in printed
+    assert "a child" in printed
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 @pytest.mark.parametrize("place", ["import", "hook", "settings", "prepare"])
 def test_a_plugin_that_exits_ends_nothing_in_silence(
-    unruly: dict[str, str], command: list[str], place: str
+    unruly: dict[str, str], tmp_path: Path, command: list[str], place: str
 ) -> None:
     """``sys.exit(0)`` is an error that names the plugin, and no success."""
-    done = call(command, {**unruly, "UNRULY_AT": place})
+    (tmp_path / "unruly").write_text(place)
+    done = call(command, unruly)
     assert done.returncode in {1, 2}
     said = done.stdout + done.stderr
     assert "unruly" in said
@@ -71,11 +74,12 @@ def test_a_plugin_that_exits_ends_nothing_in_silence(
     assert "Traceback" not in done.stderr
 
 
-def test_a_plugin_that_exits_in_the_doctor_is_no_good_sign(unruly: dict[str, str]) -> None:
+def test_a_plugin_that_exits_in_the_doctor_is_no_good_sign(unruly: dict[str, str], tmp_path: Path) -> None:
     """What the plugin would have found is not known, so nothing is well."""
-    done = call(["doctor"], {**unruly, "UNRULY_AT": "diagnose"})
+    (tmp_path / "unruly").write_text("diagnose")
+    done = call(["doctor"], unruly)
     assert done.returncode == 1
-    assert "the diagnosis of the signer failed: SystemExit" in done.stdout
+    assert "'unruly' raised SystemExit in diagnose" in done.stdout
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
@@ -85,7 +89,8 @@ def test_a_stop_during_the_start_is_no_fault(
 ) -> None:
     """Neither is it taken for the plugin's own exit, nor does it wait for the plugin."""
     waiting = tmp_path / "waiting"
-    service = Service(tmp_path, {**unruly, "UNRULY_AT": place, "UNRULY_WAITS": str(waiting)})
+    (tmp_path / "unruly").write_text(f"{place} {waiting}")
+    service = Service(tmp_path, unruly)
     try:
         wait_until(waiting.exists, within=HANG_SECONDS, what="the plugin was called")
         service.process.send_signal(signum)

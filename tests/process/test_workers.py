@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.users import require_view_of_services
 from tools.support.processes import (
     all_gone,
     connection,
@@ -23,6 +24,8 @@ from tools.support.processes import (
 from tools.support.service import BOOT_SECONDS, Service, wait_until
 from tools.support.verifiers import verify_with_pyjwt
 from tools.support.wire import read_answer
+
+pytestmark = pytest.mark.slow  # services of their own
 
 BACK_SECONDS = 30  # that it is back at all; how soon is the benchmark's
 ORPHANED_SECONDS = 10
@@ -143,6 +146,7 @@ def test_the_key_is_in_no_environment_command_line_or_file(
     start_service: Callable[..., Service], tmp_path: Path
 ) -> None:
     """A worker gets it through a pipe: it has its parent's environment, and a command line of two numbers."""
+    require_view_of_services()
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     service = start_service({"TMPDIR": str(temporary), "HOME": str(temporary)}, "--workers", "2")

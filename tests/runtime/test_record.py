@@ -17,6 +17,8 @@ from tools.macp_runtime.behaviour import QUESTIONS
 from tools.macp_runtime.cases import Case, all_cases
 from tools.support.macp_runtime import VERSION, MacpRuntime, outcome, verifying
 
+pytestmark = pytest.mark.slow  # services of their own
+
 RECORD = json.loads(behaviour.RECORDED.read_bytes())
 BEHAVIOUR = RECORD["answers"]
 UNRELATED = json.dumps({"keys": [keys.public("rsa-2048-257")]}).encode()

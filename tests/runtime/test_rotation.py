@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import jwt
+import pytest
 
 from macp_auth.domain.policy import RotationPolicy, Verifier
 from tests.runtime.calls import Calls, ClientCalls
@@ -16,6 +16,8 @@ from tools.support.macp_runtime import MacpRuntime, verifying
 from tools.support.openbao import OpenBao
 from tools.support.service import Service, wait_until
 from tools.support.vault_environment import SHORT_ROTATION, with_token
+
+pytestmark = pytest.mark.slow  # services of their own
 
 KEY = "agents"
 CACHE_TTL = 1
@@ -108,7 +110,7 @@ def test_the_client_through_a_rotation_and_a_revocation(tmp_path: Path) -> None:
     refused = ("status UNAUTHENTICATED", "accepted")
     for agent in agents.values():
         assert [answers for answers in agent.answers if answers != ("accepted",)] == [refused]
-    senders = [json.loads(line).get("sender") for line in service.audit_path.read_text().splitlines()]
+    senders = [line.get("sender") for line in service.audit_lines]
     assert {name: senders.count(name) for name in agents} == dict.fromkeys(agents, 2)
 
 

@@ -6,12 +6,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.support import jwks
 from tools.macp_runtime.behaviour import SENDER, start_session
 from tools.support.bounded import HANG_SECONDS
 from tools.support.macp_runtime import MacpRuntime, outcome, verifying
 from tools.support.service import Service, wait_until
 from tools.support.vault_environment import SHORT_ROTATION
+
+pytestmark = pytest.mark.slow  # services of their own
 
 REVOKED, NEXT = {**jwks.ec(), "kid": "revoked"}, {**jwks.ec(copy=1), "kid": "next"}
 

@@ -13,6 +13,8 @@ from msgspec import Struct
 
 class _Behaviour(Struct, frozen=True):
     refuses: bool = False
+    answer: bytes = b""
+    """What each new connection gets, whatever it asks."""
     delay: float = 0
     piece: int = 2**16
     """The most bytes of an answer at a time."""
@@ -57,6 +59,11 @@ class Proxy:
     def refuse(self) -> None:
         """Close every connection, and each new one at once."""
         self._run(self._behave(_Behaviour(refuses=True)))
+        self.cut()
+
+    def answer(self, answer: bytes) -> None:
+        """Send ``answer`` on every new connection, and close it; close those that there are."""
+        self._run(self._behave(_Behaviour(answer=answer)))
         self.cut()
 
     def hang(self) -> None:
@@ -104,6 +111,11 @@ class Proxy:
         writers = [writer]
         try:
             if self._behaviour.refuses:
+                return
+            if answer := self._behaviour.answer:
+                await reader.read(2**16)
+                writer.write(answer)
+                await writer.drain()
                 return
             await self._moving.wait()
             answers, target = await asyncio.open_connection("127.0.0.1", self._target)

@@ -15,7 +15,7 @@ from tools.support.service import clean_environment
 
 
 def example_signer(directory: Path) -> dict[str, str]:
-    """The template plugin, whose signer is hosted."""
+    """The plugin `macp_auth/plugin_template`, whose signer is hosted."""
     pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -1,4 +1,7 @@
-"""A plugin that prints wherever it is called; and at the place that ``UNRULY_AT`` names, it does more."""
+"""A plugin that prints wherever it is called; and at one place it does more.
+
+The place is in the file ``unruly`` in its home: at its import, a plugin has no variables of its own.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,11 @@ def act(place: str) -> None:
     """Print in three ways; then exit, or wait, if it is the place for it."""
     print(f"print in {place}", flush=True)  # noqa: T201 - what a careless plugin does
     os.write(1, f"write in {place}\n".encode())
-    if os.environ.get("UNRULY_AT") != place:
+    order = Path(os.environ["HOME"], "unruly")
+    if not order.exists() or order.read_text().split()[0] != place:
         return
-    if waiting := os.environ.get("UNRULY_WAITS"):
-        Path(waiting).touch()
+    if waiting := order.read_text().split()[1:]:
+        Path(waiting[0]).touch()
         while True:
             time.sleep(0.1)
     sys.exit(0)

@@ -1,4 +1,4 @@
-"""Processes of another user, where the tests run as root; elsewhere a test that needs one is skipped."""
+"""What only root can do: run a process as another user, and look into a service. Such a test is skipped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ exec "$@"
 def require_root() -> None:
     """Skip the test if files can't be given to other users."""
     if os.geteuid() != 0:
-        pytest.skip("needs root: files of another user are made")
+        pytest.skip("files of another user are made: run the tests as root")
+
+
+def require_view_of_services() -> None:
+    """Skip the test if it can't look into a service, whose memory and descriptors its own user can't see."""
+    if os.geteuid() != 0:
+        pytest.skip("a service hides its memory and descriptors from its own user: run the tests as root")
 
 
 def as_user(uid: int, directory: Path) -> list[str]:

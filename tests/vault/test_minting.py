@@ -18,6 +18,8 @@ from tools.support.tls import Certificates
 from tools.support.vault_environment import allow, with_login, with_token
 from tools.support.verifiers import verify_with_joserfc, verify_with_pyjwt
 
+pytestmark = pytest.mark.slow  # services of their own
+
 StartService = Callable[..., Service]
 
 

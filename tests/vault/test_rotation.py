@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jwt
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.vault.load import Load
@@ -15,6 +16,8 @@ from tools.support.openbao import OpenBao
 from tools.support.service import Service, wait_until
 from tools.support.vault_environment import SHORT_ROTATION, with_token
 from tools.support.verifiers import verify_with_pyjwt
+
+pytestmark = pytest.mark.slow  # under load for seconds
 
 LATE = 5  # for a loaded machine
 

@@ -24,6 +24,8 @@ from tests.support.fake_server import FakeServer, Reply, Request
 from tools.support.bounded import HANG_SECONDS
 from tools.support.service import Service, clean_environment, wait_until
 
+pytestmark = pytest.mark.slow  # a service for each way to log in
+
 KEY = ec.generate_private_key(ec.SECP256R1())
 PEM = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 LONGEST_PIECE = 15
@@ -196,7 +198,8 @@ def ask_for_token(service: Service) -> str:
     try:
         return json.dumps({**service.mint(), "token": "a token"})
     except urllib.error.HTTPError as error:
-        return error.read().decode()
+        with error:
+            return error.read().decode()
 
 
 def everything_said(service: Service) -> str:
@@ -207,7 +210,8 @@ def everything_said(service: Service) -> str:
         try:
             texts.append(json.dumps(service.get(path)[1]))
         except urllib.error.HTTPError as error:
-            texts.append(error.read().decode())
+            with error:
+                texts.append(error.read().decode())
     return "\n".join(texts)
 
 

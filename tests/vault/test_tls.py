@@ -26,6 +26,8 @@ from tools.support.service import Service, clean_environment, wait_until
 from tools.support.tls import Authority, Certificates, Pair
 from tools.support.vault_environment import allow, with_login, with_token
 
+pytestmark = pytest.mark.slow  # a Vault with TLS, and services that follow its authorities
+
 ACCEPTED, REFUSED = True, False
 CLIENT = "macp-auth"
 

@@ -7,13 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
+from tests.support.users import require_view_of_services
 from tests.vault.load import Load
 from tools.support.bounded import HANG_SECONDS
 from tools.support.openbao import OpenBao
 from tools.support.service import Service, wait_until
 from tools.support.tls import Certificates
 from tools.support.vault_environment import with_token
+
+pytestmark = pytest.mark.slow  # under load for seconds
 
 CHANGES = 150
 CONNECTIONS = 4
@@ -24,6 +28,7 @@ def test_connections_of_an_older_trust_end(
     tmp_path: Path, certificates: Certificates, key_name: str, start_service: Callable[..., Service]
 ) -> None:
     """150 changes under load leave the connections of the calls in flight, and fail no mint."""
+    require_view_of_services()
     authorities = tmp_path / "authorities.pem"
     authorities.write_bytes(certificates.ca.read_bytes())
     with OpenBao(tmp_path, certificates=certificates) as bao:

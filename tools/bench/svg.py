@@ -1,9 +1,13 @@
-"""Pieces of an SVG chart, on a card of its own: so it can be read on a light page and on a dark one."""
+"""The look of the benchmarks' charts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from xml.sax.saxutils import escape
+
+from macp_auth.entrypoints.pictures import svg
+from macp_auth.entrypoints.pictures.svg import bar, text
+
+__all__ = ["bar", "document", "dot", "line", "text"]
 
 STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #1f2937 }
@@ -31,29 +35,6 @@ STYLE = """
 """
 
 
-def document(width: int, height: int, title: str, shapes: Sequence[str]) -> str:
-    """Return the whole file; ``title`` is what a screen reader says."""
-    body = "\n".join(shapes)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n"
-        f'<rect class="card" x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8"/>\n'
-        f"{body}\n</svg>\n"
-    )
-
-
-def text(x: float, y: float, content: str, kind: str = "label", anchor: str = "start") -> str:
-    """Return a line of text whose base line begins, or by ``anchor`` ends or is centred, there."""
-    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text class="{kind}" {place}>{escape(content)}</text>'
-
-
-def bar(x: float, y: float, width: float, height: float, kind: str) -> str:
-    """Return a rectangle."""
-    size = f'width="{width:.1f}" height="{height:.1f}"'
-    return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" {size}/>'
-
-
 def line(points: Sequence[tuple[float, float]], kind: str) -> str:
     """Return a line through the points."""
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
@@ -63,3 +44,8 @@ def line(points: Sequence[tuple[float, float]], kind: str) -> str:
 def dot(x: float, y: float, kind: str) -> str:
     """Return a small disc."""
     return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>'
+
+
+def document(width: int, height: int, title: str, shapes: Sequence[str]) -> str:
+    """Return the whole file; ``title`` is what a screen reader says."""
+    return svg.document(width, height, title=title, description="", style=STYLE, shapes=shapes)

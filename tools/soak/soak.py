@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-import psutil
 from msgspec import Struct
 
 from tools.support.clients import Clients, p99
 from tools.support.openbao import OpenBao
+from tools.support.processes import family
 from tools.support.service import Service
 from tools.support.vault_environment import with_token
 
@@ -140,8 +140,12 @@ def _clients(service: Service) -> Clients:
 
 
 def _sample(service: Service) -> Sample:
-    process = psutil.Process(service.process.pid)
-    return Sample(process.memory_info().rss / 2**20, process.num_fds(), process.num_threads())
+    processes = family(service)  # with that of a plugin
+    return Sample(
+        sum(process.memory_info().rss for process in processes) / 2**20,
+        sum(process.num_fds() for process in processes),
+        sum(process.num_threads() for process in processes),
+    )
 
 
 def _median(samples: list[Sample]) -> Sample:

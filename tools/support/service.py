@@ -120,8 +120,23 @@ class Service:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The log's JSON lines."""
-        return [json.loads(line) for line in self.log.splitlines()]
+        """The log's lines so far."""
+        return self._json_lines(self.log_path)
+
+    @property
+    def audit_lines(self) -> list[dict[str, Any]]:
+        """The audit log's lines so far."""
+        return self._json_lines(self.audit_path)
+
+    def _json_lines(self, path: Path) -> list[dict[str, Any]]:
+        running = self.process.poll() is None
+        text = path.read_text()
+        if running:  # it may be in the middle of a line; when it has ended, each line is whole
+            text = text[: text.rfind("\n") + 1]
+        try:
+            return [json.loads(line) for line in text.splitlines()]
+        except ValueError:
+            raise AssertionError(f"not all lines are JSON:\n{text}") from None
 
     def get(self, path: str) -> tuple[int, Any]:
         with urllib.request.urlopen(self.url + path, timeout=HANG_SECONDS) as response:

@@ -19,6 +19,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from moto.core.exceptions import JsonRESTError
 from moto.kms.responses import KmsResponse
 from moto.server import ThreadedMotoServer
 
@@ -26,10 +27,16 @@ from macp_auth.testing import SignerSubject
 from macp_auth.testing.suite import SignerConformance
 from macp_auth_aws_kms import macp_auth_signer
 
+pytestmark = pytest.mark.slow  # the whole kit on a server of moto
+
 MAX_RAW_BYTES = 4096
 
 ANSWERS = threading.Event()
 """Cleared while KMS hangs."""
+REFUSES = threading.Event()
+"""Set while the policy of the keys refuses to sign."""
+GARBLES = threading.Event()
+"""Set while what answers is not KMS."""
 
 
 class KMS:
@@ -55,6 +62,10 @@ class KMS:
 def sign(response: KmsResponse) -> str:
     """Sign as the API reference has it; moto hashes a digest once more, and any length."""
     assert ANSWERS.wait(60)
+    if REFUSES.is_set():
+        raise JsonRESTError("AccessDeniedException", "not authorized to perform: kms:Sign")
+    if GARBLES.is_set():
+        return "<html>502 Bad Gateway</html>"
     key = response.kms_backend.describe_key(response._get_param("KeyId"))
     message, digest = response._get_param("Message"), response._get_param("MessageType") == "DIGEST"
     assert digest or len(message) <= MAX_RAW_BYTES
@@ -97,8 +108,16 @@ class Subject(SignerSubject):
     async def hang_backend(self) -> None:
         ANSWERS.clear()
 
+    async def refuse_backend(self) -> None:
+        REFUSES.set()
+
+    async def garble_backend(self) -> None:
+        GARBLES.set()
+
     async def restore_backend(self) -> None:
         ANSWERS.set()
+        REFUSES.clear()
+        GARBLES.clear()
         await asyncio.to_thread(self._kms.start)
 
     def secrets(self) -> Collection[str]:

@@ -17,6 +17,8 @@ from typing import Any, Self
 import jwt
 import pytest
 
+pytestmark = pytest.mark.slow  # services of their own
+
 WITHIN_SECONDS = 30
 
 

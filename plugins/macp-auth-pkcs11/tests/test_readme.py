@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import subprocess
 import sys
@@ -15,15 +14,9 @@ import msgspec
 from macp_auth_pkcs11 import PKCS11Settings, macp_auth_signer
 
 if TYPE_CHECKING:  # importable by mypy only: pytest imports each test file apart
-    from conftest import SoftHSM
+    from conftest import Commands, SoftHSM
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-
-
-def commands(heading: str) -> list[str]:
-    """The shell blocks below ``heading``."""
-    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    return re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
 
 
 def test_table_lists_every_setting() -> None:
@@ -40,23 +33,18 @@ def test_table_lists_every_setting() -> None:
         assert default == ("required" if field.required else shown), name
 
 
-def test_commands_do_what_they_are_shown_for(empty_hsm: SoftHSM, tmp_path: Path) -> None:
+def test_commands_do_what_they_are_shown_for(empty_hsm: SoftHSM, commands: Commands) -> None:
     """Made, published, rotated and withdrawn with the README's commands, before one signer's eyes."""
-    make_token, make_rsa, make_ec, _serve = commands("Set-up")
-    rotate, delete = commands("Rotate")
-    (list_objects,) = commands("Withdraw")
+    make_token, make_rsa, make_ec, _serve = commands("README.md", "Set-up")
+    rotate, delete = commands("README.md", "Rotate")
+    (list_objects,) = commands("README.md", "Withdraw")
 
-    def shell(script: str) -> str:
-        env = {**os.environ, "USER_PIN": empty_hsm.pin, "SO_PIN": "so-pin", "PKCS11_MODULE": empty_hsm.module}
-        command = ["bash", "-euc", script]
-        return subprocess.run(
-            command, env=env, cwd=tmp_path, check=True, capture_output=True, text=True
-        ).stdout
+    shell = empty_hsm.shell
 
     async def scenario() -> None:
         shell(make_token)
         shell(make_rsa)
-        async with empty_hsm.signer(pin_file=str(tmp_path / "pin")) as signer:
+        async with empty_hsm.signer() as signer:
             (first,) = await signer.key_versions()
             assert (first.algorithm, first.created_at) == ("RS256", None)
             shell(rotate)
@@ -72,9 +60,9 @@ def test_commands_do_what_they_are_shown_for(empty_hsm: SoftHSM, tmp_path: Path)
     asyncio.run(scenario())
 
 
-def test_serve_block_sets_what_the_service_reads() -> None:
+def test_serve_block_sets_what_the_service_reads(commands: Commands) -> None:
     """The variables of the last block of the set-up fill the settings."""
-    *_, serve = commands("Set-up")
+    *_, serve = commands("README.md", "Set-up")
     script = serve.replace("macp-auth serve", f"exec {sys.executable} -c 'import os; print(*os.environ)'")
     shown = subprocess.run(
         ["bash", "-euc", script], env={"PKCS11_MODULE": "m"}, check=True, capture_output=True, text=True

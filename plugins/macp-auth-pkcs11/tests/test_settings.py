@@ -26,10 +26,13 @@ def test_prepare_loads_nothing(tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(prepare(given))) == given  # noqa: S301 - as the host does
 
 
-def test_missing_library_stops_the_start(tmp_path: Path) -> None:
-    """A path without a file is named, with its variable."""
+@pytest.mark.parametrize("folder", [False, True])
+def test_missing_library_stops_the_start(tmp_path: Path, *, folder: bool) -> None:
+    """A path without a file is named, with its variable; a folder is no file."""
     given = settings(tmp_path)
     Path(given.module).unlink()
+    if folder:
+        Path(given.module).mkdir()
     with pytest.raises(SignerMisconfigured, match="MACP_AUTH_PKCS11_MODULE: there is no file .*library.so"):
         prepare(given)
 

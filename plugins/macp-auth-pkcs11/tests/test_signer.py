@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import threading
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -33,6 +32,8 @@ from macp_auth import (
     thumbprint,
 )
 from macp_auth_pkcs11 import PKCS11Signer
+
+pytestmark = pytest.mark.slow  # many tokens of SoftHSM
 
 if TYPE_CHECKING:  # importable by mypy only: pytest imports each test file apart
     from conftest import SoftHSM
@@ -69,10 +70,6 @@ def assert_verifies(token: str, version: KeyVersion, claims: Mapping[str, Any]) 
     algorithms = [version.algorithm.value]
     assert jwt.decode(token, jwt.PyJWK(jwk), algorithms=algorithms) == claims
     assert joserfc.jwt.decode(token, KeySet.import_key_set({"keys": [jwk]}), algorithms).claims == claims
-
-
-async def on_the_thread(signer: PKCS11Signer, call: Any) -> Any:
-    return await signer._backend.thread.run(lambda: call(signer._backend.device))
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
@@ -218,14 +215,16 @@ def test_keys_that_can_not_work_are_named(hsm: SoftHSM, keys: list[tuple[str, st
     asyncio.run(scenario())
 
 
-def test_bad_new_key_leaves_the_good_ones_signing(hsm: SoftHSM) -> None:
-    """A listing that fails for a new key's sake takes no key away."""
+@pytest.mark.parametrize("label", ["macp", "macp@tomorrow"])
+def test_bad_new_key_leaves_the_good_ones_signing(hsm: SoftHSM, label: str) -> None:
+    """A listing that fails for new keys' sake takes no key away, however the token orders them."""
     hsm.generate("macp", "01")
 
     async def scenario() -> None:
         async with hsm.signer() as signer:
             (version,) = await signer.key_versions()
-            hsm.generate("macp", "02")
+            for number in range(2, 5):
+                hsm.generate(label, f"0{number}")
             with pytest.raises(SignerMisconfigured):
                 await signer.key_versions()
             assert_verifies(await mint(signer, version, {}), version, {})
@@ -295,7 +294,7 @@ def test_certificate_of_another_curve(hsm: SoftHSM) -> None:
         async with hsm.signer() as signer:
             with pytest.raises(SignerMisconfigured, match="not P-256"):
                 await signer.key_versions()
-            hsm.write("cert", certify(await on_the_thread(signer, public)), "01")
+            hsm.write("cert", certify(public(signer._device)), "01")
             hsm.delete("01", "pubkey")
             with pytest.raises(SignerMisconfigured, match="not P-256"):
                 await signer.key_versions()
@@ -316,23 +315,6 @@ def test_rsa_needs_no_public_object(hsm: SoftHSM) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("algorithm", Algorithm)
-def test_many_at_once(hsm: SoftHSM, algorithm: Algorithm) -> None:
-    """64 concurrent requests and two listings are all served, by one thread."""
-    hsm.generate("macp", "01", KEY_TYPES[algorithm])
-
-    async def scenario() -> None:
-        async with hsm.signer() as signer:
-            (version,) = await signer.key_versions()
-            requests = [mint(signer, version, {"n": number}) for number in range(64)]
-            _, *tokens, _ = await asyncio.gather(signer.key_versions(), *requests, signer.key_versions())
-            for number, token in enumerate(tokens):
-                assert_verifies(str(token), version, {"n": number})
-            assert [thread.name for thread in threading.enumerate()].count("pkcs11") == 1
-
-    asyncio.run(scenario())
-
-
 def test_lost_session_is_opened_again(hsm: SoftHSM) -> None:
     """A session that the library no longer knows costs no caller an error."""
     hsm.generate("macp", "01")
@@ -340,10 +322,11 @@ def test_lost_session_is_opened_again(hsm: SoftHSM) -> None:
     async def scenario() -> None:
         async with hsm.signer() as signer:
             (version,) = await signer.key_versions()
+            device: Any = signer._device
             for _ in range(2):
-                await on_the_thread(signer, lambda device: device._session.close())
+                device._session.close()
                 assert_verifies(await mint(signer, version, {}), version, {})
-            await on_the_thread(signer, lambda device: device._library.finalize())
+            device._library.finalize()
             assert await signer.key_versions() == [version]
 
     asyncio.run(scenario())
@@ -368,10 +351,11 @@ def test_one_new_session_a_request_and_no_storm(hsm: SoftHSM, monkeypatch: pytes
     async def scenario() -> None:
         async with hsm.signer() as signer:
             (version,) = await signer.key_versions()
+            device: Any = signer._device
             monkeypatch.setattr("macp_auth_pkcs11.device.OPENING_INTERVAL", 60)
-            monkeypatch.setattr(signer._backend.device, "_opened_at", -60)
-            monkeypatch.setattr(signer._backend.device, "_log_in", log_in)
-            await on_the_thread(signer, lambda device: device._session.close())
+            monkeypatch.setattr(device, "_opened_at", -60)
+            monkeypatch.setattr(device, "_log_in", log_in)
+            device._session.close()
             with pytest.raises(SignerUnavailable, match="failed: DeviceRemoved"):
                 await signer.sign(version.kid, b"x")
             with pytest.raises(SignerUnavailable, match="has just failed"):
@@ -457,7 +441,7 @@ def test_last_try_is_the_operators(
 
     async def scenario() -> None:
         async with hsm.signer() as signer:
-            monkeypatch.setattr(signer._backend.device, "_token", Token)
+            monkeypatch.setattr(signer._device, "_token", Token)
             with pytest.raises(SignerRefused, match="so it is not tried") as caught:
                 await signer.key_versions()
             assert caught.value.reason == "pin-locked"
@@ -493,8 +477,8 @@ def test_library_is_loaded_by_the_first_call(hsm: SoftHSM, tmp_path: Path) -> No
     asyncio.run(scenario())
 
 
-def test_close_ends_session_and_thread(hsm: SoftHSM) -> None:
-    """After the end the library is free, the thread is gone, and calls are refused; again is harmless."""
+def test_close_ends_the_session(hsm: SoftHSM) -> None:
+    """After the end the library is free, and calls are refused; again is harmless."""
     hsm.generate("macp", "01")
 
     async def scenario() -> None:
@@ -503,29 +487,9 @@ def test_close_ends_session_and_thread(hsm: SoftHSM) -> None:
             await signer.aclose()
             await signer.aclose()
             assert not pkcs11._loaded[hsm.module].initialized
-            assert "pkcs11" not in {thread.name for thread in threading.enumerate()}
             for call in (signer.key_versions(), signer.sign(version.kid, b"x")):
                 with pytest.raises(SignerUnavailable, match="closed"):
                     await call
-
-    asyncio.run(scenario())
-
-
-def test_signers_of_one_process_share_a_session(hsm: SoftHSM) -> None:
-    """A second signer works beside the first, on its thread, and outlives it."""
-    hsm.generate("macp", "01")
-
-    async def scenario() -> None:
-        async with hsm.signer() as first, hsm.signer() as second:
-            (version,) = await first.key_versions()
-            assert await second.key_versions() == [version]
-            assert [thread.name for thread in threading.enumerate()].count("pkcs11") == 1
-            await first.aclose()
-            await first.aclose()
-            with pytest.raises(SignerUnavailable, match="closed"):
-                await first.key_versions()
-            assert_verifies(await mint(second, version, {}), version, {})
-        assert "pkcs11" not in {thread.name for thread in threading.enumerate()}
 
     asyncio.run(scenario())
 
@@ -540,7 +504,7 @@ def test_nothing_shows_the_pin(hsm: SoftHSM) -> None:
                 shown = [
                     repr(signer),
                     repr(vars(signer)),
-                    repr(vars(signer._backend.device)),
+                    repr(vars(signer._device)),
                     repr(hsm.settings()),
                 ]
                 assert hsm.pin not in " ".join(shown)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from importlib.metadata import entry_points, version
 
 import pluggy
 from msgspec import Struct
 
 from macp_auth.adapters import hookspecs
-from macp_auth.adapters.hookspecs import API_VERSION, PROJECT, SignerPlugin
+from macp_auth.adapters.hookspecs import API_VERSION, OLDEST_API_VERSION, PROJECT, SignerPlugin
 from macp_auth.domain.errors import SignerMisconfigured
 
 BUILT_IN = {
@@ -27,6 +28,8 @@ BUILT_IN_SECRETS = ("MACP_AUTH_SIGNING_KEY_JSON", "MACP_AUTH_VAULT_TOKEN", "MACP
 BUILT_IN_FALLBACKS = ("VAULT_TOKEN",)
 """Likewise, but a name that another signer's library may read as well."""
 
+_log = logging.getLogger(__name__)  # the library's own: this also runs where structlog is not set up
+
 
 class KnownSigner(Struct, frozen=True):
     """An available signer and its distribution."""
@@ -38,7 +41,8 @@ class KnownSigner(Struct, frozen=True):
 
 def known_signers() -> list[KnownSigner]:
     """Return the available signers: built-in, then installed by name. Imports none of them."""
-    ours = [KnownSigner(name, "macp-auth", version("macp-auth")) for name in BUILT_IN]
+    own_version = version("macp-auth")
+    ours = [KnownSigner(name, "macp-auth", own_version) for name in BUILT_IN]
     installed = {
         (entry_point.name, entry_point.dist.name, entry_point.dist.version)
         for entry_point in entry_points(group=PROJECT)
@@ -52,6 +56,23 @@ def available_signers() -> list[str]:
     return list(dict.fromkeys(signer.name for signer in known_signers()))
 
 
+def check_installed(name: str) -> None:
+    """Check that one package brings the plugin called ``name``, without importing it.
+
+    Raises:
+        SignerMisconfigured: none does, or several do.
+    """
+    known = known_signers()  # reads the metadata of all installed packages
+    packages = [f"{each.distribution} {each.version}" for each in known if each.name == name]
+    if not packages:
+        names = dict.fromkeys(each.name for each in known)
+        raise SignerMisconfigured(f"unknown signer in MACP_AUTH_SIGNER; available: {', '.join(names)}")
+    if len(packages) > 1:
+        raise SignerMisconfigured(
+            f"several packages bring a signer plugin {name!r}: {', '.join(packages)}; uninstall all but one"
+        )
+
+
 def load_signer_plugin(name: str) -> SignerPlugin:
     """Import and return the plugin called ``name``.
 
@@ -63,14 +84,12 @@ def load_signer_plugin(name: str) -> SignerPlugin:
     manager.add_hookspecs(hookspecs)
     if name in BUILT_IN:
         manager.register(importlib.import_module(BUILT_IN[name]), name)
-    elif name in (names := available_signers()):
-        _check_that_one_package_brings(name)
-        _load_installed(manager, name)
     else:
-        raise SignerMisconfigured(f"unknown signer in MACP_AUTH_SIGNER; available: {', '.join(names)}")
+        check_installed(name)
+        _load_installed(manager, name)
     plugin = _registered(manager, name)
     if name not in BUILT_IN:  # built-in plugins match this version
-        _check_api_version(plugin)
+        check_api_version(plugin)
     return plugin
 
 
@@ -90,28 +109,37 @@ def _registered(manager: pluggy.PluginManager, name: str) -> SignerPlugin:
     raise SignerMisconfigured(f"the signer plugin {name!r} registers no signer of that name")
 
 
-def _check_api_version(plugin: SignerPlugin) -> None:
-    declared = plugin.api_version
-    if declared == API_VERSION:
-        return
-    if declared is None:
+def check_api_version(plugin: SignerPlugin) -> None:
+    """Check that the plugin was written for a supported version of the plugin API.
+
+    Logs a warning if that version is deprecated.
+
+    Raises:
+        SignerMisconfigured: it was not, or declares no valid version.
+    """
+    match plugin.api_version:
+        case int() as version:
+            first = last = version
+        case (int() as first, int() as last) if first <= last:
+            pass
+        case _:
+            raise SignerMisconfigured(
+                f"the signer plugin {plugin.name!r} declares no valid api_version: a version, such as 1, or "
+                "the first and the last one, such as (1, 2); upgrade the package of the plugin"
+            )
+    versions = _versions(first, last)
+    written_for = f"the signer plugin {plugin.name!r} was written for {versions} of the plugin API"
+    if first > API_VERSION or last < OLDEST_API_VERSION:
         raise SignerMisconfigured(
-            f"the signer plugin {plugin.name!r} declares no api_version, which must be {API_VERSION}; "
-            "upgrade the package of the plugin"
+            f"{written_for}, and this macp-auth has {_versions(OLDEST_API_VERSION, API_VERSION)}; "
+            f"upgrade {'macp-auth' if first > API_VERSION else 'the package of the plugin'}"
         )
-    raise SignerMisconfigured(
-        f"the signer plugin {plugin.name!r} was written for version {declared} of the plugin API, and this "
-        f"macp-auth has version {API_VERSION}; "
-        f"upgrade {'macp-auth' if declared > API_VERSION else 'the package of the plugin'}"
-    )
+    if last < API_VERSION:
+        _log.warning("%s, which is deprecated; upgrade the package of the plugin", written_for)
 
 
-def _check_that_one_package_brings(name: str) -> None:
-    packages = [f"{each.distribution} {each.version}" for each in known_signers() if each.name == name]
-    if len(packages) > 1:
-        raise SignerMisconfigured(
-            f"several packages bring a signer plugin {name!r}: {', '.join(packages)}; uninstall all but one"
-        )
+def _versions(first: int, last: int) -> str:
+    return f"version {first}" if first == last else f"versions {first} to {last}"
 
 
 def _load_installed(manager: pluggy.PluginManager, name: str) -> None:

@@ -26,23 +26,13 @@ class BoundedThreadPool:
         threads: the number of calls that may run at once.
         max_waiting: the number of calls that may wait for a thread.
         when_full: the text of the error for one call more; it should name the setting that is the limit.
-        at_thread_end: what each thread runs before it ends.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        threads: int,
-        max_waiting: int = 0,
-        when_full: str,
-        at_thread_end: Callable[[], object] | None = None,
-    ) -> None:
+    def __init__(self, name: str, *, threads: int, max_waiting: int = 0, when_full: str) -> None:
         self._name = name
         self._max_threads = threads
         self._max_calls = threads + max_waiting
         self._when_full = when_full
-        self._at_thread_end = at_thread_end
         self._waiting: dict[Future[Any], Callable[[], Any]] = {}
         self._running: set[Future[Any]] = set()
         self._threads: list[threading.Thread] = []
@@ -108,8 +98,6 @@ class BoundedThreadPool:
     def _work(self) -> None:
         while self._run_next():
             pass  # with nothing of the last call held here
-        if self._at_thread_end is not None:
-            self._at_thread_end()
 
     def _run_next(self) -> bool:
         """Run one call, waiting for it if necessary; return False if the pool is closed."""

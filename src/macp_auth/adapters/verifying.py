@@ -8,22 +8,19 @@ anything is published.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
-from itertools import islice
 
 import msgspec
 import structlog
 
 from macp_auth.adapters import jose
+from macp_auth.adapters.well_formed import bad_offer, well_formed_versions
 from macp_auth.adapters.wrapper import SignerWrapper
 from macp_auth.domain.errors import SignerMisconfigured, UnknownKid, WrongSignature
-from macp_auth.domain.keys import Algorithm, ECPublicJWK, KeyVersion, PublicJWK, RSAPublicJWK, is_kid
+from macp_auth.domain.keys import Algorithm, KeyVersion, PublicJWK
 from macp_auth.domain.signer import Signer
 from macp_auth.domain.statistics import Statistics
 
-MAX_VERSIONS = 5000
-"""Of one key: half a year of Vault's shortest ``auto_rotate_period``, an hour."""
 _VERSIONS_A_TURN = 50  # a key takes about 50 us to check, and the event loop has other work
 _log = structlog.get_logger()
 
@@ -55,21 +52,15 @@ class VerifyingSigner(SignerWrapper):
             SignerMisconfigured: there are too many versions, or no usable one; or one is malformed, contains
                 more than a public key, or has the kid or the key of another version.
         """
-        offered = await super().key_versions()
-        if not isinstance(offered, Sequence):
-            raise SignerMisconfigured(f"the signer {self._name!r} offers no sequence of key versions")
+        offered = well_formed_versions(await super().key_versions(), self._name)
         good: list[KeyVersion] = []
         public: dict[str, jose.PublicKey] = {}
         checked: dict[tuple[PublicJWK, Algorithm], jose.PublicKey] = {}
         kids: dict[PublicJWK, str] = {}
         unusable: dict[str, str] = {}
-        # A copy, so that what is checked is what is published, even if the sequence changes.
-        for number, anything in enumerate(islice(iter(offered), MAX_VERSIONS + 1)):
-            if number == MAX_VERSIONS:
-                raise self._bad(f"over {MAX_VERSIONS} key versions; withdraw old ones in the backend")
+        for number, version in enumerate(offered):
             if number % _VERSIONS_A_TURN == _VERSIONS_A_TURN - 1:
                 await asyncio.sleep(0)
-            version = self._well_formed(anything)
             try:
                 key = self._public_key(version)
             except jose.InvalidJWK as error:
@@ -100,30 +91,12 @@ class VerifyingSigner(SignerWrapper):
         public = self._public.get(kid)
         if public is None:
             raise UnknownKid(kid)
-        signature = await super().sign(kid, signing_input)
+        signature = await self._signer.sign(kid, signing_input)
         if not isinstance(signature, bytes) or not jose.verifies(public, signing_input, signature):
             raise WrongSignature(
                 f"the signature of the signer {self._name!r} does not verify with its published key {kid!r}"
             )
         return signature
-
-    def _well_formed(self, version: object) -> KeyVersion:
-        """Return a checked copy of ``version``, which is untrusted."""
-        if type(version) is not KeyVersion:
-            raise self._bad(f"a {type(version).__name__} for a key version")
-        if (kind := type(version.public_jwk)) not in (RSAPublicJWK, ECPublicJWK):
-            raise self._bad(f"a {kind.__name__} for a public key: it could hold a private one")
-        try:
-            # msgspec does not check types when Python code creates a struct.
-            copy = msgspec.convert(msgspec.to_builtins(version), KeyVersion)
-        except (TypeError, ValueError, RecursionError):  # msgspec's own errors are ValueErrors
-            raise self._bad("a key version with a part of a wrong type") from None
-        if not is_kid(copy.kid):
-            raise self._bad("a key version whose kid is empty, too long, or not all visible")
-        times = (copy.created_at, copy.not_before, copy.not_after)
-        if not all(time is None or math.isfinite(time) for time in times):
-            raise self._bad(f"a time that is no number for {copy.kid!r}")
-        return copy
 
     def _public_key(self, version: KeyVersion) -> jose.PublicKey:
         if (known := self._checked.get((version.public_jwk, version.algorithm))) is not None:
@@ -150,4 +123,4 @@ class VerifyingSigner(SignerWrapper):
         self._unusable = unusable
 
     def _bad(self, offer: str) -> SignerMisconfigured:
-        return SignerMisconfigured(f"the signer {self._name!r} offers {offer}")
+        return bad_offer(self._name, offer)

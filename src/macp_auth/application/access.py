@@ -110,7 +110,7 @@ class GrantedAccess(Access):
     """A caller of the callers file gets what its grants allow.
 
     Args:
-        rules: returns the rules in force.
+        rules: returns the rules in use.
         ttl: the lifetimes of all tokens.
         now: the monotonic clock, in seconds.
     """
@@ -124,7 +124,7 @@ class GrantedAccess(Access):
 
     @property
     def certificate_header(self) -> str | None:
-        """The header of the rules in force."""
+        """The header of the rules in use."""
         return self._rules().certificate_header
 
     def authenticate(self, credentials: Credentials) -> Caller:
@@ -171,7 +171,7 @@ class ReportedAccess(Access):
 
     @property
     def certificate_header(self) -> str | None:
-        """The header of the rules in force; None without rules."""
+        """The header of the rules in use; None without rules."""
         try:
             return self._granted.certificate_header
         except CallersUnavailable:

@@ -41,11 +41,11 @@ class CallersRefresher:
         return self._rules is None
 
     def current(self) -> AccessRules | None:
-        """Return the rules in force, if any."""
+        """Return the rules in use, if any."""
         return self._rules
 
     def rules(self) -> AccessRules:
-        """Return the rules in force.
+        """Return the rules in use.
 
         Raises:
             CallersUnavailable: the file was unusable since this process began.

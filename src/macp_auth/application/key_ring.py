@@ -11,7 +11,7 @@ from macp_auth.domain.errors import SignerUnavailable, UnknownKid, WrongSignatur
 from macp_auth.domain.key_set import KeySet, SigningKey
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.minting import MintedToken
-from macp_auth.domain.rotation import Schedule, Timing, schedule
+from macp_auth.domain.rotation import Lifetime, Schedule, Timing, lifetimes, schedule
 from macp_auth.domain.signer import Signer
 
 
@@ -46,6 +46,10 @@ class KeyRing:
         if self._keys is None:
             raise SignerUnavailable("the signer's keys have not been read yet")
         return self._keys
+
+    def lifetimes(self, now: float) -> list[Lifetime]:
+        """Return when each published key starts signing, stops, and leaves, at ``now``."""
+        return lifetimes(self._versions, self._timing, now) if self._versions else []
 
     async def refresh(self, now: float) -> None:
         """Read the signer's keys and activate the schedule at ``now`` (seconds since the epoch).

@@ -9,9 +9,9 @@ from macp_auth.domain.grants import Grants
 
 
 class AccessRules(Struct, frozen=True):
-    """The rules in force.
+    """The rules in use.
 
-    Those in force when a whole request is there authenticate its caller and permit its token.
+    Those in use when a whole request is there authenticate its caller and permit its token.
     """
 
     callers: AuthenticatorChain

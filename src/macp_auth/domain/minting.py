@@ -17,7 +17,7 @@ class TokenRequest(Struct, frozen=True, kw_only=True):
     scopes: object
     ttl_seconds: object = None
     audience: object = None
-    """Read only with a callers file."""
+    """Ignored without a callers file."""
 
 
 class MintedToken(Struct, frozen=True):

@@ -105,19 +105,29 @@ class Lifetime(Struct, frozen=True, kw_only=True):
 def lifetimes(versions: Sequence[KeyVersion], timing: Timing, now: float) -> list[Lifetime]:
     """Return when each key published at ``now`` starts signing, stops, and leaves."""
     signers = _Signers([version for version in versions if version.can_sign], timing)
-    return [_lifetime(status, signers, now) for status in schedule(versions, timing, now).keys]
+    return [_lifetime(status, signers) for status in schedule(versions, timing, now).keys]
 
 
-def _lifetime(status: KeyStatus, signers: _Signers, now: float) -> Lifetime:
+def _lifetime(status: KeyStatus, signers: _Signers) -> Lifetime:
     version, timing = status.version, signers.timing
     if not version.can_sign:
         return Lifetime(status=status, signs_from=None, signs_until=None, leaves=version.not_after)
-    start: float | None = starts_signing(version, timing)
-    if start == -math.inf or (status.state is State.ACTIVE and start is not None and start > now):
-        start = status.since
+    start = starts_signing(version, timing)
     stops = signers.stop_of(version)
+    leaves = _leaves(version, stops, timing)
+    if status.state is State.ACTIVE:  # perhaps sooner than planned, and for longer
+        stops = status.next_change
+        return Lifetime(
+            status=status,
+            signs_from=status.since,
+            signs_until=stops,
+            leaves=None if stops is None else leaves,
+        )
     return Lifetime(
-        status=status, signs_from=start, signs_until=stops, leaves=_leaves(version, stops, timing)
+        status=status,
+        signs_from=start if math.isfinite(start) else None,
+        signs_until=stops,
+        leaves=leaves,
     )
 
 

@@ -16,7 +16,8 @@ from macp_auth.adapters.audit.line import check_line
 from macp_auth.adapters.audit.log import AuditLog, RequiredAuditLog
 from macp_auth.adapters.audit.standard_output import StandardOutput
 from macp_auth.adapters.metrics.meter import Meter
-from macp_auth.adapters.metrics.workers import Workers, files_of, write_state
+from macp_auth.adapters.metrics.service_state import ServiceStates
+from macp_auth.adapters.metrics.workers import Subject, Workers, files_of, write_state
 from macp_auth.application.access import Access, GrantedAccess, OpenAccess, ReportedAccess, ReportLog
 from macp_auth.application.callers_refresh import CallersRefresher
 from macp_auth.application.clock import TrustedClock
@@ -30,7 +31,12 @@ from macp_auth.domain.errors import AuditUnavailable, CallersUnavailable
 from macp_auth.domain.minting import Observer
 from macp_auth.entrypoints.http import discovery, jwks, probes, tokens
 from macp_auth.entrypoints.http.app import KEYS, MAIN, Applications, Lifetime, create_apps
-from macp_auth.entrypoints.http.caller_checks import OwnHosts, refuse_browsers, require_client_certificate
+from macp_auth.entrypoints.http.caller_checks import (
+    CallerCheck,
+    OwnHosts,
+    refuse_browsers,
+    require_client_certificate,
+)
 from macp_auth.entrypoints.http.credentials import Authenticate, anonymous, authenticate
 from macp_auth.entrypoints.plan import ServicePlan, callers_file, load_tracing, open_signer
 from macp_auth.entrypoints.server.gc_freeze import frozen_heap
@@ -39,13 +45,15 @@ from macp_auth.entrypoints.server.processes import Builders, Metered
 from macp_auth.entrypoints.settings import Settings
 
 
-def _caller_checks(settings: Settings) -> list[tokens.CallerCheck]:
-    checks: list[tokens.CallerCheck] = [refuse_browsers]
-    if is_loopback(settings.host):
-        checks.append(OwnHosts(settings.host))
+def _caller_checks(settings: Settings) -> list[CallerCheck]:
+    checks: list[CallerCheck] = [refuse_browsers, *_host_checks(settings.host)]
     if settings.tls is not None and settings.tls.client_ca is not None and not settings.callers_enforced:
         checks.append(require_client_certificate)  # else it is one credential among others
     return checks
+
+
+def _host_checks(listening_on: str) -> list[CallerCheck]:
+    return [OwnHosts(listening_on)] if is_loopback(listening_on) else []
 
 
 class _Gate(Struct, frozen=True):
@@ -158,6 +166,7 @@ def build_service(plan: ServicePlan, output: StandardOutput, metrics: Metered | 
             certificates=metrics.certificates,
             callers=gate.callers,
             failing_issuers=gate.failing_issuers,
+            audit_head=_no_head if audit is None else audit.head,
         )
         reporter = Reporter(watched, partial(write_state, state))
     # Started in this order and stopped in reverse: a part comes after the parts that it uses.
@@ -216,17 +225,24 @@ def build_metrics(
         restarts: returns the number of workers that died and were replaced.
     """
     # Imported here, so that prometheus-client costs no time and memory while metrics are off.
-    from macp_auth.adapters.metrics.exposition import ServiceCollector, Subject  # noqa: PLC0415
+    from macp_auth.adapters.metrics.exposition import ServiceCollector  # noqa: PLC0415
     from macp_auth.entrypoints.server.metrics_listener import metrics_app  # noqa: PLC0415
 
+    settings = plan.settings
     subject = Subject(
         signer=plan.signer,
-        workers=plan.settings.workers,
-        refresh_seconds=plan.settings.key_refresh_seconds,
+        workers=settings.workers,
+        refresh_seconds=settings.key_refresh_seconds,
         started_at=time.time(),
         restarts=restarts,
     )
-    return metrics_app(ServiceCollector(subject, Workers(directory, pids)))
+    states = ServiceStates(subject, settings.rotation.timing, Workers(directory, pids))
+    checks = _host_checks(settings.metrics_host or settings.host)
+    return metrics_app(ServiceCollector(subject, states.read), states.state, checks)
+
+
+def _no_head() -> None:
+    """Return that there is no audit log."""
 
 
 def _ignore(_: object) -> None:

@@ -5,18 +5,19 @@ It imports no web framework, because commands use it too.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from macp_auth.adapters.plugins import BUILT_IN, IN_PROCESS, load_signer_plugin
-from macp_auth.adapters.sandbox import prepare_state, sandboxed
+from macp_auth.adapters.sandbox.planning import Hosted
+from macp_auth.adapters.sandbox.wrapped import hosted
 from macp_auth.adapters.signers.env_jwk import KEY_JSON
 from macp_auth.adapters.verifying import VerifyingSigner
-from macp_auth.domain.errors import ConfigurationError, SignerMisconfigured
+from macp_auth.domain.errors import ConfigurationError, SignerError
 from macp_auth.domain.signer import Signer
 from macp_auth.entrypoints.environment import (
     PREFIX,
@@ -28,7 +29,8 @@ from macp_auth.entrypoints.environment import (
 from macp_auth.entrypoints.server.descriptors import connection_bound
 from macp_auth.entrypoints.server.tls_files import load_tls
 from macp_auth.entrypoints.settings import Settings
-from macp_auth.entrypoints.signer_settings import read_signer_settings, secret_variables
+from macp_auth.entrypoints.signers.hosted import hosted_signer
+from macp_auth.entrypoints.signers.settings import declared_secrets, read_signer_settings, secret_variables
 
 if TYPE_CHECKING:
     from macp_auth.adapters.callers.source import CallersFile
@@ -41,15 +43,21 @@ class ServicePlan(msgspec.Struct, frozen=True):
     settings: Settings
     signer: str
     signer_state: Any
-    """The state that the signer plugin prepared; may contain key material, so ``repr`` hides it."""
+    """The state that a built-in signer prepared; may contain key material, so ``repr`` hides it."""
+    hosted: Hosted | None
+    """The signer of another distribution, which runs in a process of its own; None for a built-in one."""
     unread_variables: list[UnreadVariable]
     """Variables that are set but not read: with this service's prefix, or of the signer's backend."""
     secret_variables: list[str]
     """Variables with a secret that can be cleared: the plan has their values."""
 
 
-def plan_service(environ: Mapping[str, str]) -> ServicePlan:
+def plan_service(environ: Mapping[str, str], *, to_serve: bool = False) -> ServicePlan:
     """Read the whole configuration and prepare the signer.
+
+    Args:
+        environ: the variables of the service.
+        to_serve: start the process of the only worker's signer, too. Linux ends it with the calling thread.
 
     Raises:
         ConfigurationError: it is invalid; the text names the variable.
@@ -68,23 +76,28 @@ def plan_service(environ: Mapping[str, str]) -> ServicePlan:
     if settings.tls is not None:
         load_tls(settings.tls)  # likewise; each worker loads its own
     name = _selected(settings, environ)
+    hosted = state = None
     try:
-        plugin = load_signer_plugin(name)
-        signer_settings = read_signer_settings(plugin, environ)
-        state = prepare_state(plugin, signer_settings)
-    except SignerMisconfigured as error:
+        if name in BUILT_IN and settings.signer_command is None:
+            plugin = load_signer_plugin(name)
+            state = plugin.prepare(read_signer_settings(plugin, environ))
+            known = [each.name for each in variables(plugin.settings, plugin.settings_prefix)]
+            secrets = secret_variables(declared_secrets(plugin), built_in=True)
+        else:
+            only_worker = to_serve and settings.workers == 1
+            hosted = hosted_signer(name, settings, environ, start_first=only_worker)
+            known = [variable.name for variable in hosted.description.variables]
+            declared = [variable.name for variable in hosted.description.variables if variable.secret]
+            secrets = secret_variables(declared, built_in=False)
+    except SignerError as error:
         raise ConfigurationError(str(error)) from error
-    known = [
-        variable.name
-        for struct, prefix in ((Settings, PREFIX), (plugin.settings, plugin.settings_prefix))
-        for variable in variables(struct, prefix)
-    ]
+    known += [variable.name for variable in variables(Settings, PREFIX)]
     unread = [*unread_variables(environ, known), *_without_listener(settings, environ)]
     if name == "vault-transit":
         from macp_auth.adapters.signers.vault_transit.settings import unused_variables  # noqa: PLC0415 - needs hvac
 
         unread += [UnreadVariable(*each) for each in unused_variables(environ)]
-    return ServicePlan(settings, name, state, unread, secret_variables(plugin))
+    return ServicePlan(settings, name, state, hosted, unread, secrets)
 
 
 def _without_listener(settings: Settings, environ: Mapping[str, str]) -> Iterator[UnreadVariable]:
@@ -119,18 +132,28 @@ def selected_signer(environ: Mapping[str, str]) -> str:
     return _selected(read_settings(Settings, PREFIX, environ), environ)
 
 
+def program_name(environ: Mapping[str, str]) -> str | None:
+    """Return the name of the signer whose program is in MACP_AUTH_SIGNER_COMMAND; None if there is none.
+
+    Raises:
+        ConfigurationError: a setting of the service is invalid.
+    """
+    settings = read_settings(Settings, PREFIX, environ)
+    return settings.signer if settings.signer_command is not None else None
+
+
 def _selected(settings: Settings, environ: Mapping[str, str]) -> str:
     return settings.signer or ("env-jwk" if KEY_JSON in environ else "ephemeral")
 
 
 def open_signer(plan: ServicePlan) -> Signer:
     """Return the planned signer with the wrappers that it needs."""
-    opening = partial(load_signer_plugin(plan.signer).open, plan.signer_state)
+    if plan.hosted is not None:
+        return hosted(plan.hosted.opening(os.environ), plan.hosted.description.sign_seconds)
+    signer = load_signer_plugin(plan.signer).open(plan.signer_state)
     if plan.signer in IN_PROCESS:
-        return opening()
-    if plan.signer in BUILT_IN:  # has its own limits, but its signatures come over a network
-        return VerifyingSigner(opening(), plan.signer)
-    return sandboxed(opening, plan.signer)
+        return signer
+    return VerifyingSigner(signer, plan.signer)  # has its own limits, but its signatures come over a network
 
 
 def load_tracing() -> type[Tracing]:

@@ -282,6 +282,37 @@ class Settings(Struct, frozen=True, kw_only=True):
         ]
         | None
     ) = None
+    signer_command: (
+        Annotated[
+            str,
+            setting.text(
+                "The program of a signer that is no Python plugin, with its arguments, as in a shell "
+                "([protocol](signer-protocol.md)). `MACP_AUTH_SIGNER` is then the name that it has.",
+                "the path of a program, with its arguments",
+            ),
+        ]
+        | None
+    ) = None
+    signer_environment: (
+        Annotated[
+            str,
+            setting.text(
+                "More variables for the process of a plugin, separated by commas; `NAME_*` means all that "
+                "begin with `NAME_`. It gets those of its own settings, and what every program needs.",
+                "names of variables, separated by commas",
+            ),
+        ]
+        | None
+    ) = None
+    signer_memory_mib: Annotated[
+        int,
+        setting.whole(
+            64,
+            1024 * 1024,
+            "How much memory, in MiB, the process of a plugin may have in each worker, on Linux: its data "
+            "and the stacks of its threads (`RLIMIT_DATA`).",
+        ),
+    ] = 512
 
     @property
     def jwks_address(self) -> tuple[str, int] | None:

@@ -5,6 +5,7 @@ A plugin author subclasses :class:`macp_auth.testing.suite.SignerConformance` in
 """
 
 from macp_auth.testing.checks import CHECKS
+from macp_auth.testing.program import ProgramSubject
 from macp_auth.testing.registry import Check, Nonconformity, Skipped
 from macp_auth.testing.runner import Outcome, Result, run_check, run_checks
 from macp_auth.testing.subject import SignerSubject
@@ -14,6 +15,7 @@ __all__ = [
     "Check",
     "Nonconformity",
     "Outcome",
+    "ProgramSubject",
     "Result",
     "SignerSubject",
     "Skipped",

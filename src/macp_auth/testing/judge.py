@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import functools
 import hashlib
 from base64 import b64decode, urlsafe_b64decode
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ _HALF = ES256_BYTES // 2
 _OTHER_HASHES: Sequence[hashes.HashAlgorithm] = (hashes.SHA1(), hashes.SHA384(), hashes.SHA512())  # noqa: S303 - to recognise
 
 
+@functools.lru_cache(maxsize=64)  # thousands of signatures are judged by the same few keys
 def public_key(version: KeyVersion) -> jose.PublicKey:
     """Return the key that ``version`` publishes.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from macp_auth.testing.subject import SignerSubject
+    from macp_auth.testing.watched import WatchedSubject
 
 
 class Nonconformity(AssertionError):
@@ -19,7 +19,7 @@ class Skipped(Exception):
     """The rule can't be checked with this subject; the text says why."""
 
 
-CheckFunction = Callable[["SignerSubject"], Awaitable[None]]
+CheckFunction = Callable[["WatchedSubject"], Awaitable[None]]
 
 
 class Check(Struct, frozen=True):
@@ -31,8 +31,11 @@ class Check(Struct, frozen=True):
     """Origin of the rule."""
     run: CheckFunction
     """Raises Nonconformity, or Skipped."""
+    needs: tuple[str, ...] = ()
+    """The checks without which it says nothing: what they find, it would find again."""
 
 
-def check(rule: str, *, source: str) -> Callable[[CheckFunction], Check]:
+def check(rule: str, *, source: str, needs: tuple[Check, ...] = ()) -> Callable[[CheckFunction], Check]:
     """Make a check of a function; its name is the function's, with hyphens."""
-    return lambda function: Check(function.__name__.replace("_", "-"), rule, source, function)
+    names = tuple(each.name for each in needs)
+    return lambda function: Check(function.__name__.replace("_", "-"), rule, source, function, names)

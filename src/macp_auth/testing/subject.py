@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import pickle
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -10,10 +9,13 @@ from typing import Any
 
 from msgspec import Struct
 
+from macp_auth.adapters.blocking_call import BlockingCall
 from macp_auth.adapters.hookspecs import SignerPlugin
 from macp_auth.domain.signer import Signer
-from macp_auth.entrypoints.signer_settings import read_signer_settings
+from macp_auth.entrypoints.signers.settings import read_signer_settings
 from macp_auth.testing.registry import Nonconformity, Skipped
+
+_NO_LIMIT = 86400.0  # who calls has one
 
 
 class SignerSubject:
@@ -42,8 +44,16 @@ class SignerSubject:
         """Make the backend accept requests without answering."""
         raise Skipped("the subject has no hang_backend()")
 
+    async def refuse_backend(self) -> None:
+        """Make the backend answer, and refuse to sign: a permission is missing."""
+        raise Skipped("the subject has no refuse_backend()")
+
+    async def garble_backend(self) -> None:
+        """Make the backend answer requests with what is no answer."""
+        raise Skipped("the subject has no garble_backend()")
+
     async def restore_backend(self) -> None:
-        """Undo ``break_backend`` and ``hang_backend``. Called after every check, also without a fault."""
+        """Undo what the others of these methods did. Called after every check, also without a fault."""
 
     def secrets(self) -> Collection[str | bytes]:
         """Return the secrets that no output may show, in addition to settings of type ``Secret``."""
@@ -61,8 +71,10 @@ class SignerSubject:
 
     async def prepare(self) -> bytes:
         """Return the pickled result of the plugin's ``prepare``, as at the start of a service."""
-        # In a thread: the host prepares before there is an event loop, and a plugin may run its own.
-        state = await asyncio.to_thread(lambda: self.plugin.prepare(self.settings()))
+        settings = self.settings()
+        # In a thread: a plugin may run an event loop of its own. It ends with the process, even if it hangs.
+        preparing = BlockingCall(lambda: self.plugin.prepare(settings), "prepare")
+        state = await preparing.result_async(_NO_LIMIT)
         try:
             return pickle.dumps(state)
         except Exception as error:

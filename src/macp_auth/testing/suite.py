@@ -6,7 +6,7 @@ import pytest
 
 from macp_auth.testing.checks import CHECKS
 from macp_auth.testing.registry import Check, Nonconformity
-from macp_auth.testing.runner import CHECK_SECONDS, Outcome, run_check
+from macp_auth.testing.runner import CHECK_SECONDS, Outcome, explained, run_check
 from macp_auth.testing.subject import SignerSubject
 
 
@@ -29,6 +29,7 @@ class SignerConformance:
         """Run one check."""
         __tracebackhide__ = True
         result = run_check(check, subject, self.check_seconds)
+        result = explained(result, subject, self.check_seconds)
         if result.outcome is Outcome.SKIPPED:
             pytest.skip(result.text)
         if result.outcome is Outcome.FAILED:

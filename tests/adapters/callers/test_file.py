@@ -649,6 +649,7 @@ def test_a_file_that_can_t_be_read(tmp_path: Path) -> None:
         read(tmp_path / "pipe")
 
 
+@pytest.mark.process
 def test_parsing_loads_no_cryptography() -> None:
     """A method that no caller uses is not imported."""
     code = "import macp_auth.adapters.callers.file, sys; print(*sys.modules)"

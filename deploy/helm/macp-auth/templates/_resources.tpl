@@ -2,6 +2,9 @@
 {{- define "macp-auth.resources" -}}
 {{- $workers := default 1 .Values.config.workers | int -}}
 {{- $least := add 1 $workers | mul 64 -}}
+{{- if not (has .Values.signer.type (list "ephemeral" "env-jwk" "jwk-file" "vault-transit")) -}}
+{{- $least = mul 96 $workers | add $least -}}{{/* the process of the plugin, in each worker */}}
+{{- end -}}
 {{- $resources := deepCopy (default dict .Values.resources) -}}
 {{- $requests := default dict $resources.requests -}}
 {{- $limits := default dict $resources.limits -}}

@@ -7,6 +7,7 @@ Settings:
     ``MACP_AUTH_AWS_KMS_TIMEOUT_SECONDS``  time limit of a signature, including a second attempt.
     ``MACP_AUTH_AWS_KMS_MAX_CALLS``  concurrent signatures in a worker; one more is rejected at once.
     ``AWS_REGION``  the region; if unset, boto3 finds it, as it does the credentials.
+    ``AWS_*`` and the variables of proxies, for boto3.
 Keys: ``SIGN_VERIFY`` of RSA_2048, RSA_3072 or RSA_4096 (RS256), or ECC_NIST_P256 (ES256). The kid is the
     RFC 7638 thumbprint, ``created_at`` the key's creation in KMS. An enabled key is published and can sign;
     one that is disabled or pending deletion is not published.
@@ -29,6 +30,15 @@ _NAME = r"\s*[A-Za-z0-9:/_-]+\s*"
 _URL = Annotated[
     str, Meta(pattern=r"^(https://[^/?#@\s]+|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?)/?$")
 ]
+
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+_BOTO3_READS = (
+    "AWS_*",
+    "BOTO_CONFIG",
+    "REQUESTS_CA_BUNDLE",
+    *_PROXIES,
+    *(name.lower() for name in _PROXIES),
+)
 
 
 class AWSKMSSettings(Struct, frozen=True, kw_only=True):
@@ -102,4 +112,5 @@ def macp_auth_signer() -> SignerPlugin:
         settings_prefix="MACP_AUTH_AWS_KMS_",
         prepare=prepare,
         open=open_signer,
+        environment=_BOTO3_READS,
     )

@@ -1,4 +1,4 @@
-"""The token, for one thread: the session, its keys, and signatures.
+"""The token: the session, its keys, and signatures.
 
 Translates the library's exceptions. No text contains a secret: the library's only name a return code.
 """
@@ -45,7 +45,6 @@ _PIN_ERRORS = (
     errors.PinIncorrect,
     errors.PinInvalid,
     errors.PinLenRange,
-    errors.PinLocked,
     errors.PinExpired,
     errors.UserPinNotInitialized,
 )
@@ -60,7 +59,7 @@ _REFUSALS = (
 
 
 class Device:
-    """One token. All methods run on one thread, which also loads the library."""
+    """One token. The first call loads the library, never before a fork."""
 
     def __init__(self, settings: PKCS11Settings) -> None:
         self._settings = settings
@@ -73,11 +72,16 @@ class Device:
     def key_versions(self) -> list[KeyVersion]:
         """Return the key's versions on the token; removed ones can't sign any more.
 
+        Opens the token again first, at most once a second: some libraries, such as tpm2-pkcs11, see what
+        other programs create and delete only when they are initialized.
+
         Raises:
             SignerUnavailable: the token can't be reached.
             SignerRefused: it refuses the PIN, or a key does not sign.
             SignerMisconfigured: there is no key, or one without a valid time or public key.
         """
+        if self._settings.reopen == "on" and not self._opened_just_now():
+            self.close()
         return self._in_session(self._read_keys)
 
     def sign(self, kid: str, digest: bytes) -> bytes:
@@ -90,7 +94,8 @@ class Device:
 
         def sign_in(session: Session) -> bytes:
             if not self._keys:
-                self._read_keys(session)
+                with suppress(SignerMisconfigured):  # of another key, or the kid is unknown
+                    self._read_keys(session)
             key = self._keys.get(kid)
             if key is None:
                 raise UnknownKid(kid)
@@ -121,11 +126,14 @@ class Device:
             self.close()
             raise _translated(error) from None
 
+    def _opened_just_now(self) -> bool:
+        return time.monotonic() < self._opened_at + OPENING_INTERVAL
+
     def _open(self) -> Session:
         pin = read_pin(self._settings.pin_file)
         if self._refused_pin is not None and self._refused_pin.reveal() == pin.reveal():
             raise _pin_refused("not tried again")
-        if time.monotonic() < self._opened_at + OPENING_INTERVAL:
+        if self._opened_just_now():
             raise SignerUnavailable("opening the token has just failed; it is tried again soon")
         self._opened_at = time.monotonic()
         try:
@@ -138,13 +146,13 @@ class Device:
     def _log_in(self, pin: Secret[str]) -> Session:
         token = self._token()
         if token.flags & _PIN_LOCKS:
-            raise SignerRefused(
-                "the token's user PIN is locked, or one wrong attempt would lock it, so it is not tried; "
-                "log in by hand with the correct PIN, or unlock it as the security officer",
-                reason="pin-locked",
-            )
+            raise _pin_locked("is locked, or one wrong attempt would lock it, so it is not tried")
         try:
             return token.open(user_pin=pin.reveal())
+        except errors.UserAlreadyLoggedIn:  # another signer of this process: PKCS#11 has one login for both
+            return token.open()
+        except errors.PinLocked:  # not counted as an attempt; a TPM unlocks itself after some time
+            raise _pin_locked("is locked") from None
         except _PIN_ERRORS as error:
             self._refused_pin = pin
             raise _pin_refused(type(error).__name__) from None
@@ -175,20 +183,30 @@ class Device:
     def _read_keys(self, session: Session) -> list[KeyVersion]:
         # Read an attribute first: in a lost session, a search prints a traceback (python-pkcs11 0.10).
         _ = [key[Attribute.CLASS] for key in self._keys.values()]
-        found = [self._read_key(session, label, key) for label, key in self._private_keys(session)]
-        if sum(version.created_at is None for version, _ in found) > 1:
+        versions, self._keys = list[KeyVersion](), {}
+        mistakes = list[SignerMisconfigured]()
+        for label, key in self._private_keys(session):
+            try:
+                version = self._read_key(session, label, key)
+            except SignerMisconfigured as mistake:
+                mistakes.append(mistake)  # a bad new key must not stop the others
+            else:
+                versions.append(version)
+                self._keys[version.kid] = key
+        if mistakes:
+            raise mistakes[0]
+        if sum(version.created_at is None for version in versions) > 1:
             raise SignerMisconfigured(
                 f"several private keys are labelled {self._settings.key_label!r} "
                 "(MACP_AUTH_PKCS11_KEY_LABEL) without a time; only the first may have none"
             )
-        if not found:
+        if not versions:
             raise SignerMisconfigured(
                 f"the token has no private key labelled {self._settings.key_label!r} that may sign "
                 "(MACP_AUTH_PKCS11_KEY_LABEL)"
             )
-        self._keys = {version.kid: key for version, key in found}
         # Tokens list objects in any order; every replica must have the same.
-        return sorted((version for version, _ in found), key=lambda version: version.kid)
+        return sorted(versions, key=lambda version: version.kid)
 
     def _private_keys(self, session: Session) -> Iterator[tuple[str, SignMixin]]:
         # PKCS#11 can't search by a prefix.
@@ -199,7 +217,7 @@ class Device:
                 if isinstance(key, SignMixin) and is_version(label, self._settings.key_label):
                     yield label, key
 
-    def _read_key(self, session: Session, label: str, key: SignMixin) -> tuple[KeyVersion, SignMixin]:
+    def _read_key(self, session: Session, label: str, key: SignMixin) -> KeyVersion:
         try:
             algorithm = _ALGORITHMS[key.key_type]
             created_at = made_at(label, self._settings.key_label)
@@ -213,10 +231,9 @@ class Device:
                 f"the token has no public key and no certificate that belongs to the private key {label!r} "
                 "and has its CKA_ID, or the key's curve is not P-256"
             )
-        version = KeyVersion(
+        return KeyVersion(
             kid=thumbprint(jwk), algorithm=algorithm, public_jwk=jwk, can_sign=True, created_at=created_at
         )
-        return version, key
 
 
 def _translated(error: PKCS11Error) -> SignerError:
@@ -224,6 +241,14 @@ def _translated(error: PKCS11Error) -> SignerError:
     if isinstance(error, _REFUSALS):
         return SignerRefused(f"the token refused: {name}")
     return SignerUnavailable(f"the token or its library failed: {name}")
+
+
+def _pin_locked(state: str) -> SignerRefused:
+    return SignerRefused(
+        f"the token's user PIN {state}; log in by hand with the correct PIN, or unlock it as the security "
+        "officer",
+        reason="pin-locked",
+    )
 
 
 def _pin_refused(detail: str) -> SignerRefused:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -49,25 +50,26 @@ class PKCS11Settings(Struct, frozen=True, kw_only=True):
             extra={"expects": "the label of a private key"},
         ),
     ]
-    max_waiting: Annotated[
-        int,
+    reopen: Annotated[
+        Literal["on", "off"],
         Meta(
-            ge=1,
-            le=65536,
-            description="How many requests may wait for the token; more are refused at once.",
-            extra={"expects": "a whole number from 1 to 65536"},
+            description="Whether each refresh opens the token again.",
+            extra={"expects": "on or off"},
         ),
-    ] = 128
+    ] = "on"
 
 
 def prepare(settings: PKCS11Settings) -> PKCS11Settings:
     """Check only the files: a library that is loaded before a fork can't be used after it.
 
     Raises:
-        SignerMisconfigured: the library does not exist, or the PIN file is unusable.
+        SignerMisconfigured: the library can't be read, or the PIN file is unusable.
     """
-    if not Path(settings.module).is_file():
-        raise SignerMisconfigured(f"MACP_AUTH_PKCS11_MODULE: there is no file {settings.module}")
+    readable = os.access(settings.module, os.R_OK)
+    if not readable or Path(settings.module).is_dir():
+        raise SignerMisconfigured(
+            f"MACP_AUTH_PKCS11_MODULE: there is no file {settings.module} that can be read"
+        )
     try:
         read_pin(settings.pin_file)
     except SignerUnavailable as error:

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Iterable
 
-from msgspec import Struct
+from macp_auth.domain.worker_state import AuditHead
 
 HEAD_EVENT = "audit chain"
 """The event of the service log that has the head of a chain."""
@@ -16,24 +16,13 @@ _MEMBERS = b',"writer":"%b","seq":%d,"prev":%b}'
 _SHA256 = hashlib.sha256()  # copied, as in line.py
 
 
-class Head(Struct, frozen=True):
-    """The last line of a writer."""
-
-    writer: str
-    """A random id of the process."""
-    seq: int = 0
-    """Its number, from 1; 0 if there is none."""
-    sha256: str | None = None
-    """The hexadecimal SHA-256 of the line without its end."""
-
-
 class Chain:
     """The chain of one writer, in the order of writing."""
 
     def __init__(self) -> None:
-        self.head = Head(secrets.token_hex(_WRITER_BYTES))
+        self.head = AuditHead(secrets.token_hex(_WRITER_BYTES))
         """The last written line."""
-        self._linked: list[Head] = []
+        self._linked: list[AuditHead] = []
 
     def link(self, lines: Iterable[bytes], max_bytes: int) -> list[bytes]:
         """Return the first of ``lines`` with their links: at most ``max_bytes``, but at least one line.
@@ -52,7 +41,7 @@ class Chain:
                 break
             sha256 = digest(whole)
             linked.append(whole)
-            self._linked.append(Head(writer, seq, sha256))
+            self._linked.append(AuditHead(writer, seq, sha256))
         return linked
 
     def written(self, count: int) -> None:

@@ -139,13 +139,18 @@ def _try(setting: str, output: StandardOutput) -> list[Weakness]:
 
 
 def _weaknesses_of(path: Path) -> list[Weakness]:
-    if path.is_dir():
+    try:
+        try:
+            status, written = path.stat(), path
+        except FileNotFoundError:
+            status, written = path.parent.stat(), path.parent
+    except OSError as error:
+        raise _unusable(os.strerror(error.errno or 0)) from error
+    if written is path and stat.S_ISDIR(status.st_mode):
         raise _unusable(os.strerror(errno.EISDIR))
-    if not path.exists() and not path.parent.is_dir():
-        raise _unusable(os.strerror(errno.ENOENT))
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    if not os.access(written, os.W_OK):
         raise _unusable(os.strerror(errno.EACCES))
-    return _weaknesses(path.stat()) if path.is_file() else []
+    return _weaknesses(status) if stat.S_ISREG(status.st_mode) else []
 
 
 def _weaknesses(status: os.stat_result) -> list[Weakness]:

@@ -14,6 +14,7 @@ from macp_auth.adapters.audit.writer import SUMMARY_SECONDS, LineWriter
 from macp_auth.domain.allowance import Allowance
 from macp_auth.domain.errors import AuditUnavailable
 from macp_auth.domain.minting import MintEvent
+from macp_auth.domain.worker_state import AuditHead
 
 WHOLE_REFUSALS = 100
 """Refused requests with their own line per :data:`SUMMARY_SECONDS`; the rest is summarised."""
@@ -43,6 +44,10 @@ class AuditLog:
     def is_dropping(self) -> bool:
         """Return whether the log is losing lines of tokens."""
         return self._writer.dropping
+
+    def head(self) -> AuditHead:
+        """Return the last written line."""
+        return self._writer.head
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -105,6 +110,10 @@ class RequiredAuditLog:
     def is_unavailable(self) -> bool:
         """Return whether lines can't be written now."""
         return self._stalled or self._writer.in_trouble
+
+    def head(self) -> AuditHead:
+        """Return the last written line."""
+        return self._writer.head
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -7,9 +7,10 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from macp_auth.adapters.audit.chain import HEAD_EVENT, Head, digest
+from macp_auth.adapters.audit.chain import HEAD_EVENT, digest
 from macp_auth.adapters.audit.line import DROPPED, MINTED, REFUSED, REFUSED_SUMMARY
 from macp_auth.adapters.audit.reading import READ_ERRORS, Line, Log, Read, Unreadable, read
+from macp_auth.domain.worker_state import AuditHead
 
 EVENTS = (MINTED, REFUSED, REFUSED_SUMMARY, DROPPED)
 """The events of audit lines."""
@@ -76,7 +77,7 @@ class Verification(Struct, frozen=True, kw_only=True):
 class LoggedHead(Struct, frozen=True):
     """A head, and where it is logged."""
 
-    head: Head
+    head: AuditHead
     file: str
     line: int
 
@@ -282,7 +283,7 @@ def _read_heads(log: Log, heads: dict[str, dict[int, LoggedHead]]) -> Iterator[F
                     event == HEAD_EVENT
                 ):
                     count += 1
-                    logged = LoggedHead(Head(writer, seq, sha256), log.name, number)
+                    logged = LoggedHead(AuditHead(writer, seq, sha256), log.name, number)
                     before = heads.setdefault(writer, {}).setdefault(seq, logged)
                     if before.head != logged.head:
                         text = f"line {seq} is another one than in {before.file}:{before.line}"

@@ -23,6 +23,7 @@ from macp_auth.adapters.audit.chain import HEAD_EVENT, Chain
 from macp_auth.adapters.audit.destination import Destination
 from macp_auth.adapters.audit.line import dropped_line, summary_line
 from macp_auth.adapters.audit.waiting import LineQueue, Tally
+from macp_auth.domain.worker_state import AuditHead
 
 GATHER_SECONDS = 0.02
 """How long a line waits to be written together with others; a killed process may lose this much."""
@@ -38,7 +39,7 @@ HEAD_SECONDS = 60.0
 """How often the head of the chain is logged, if it changed: what was written since is covered by no log."""
 _BATCH = 256  # lines
 _FINAL_RETRY_SECONDS = 0.05
-_FINAL_WAIT_SECONDS = 0.5  # waits for a full pipe half as long
+_FINAL_WAIT_SECONDS = 2.0  # the thread may wait for a full pipe first, and a busy machine runs it late
 _LINES = "lines"
 TROUBLE = "cannot write audit log; keeping lines in memory"
 DROPPED = "audit lines dropped"
@@ -93,6 +94,11 @@ class LineWriter:
     def in_trouble(self) -> bool:
         """Whether the last write failed."""
         return self._in_trouble
+
+    @property
+    def head(self) -> AuditHead:
+        """The last written line."""
+        return self._chain.head
 
     def start(self) -> None:
         """Start the thread."""

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
-from msgspec import Struct
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -28,42 +27,26 @@ from macp_auth.adapters.metrics.meter import (
     SIGN_BOUNDS,
     SIGN_SECONDS,
 )
-from macp_auth.adapters.metrics.workers import Counts, Workers
+from macp_auth.adapters.metrics.workers import Counts, Reading, Subject, not_ready
 from macp_auth.domain.statistics import Distribution
 from macp_auth.domain.worker_state import PublishedKey, WorkerState
 
-SILENT_SECONDS = 10.0
-"""A worker that writes nothing for this long hangs, regardless of its last state."""
-SILENT = "silent"
-
 Row = tuple[list[str], float | None]
-
-
-class Subject(Struct, frozen=True, kw_only=True):
-    """The facts that the first process knows itself."""
-
-    signer: str
-    workers: int
-    refresh_seconds: int
-    started_at: float
-    """In seconds since the epoch."""
-    restarts: Callable[[], int]
-    """Number of workers that died and were replaced."""
 
 
 class ServiceCollector(Collector):
     """Reads the workers at each scrape."""
 
     def __init__(
-        self, subject: Subject, workers: Workers, clock: Callable[[], float] = time.monotonic
+        self, subject: Subject, read: Callable[[], Reading], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._subject = subject
-        self._workers = workers
+        self._read = read
         self._clock = clock
 
     def collect(self) -> Iterator[Metric]:
         """Return every family."""
-        reading = self._workers.read()
+        reading = self._read()
         yield from _service(self._subject)
         yield from _counted(reading.counts, self._subject.signer)
         states = [(str(place), state) for place, state in reading.states.items()]
@@ -117,15 +100,11 @@ def _counted(counts: Counts, signer: str) -> Iterator[Metric]:
 
 
 def _readiness(states: list[tuple[str, WorkerState]], now: float) -> Iterator[Metric]:
-    reasons = {worker: _not_ready(state, now) for worker, state in states}
+    reasons = {worker: not_ready(state, now) for worker, state in states}
     ready: list[Row] = [([worker], float(reason is None)) for worker, reason in reasons.items()]
     yield _gauge("ready", "Whether the worker can mint.", ["worker"], ready)
     unready: list[Row] = [([worker, reason], 1) for worker, reason in reasons.items() if reason is not None]
     yield _gauge("not_ready", "Why the worker can't mint; absent if it can.", ["worker", "reason"], unready)
-
-
-def _not_ready(state: WorkerState, now: float) -> str | None:
-    return SILENT if now - state.at > SILENT_SECONDS else state.not_ready
 
 
 def _keys(states: list[tuple[str, WorkerState]]) -> Iterator[Metric]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+import structlog
 from msgspec import Struct
 
 from macp_auth.adapters.metrics.cells import Name, read_cells
@@ -16,6 +18,12 @@ from macp_auth.domain.worker_state import WorkerState
 
 CELLS, STATE = ".cells", ".state"
 """The suffixes of a worker's files, after its process id."""
+SILENT_SECONDS = 10.0
+"""A worker that writes nothing for this long hangs, regardless of its last state."""
+SILENT = "silent"
+_UNUSABLE = (OSError, ValueError, OverflowError, struct.error, msgspec.MsgspecError)
+"""What a file raises that no worker wrote, or only a part of it."""
+_log = structlog.get_logger()
 
 
 def files_of(directory: Path, pid: int) -> tuple[Path, Path]:
@@ -40,6 +48,23 @@ def read_state(path: Path) -> WorkerState | None:
         return msgspec.json.decode(path.read_bytes(), type=WorkerState)
     except FileNotFoundError:
         return None
+
+
+class Subject(Struct, frozen=True, kw_only=True):
+    """The facts that the first process knows itself."""
+
+    signer: str
+    workers: int
+    refresh_seconds: int
+    started_at: float
+    """In seconds since the epoch."""
+    restarts: Callable[[], int]
+    """Number of workers that died and were replaced."""
+
+
+def not_ready(state: WorkerState, now: float) -> str | None:
+    """Return why the worker of ``state`` can't mint at ``now`` (monotonic); None if it can."""
+    return SILENT if now - state.at > SILENT_SECONDS else state.not_ready
 
 
 class Counts(Struct):
@@ -77,25 +102,40 @@ class Workers:
         self._directory = directory
         self._pids = pids
         self._gone = Counts({}, {})
+        self._skipped: set[Path] = set()
 
     def read(self) -> Reading:
-        """Return what the workers wrote. Removes the files of those that have ended."""
+        """Return what the workers wrote. Removes the files of those that have ended.
+
+        A file that is not theirs is skipped, and logged once.
+        """
         places = {pid: place for place, pid in enumerate(self._pids())}
         living = Counts({}, {})
         states = {}
         for path in self._directory.glob(f"*{CELLS}"):
-            pid = int(path.stem)
-            gone = pid not in places and not _exists(pid)  # a starting worker may not be in pids yet
             state_path = path.with_suffix(STATE)
-            state = read_state(state_path)
-            (self._gone if gone else living).add(read_cells(path), _growing(state))
+            try:
+                pid = int(path.stem)
+                gone = pid not in places and not _exists(pid)  # a starting worker may not be in pids yet
+                cells, state = read_cells(path), read_state(state_path)
+            except FileNotFoundError:  # it was removed meanwhile
+                continue
+            except _UNUSABLE as error:
+                self._skip(path, error)
+                continue
+            (self._gone if gone else living).add(cells, _growing(state))
             if gone:
-                path.unlink()
+                path.unlink(missing_ok=True)
                 state_path.unlink(missing_ok=True)
             elif state is not None and pid in places:
                 states[places[pid]] = state
         living.add(self._gone.cells, self._gone.signer)
         return Reading(living, dict(sorted(states.items())))
+
+    def _skip(self, path: Path, error: Exception) -> None:
+        if path not in self._skipped:
+            self._skipped.add(path)
+            _log.warning("cannot read a file of the metrics; skipping it", file=str(path), detail=str(error))
 
 
 def _growing(state: WorkerState | None) -> dict[str, float | Distribution]:

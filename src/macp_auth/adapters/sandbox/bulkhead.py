@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from macp_auth.adapters.wrapper import SignerWrapper
+import asyncio
+
 from macp_auth.domain.errors import SignerUnavailable
-from macp_auth.domain.signer import Signer
-from macp_auth.domain.statistics import Statistics
 
 
 class SignerBusy(SignerUnavailable):
@@ -14,33 +13,45 @@ class SignerBusy(SignerUnavailable):
     default_reason = "busy"
 
 
-class BulkheadSigner(SignerWrapper):
-    """Allows ``limit`` concurrent signatures and rejects the next at once.
+class Bulkhead:
+    """Gives calls their turn: so many at once. Others wait, up to a limit.
 
-    It does not queue: a queue in front of a slow backend only delays its callers. Reading the keys is not
-    counted: it is one call at a time, and must work when signing does not.
+    Args:
+        name: the signer's name in messages.
+        concurrent: how many calls have a turn at once.
+        pending: how many have a turn or wait for one; the next is refused at once.
     """
 
-    def __init__(self, signer: Signer, name: str, limit: int) -> None:
-        super().__init__(signer)
+    def __init__(self, name: str, *, concurrent: int, pending: int) -> None:
         self._name = name
-        self._limit = limit
-        self._under_way = 0
+        self._turns = asyncio.Semaphore(concurrent)
+        self._limit = pending
+        self.pending = 0
+        """Calls that have a turn or wait for one."""
 
-    async def sign(self, kid: str, signing_input: bytes) -> bytes:
-        """Return the wrapped signer's signature.
+    async def take_turn(self, seconds: float) -> None:
+        """Wait for a turn.
 
         Raises:
-            SignerBusy: the limit is reached.
+            SignerBusy: too many calls wait, or there was no turn within so many seconds.
         """
-        if self._under_way >= self._limit:
+        if self.pending >= self._limit:
             raise SignerBusy(f"the signer {self._name!r} is busy: {self._limit} concurrent signatures")
-        self._under_way += 1
+        self.pending += 1
         try:
-            return await super().sign(kid, signing_input)
-        finally:
-            self._under_way -= 1
+            if self._turns.locked():
+                async with asyncio.timeout(seconds):
+                    await self._turns.acquire()
+            else:  # at once; a timeout would take a fifth of a call
+                await self._turns.acquire()
+        except TimeoutError:
+            self.pending -= 1
+            raise SignerBusy(f"the signer {self._name!r} is busy: no turn within {seconds:g} s") from None
+        except asyncio.CancelledError:
+            self.pending -= 1
+            raise
 
-    def statistics(self) -> Statistics:
-        """Return the wrapped signer's numbers and the number of concurrent signatures."""
-        return {**super().statistics(), "signatures_in_flight": self._under_way}
+    def end_turn(self) -> None:
+        """Let the next call have its turn."""
+        self.pending -= 1
+        self._turns.release()

@@ -76,7 +76,7 @@ class CircuitBreaker(SignerWrapper):
                 )
             self._try_at = self._clock() + self._open_seconds  # only this call tries
         try:
-            signature = await super().sign(kid, signing_input)
+            signature = await self._signer.sign(kid, signing_input)
         except SignerBusy:
             raise
         except (SignerUnavailable, PluginFault) as error:

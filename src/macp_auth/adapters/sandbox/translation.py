@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from macp_auth.adapters.well_formed import well_formed_versions
 from macp_auth.domain.errors import SignerError, reason_of
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.redaction import shown
@@ -40,12 +41,24 @@ class TranslatingSigner(Signer):
         self._opened: Signer | None = None
 
     async def key_versions(self) -> Sequence[KeyVersion]:
-        """Return the plugin's versions."""
-        return await self._translated("key_versions", lambda signer: signer.key_versions())
+        """Return checked copies of the plugin's versions."""
+
+        async def read(signer: Signer) -> Sequence[KeyVersion]:
+            return list(well_formed_versions(await signer.key_versions(), self._name))
+
+        return await self._translated("key_versions", read)
 
     async def sign(self, kid: str, signing_input: bytes) -> bytes:
-        """Return the plugin's signature."""
-        return await self._translated("sign", lambda signer: signer.sign(kid, signing_input))
+        """Return the plugin's signature.
+
+        Raises:
+            PluginFault: it is not of the type bytes.
+        """
+        signature: object = await self._translated("sign", lambda signer: signer.sign(kid, signing_input))
+        if not isinstance(signature, bytes):
+            kind = type(signature).__name__
+            raise PluginFault(f"the signer plugin {self._name!r} returned a {kind} from sign(), not bytes")
+        return signature
 
     async def aclose(self) -> None:
         """Close the plugin's signer, if it was opened."""
@@ -66,18 +79,22 @@ class TranslatingSigner(Signer):
             if self._opened is None:
                 self._opened = self._opening()
             return await call(self._opened)
-        except (asyncio.CancelledError, GeneratorExit):
+        except asyncio.CancelledError:
             raise
-        except SignerError as error:
-            raise _plain(error) from None
-        # BaseException: the panic of a Rust extension is not an Exception. SystemExit and KeyboardInterrupt
-        # # come from the plugin, since signals reach only the main thread, and would end its thread's loop.
+        # BaseException: the panic of a Rust extension is not an Exception, and SystemExit is not either.
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
-            raised = f"{type(error).__name__} in {operation}{place_of(error)}"
-            raise PluginFault(
-                f"the signer plugin {self._name!r} raised {raised}; "
-                "only macp_auth's SignerErrors may leave a signer"
-            ) from None  # its message may contain a secret, and a chained exception would be logged
+            # Its message may contain a secret, and a chained exception would be logged.
+            raise translated(error, self._name, operation) from None
+
+
+def translated(error: BaseException, name: str, operation: str) -> SignerError:
+    """Return the error of the domain for what the plugin ``name`` raised in ``operation``."""
+    if isinstance(error, SignerError):
+        return _plain(error)
+    raised = f"{type(error).__name__} in {operation}{place_of(error)}"
+    return PluginFault(
+        f"the signer plugin {name!r} raised {raised}; only macp_auth's SignerErrors may leave a signer"
+    )
 
 
 def _plain(error: SignerError) -> SignerError:

@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import rich_click as click
+import click
 
 from macp_auth.domain.visible import escaped
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
 from macp_auth.entrypoints.cli.output import echo, echo_json
-from macp_auth.entrypoints.cli.times import moment, utc
+from macp_auth.entrypoints.cli.times import moment
+from macp_auth.entrypoints.pictures.times import utc
 
 if TYPE_CHECKING:  # slow to import; `--help` must not wait
     from macp_auth.adapters.audit.report import Report
@@ -50,11 +51,12 @@ def report_command(  # noqa: PLR0913 - one parameter an option
     until: str | None,
     as_json: bool,
 ) -> None:
-    """Print which senders got tokens, how many, and until when these are valid.
+    """Print which senders got tokens, and how many.
 
-    FILE is an audit log, plain or gzip; "-" is standard input. A repeated FILE is read once. A time is
-    ISO 8601 with a zone (2026-12-01T06:00Z), or a time ago (-2h; s, m, h, d). Exits 1 if the answer may
-    be incomplete: lines are missing or unreadable, or a FILE has no lines.
+    Also until when these are valid. FILE is an audit log, plain or gzip; "-" is standard input. A
+    repeated FILE is read once. A time is ISO 8601 with a zone (2026-12-01T06:00Z), or a time ago (-2h;
+    s, m, h, d). Exits 1 if the answer may be incomplete: lines are missing or unreadable, or a FILE has
+    no lines.
     """
     from macp_auth.adapters.audit.reading import Log  # noqa: PLC0415
     from macp_auth.adapters.audit.report import Question, report  # noqa: PLC0415

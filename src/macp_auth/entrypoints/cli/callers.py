@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import rich_click as click
+import click
 
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
 from macp_auth.entrypoints.cli.output import echo, echo_finding, echo_json
@@ -25,17 +25,17 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 @click.group()
 def callers() -> None:
-    """Check a callers file, explain its decisions, generate a caller's secret."""
+    """Check and explain a callers file, generate a secret."""
 
 
 @callers.command(cls=HyphenatedArguments)
 @click.argument("file", type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(file: Path, as_json: bool) -> None:  # noqa: FBT001 - a command line flag
-    """Read FILE as the service reads it, and print what is in it, with a warning for each likely mistake.
+    """Read FILE as the service does, and print what is in it.
 
-    Defaults are those of the service that the environment configures. Exits 2 if the service could not use
-    FILE.
+    Each likely mistake is a warning. Defaults are those of the service that the environment configures.
+    Exits 2 if the service could not use FILE.
     """
     from macp_auth.domain.diagnosis import ok  # noqa: PLC0415
     from macp_auth.entrypoints.cli.caller_findings import CHECK, summary, warnings_of  # noqa: PLC0415
@@ -70,10 +70,10 @@ def explain(  # noqa: PLR0913 - one parameter an option
     audience: str | None,
     as_json: bool,
 ) -> None:
-    """Print what a token would have that a caller of FILE asks for, or why it would be refused.
+    """Print which token a caller would get, or why none.
 
-    The code of the service decides, with the settings of the environment; nothing is minted. The rate of a
-    grant is not considered. Exits 1 if the token would be refused.
+    FILE is the callers file. The code of the service decides, with the settings of the environment;
+    nothing is minted. The rate of a grant is not considered. Exits 1 if the token would be refused.
     """
     from macp_auth.application.access import GrantedAccess  # noqa: PLC0415
     from macp_auth.domain.access import AccessRules  # noqa: PLC0415

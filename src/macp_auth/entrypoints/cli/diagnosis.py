@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from macp_auth.adapters.blocking_call import BlockingCall
 from macp_auth.adapters.callers.file import MAX_BYTES, Callers, Issuer
 from macp_auth.adapters.input_file import Custody, Risk, Weakness, input_file
 from macp_auth.adapters.plugins import load_signer_plugin
+from macp_auth.adapters.sandbox.planning import diagnosed
 from macp_auth.adapters.verifying import VerifyingSigner
 from macp_auth.application.key_ring import KeyRing
 from macp_auth.domain.certificates import CLIENT_AUTHORITY, SERVER
@@ -29,6 +30,7 @@ from macp_auth.domain.claims import probe_claims
 from macp_auth.domain.diagnosis import Finding, Status, failure, ok, warning
 from macp_auth.domain.errors import ConfigurationError, SignerError
 from macp_auth.domain.policy import VERIFIERS, RotationPolicy, Verifier
+from macp_auth.domain.signer import Signer
 from macp_auth.entrypoints.cli import caller_findings
 from macp_auth.entrypoints.plan import ServicePlan, callers_file, open_signer, plan_service
 from macp_auth.entrypoints.server.listening import check_addresses, is_loopback, is_unspecified
@@ -54,6 +56,9 @@ _CERTIFICATES = {
 }
 _TLS = "set MACP_AUTH_TLS_CERT_FILE and MACP_AUTH_TLS_KEY_FILE, or end TLS in a local proxy or mesh"
 _READ = "docs/troubleshooting.md, and the documentation of the signer"
+
+
+Found = Callable[[Finding], None]
 
 
 class Check(StrEnum):
@@ -350,45 +355,60 @@ def _diagnose_signer(plan: ServicePlan) -> Iterator[Finding]:
             "MACP_AUTH_SIGNER=vault-transit, or another signer that keeps its key (docs/configuration.md)",
         )
     deadline = time.monotonic() + SECONDS
-    plugin = load_signer_plugin(plan.signer)
-    if plugin.diagnose is not None:
-        own = partial(plugin.diagnose, plan.signer_state, plan.settings.rotation)
-        failed = False
-        for finding in _until(deadline, own):
-            failed = failed or finding.status is Status.FAILURE
-            yield finding
-        if failed:
-            return  # its findings say more than an attempt to sign
+    failed = False
+    for finding in _until(deadline, partial(_ask_signer, plan)):
+        failed = failed or finding.status is Status.FAILURE
+        yield finding
+    if failed:
+        return  # its findings say more than an attempt to sign
     yield from _until(deadline, partial(_try, plan))
 
 
-def _try(plan: ServicePlan) -> Iterator[Finding]:
+def _ask_signer(plan: ServicePlan, found: Found) -> None:
+    """Find what the signer's own diagnosis finds."""
+    if plan.hosted is not None:
+        if plan.hosted.description.diagnoses:
+            asyncio.run(diagnosed(plan.hosted, os.environ, plan.settings.rotation, found))
+        return
+    plugin = load_signer_plugin(plan.signer)
+    if plugin.diagnose is not None:
+        for finding in plugin.diagnose(plan.signer_state, plan.settings.rotation):
+            found(finding)
+
+
+def _try(plan: ServicePlan, found: Found) -> None:
     """Read the keys and sign, as a worker of the service does."""
     with asyncio.Runner() as runner:
-        keys = KeyRing(VerifyingSigner(open_signer(plan), plan.signer), plan.settings.rotation.timing)
+        signer = runner.run(_opened(plan))
+        keys = KeyRing(VerifyingSigner(signer, plan.signer), plan.settings.rotation.timing)
         try:
-            yield from _tried(
-                Check.KEYS, lambda: runner.run(keys.refresh(time.time())), lambda: _summary(keys)
-            )
+            found(_tried(Check.KEYS, lambda: runner.run(keys.refresh(time.time())), lambda: _summary(keys)))
             if keys.active is not None:
                 claims = probe_claims(plan.settings.issuer, plan.settings.audience, time.time())
                 begun = time.monotonic()
-                yield from _tried(
-                    Check.SIGNATURE,
-                    lambda: runner.run(keys.self_test(claims)),
-                    lambda: f"the service's signature verifies; {1000 * (time.monotonic() - begun):.0f} ms",
+                found(
+                    _tried(
+                        Check.SIGNATURE,
+                        lambda: runner.run(keys.self_test(claims)),
+                        lambda: (
+                            f"the service's signature verifies; {1000 * (time.monotonic() - begun):.0f} ms"
+                        ),
+                    )
                 )
         finally:
             runner.run(keys.aclose())
 
 
-def _tried(check: Check, attempt: Callable[[], None], result: Callable[[], str]) -> Iterator[Finding]:
+async def _opened(plan: ServicePlan) -> Signer:
+    return open_signer(plan)
+
+
+def _tried(check: Check, attempt: Callable[[], None], result: Callable[[], str]) -> Finding:
     try:
         attempt()
     except SignerError as error:
-        yield failure(check, str(error), _READ)
-    else:
-        yield ok(check, result())
+        return failure(check, str(error), _READ)
+    return ok(check, result())
 
 
 def _summary(keys: KeyRing) -> str:
@@ -398,14 +418,16 @@ def _summary(keys: KeyRing) -> str:
     return f"{count}; {signing.kid} ({signing.algorithm}) signs"
 
 
-def _until(deadline: float, findings: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """Yield the findings of a daemon thread, which is abandoned at ``deadline`` (monotonic seconds)."""
+def _until(deadline: float, diagnose: Callable[[Found], None]) -> Iterator[Finding]:
+    """Yield what ``diagnose`` finds in a daemon thread.
+
+    It is abandoned at ``deadline`` (monotonic seconds).
+    """
     found: queue.SimpleQueue[Finding | None] = queue.SimpleQueue()
 
     def find() -> None:
         try:
-            for finding in findings():
-                found.put(finding)
+            diagnose(found.put)
         except SignerError as error:
             found.put(failure(Check.SIGNER, str(error), _READ))
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, with a secret in its text

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-import rich_click as click
+import click
 
 from macp_auth.entrypoints.cli.output import echo, echo_finding, echo_json
 from macp_auth.entrypoints.cli.verifiers import CUSTOMS, NAMES, chosen_verifiers
@@ -29,10 +29,10 @@ def doctor(  # noqa: PLR0913 - one parameter an option
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Check the service that the environment configures: its settings, its signer, its key.
+    """Check the configured service: its settings, signer and key.
 
-    Each finding names a fault and its remedy. The signer signs once; nothing is changed. Exits 1 on a
-    failure.
+    Each finding names a fault and its remedy. The signer signs once;
+    nothing is changed. Exits 1 on a failure.
     """
     from macp_auth.domain.diagnosis import Status  # noqa: PLC0415
     from macp_auth.entrypoints.cli import diagnosis  # noqa: PLC0415

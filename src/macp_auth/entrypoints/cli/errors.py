@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import rich_click as click
+import click
+from click.exceptions import NoArgsIsHelpError
 
 from macp_auth.domain.errors import MACPAuthError
 from macp_auth.entrypoints.cli.output import echo
@@ -24,6 +25,9 @@ def one_line_errors() -> Iterator[None]:
     except MACPAuthError as error:
         echo(f"macp-auth: {error}", err=True)
         sys.exit(2)
+    except NoArgsIsHelpError as error:  # its message is the help of the group
+        echo(error.format_message())
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         echo(f"macp-auth: {_text(error)}", err=True)
         sys.exit(error.exit_code)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import islice
 
-import rich_click as click
+import click
 
 
-class HyphenatedArguments(click.RichCommand):
+class HyphenatedArguments(click.Command):
     """Treats an argument with one leading hyphen as a value, unless it is an option of this command.
 
     With two hyphens it is an option, so a misspelt one is an error. After ``--`` all are values

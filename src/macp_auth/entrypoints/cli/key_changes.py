@@ -6,10 +6,10 @@ import os
 import time
 from pathlib import Path
 
-import rich_click as click
+import click
 
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
-from macp_auth.entrypoints.cli.keys import ALGORITHM, FILE, new_key
+from macp_auth.entrypoints.cli.keys import ALGORITHM, FILE, exists, new_key
 from macp_auth.entrypoints.cli.output import echo
 from macp_auth.entrypoints.cli.times import moment
 
@@ -29,11 +29,11 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would happen
 )
 @_DRY_RUN
 def rotate(file: Path | None, alg: str | None, kid: str | None, at: str | None, dry_run: bool) -> None:  # noqa: FBT001
-    """Add a key to FILE that signs after the publish lead; the old key leaves after the retire lag.
+    """Add a key to FILE that signs after the publish lead.
 
-    A service with MACP_AUTH_SIGNING_KEYS_FILE=FILE reads the change itself. A change that would make
-    verifiers reject valid tokens is refused, with the rule. If FILE does not exist, it is created with a
-    first key, which signs at once.
+    The old key leaves after the retire lag. A service with MACP_AUTH_SIGNING_KEYS_FILE=FILE reads the
+    change itself. A change that would make verifiers reject valid tokens is refused, with the rule. If
+    FILE does not exist, it is created with a first key, which signs at once.
     """
     from macp_auth.adapters.signers.jwk_file_editor import create_jwk_file, edit_jwk_file  # noqa: PLC0415
     from macp_auth.domain.key_changes import plan_rotation  # noqa: PLC0415
@@ -44,7 +44,7 @@ def rotate(file: Path | None, alg: str | None, kid: str | None, at: str | None, 
     now = time.time()
     starts = moment(at, "--at", now)
     timing = inspection.policy_of(os.environ).timing
-    if not file.exists():
+    if not exists(file):
         if starts is not None:
             raise click.BadParameter("a first key signs at once; leave it out", param_hint="--at")
         key, kid = new_key(alg or "RS256", kid)
@@ -67,9 +67,10 @@ def rotate(file: Path | None, alg: str | None, kid: str | None, at: str | None, 
 @click.argument("kid")
 @_DRY_RUN
 def revoke(file: Path, kid: str, dry_run: bool) -> None:  # noqa: FBT001
-    """Remove the key KID from FILE now, because its tokens can no longer be trusted.
+    """Remove the key KID from FILE now.
 
-    Prints until when each kind of verifier may still accept it.
+    For a key whose tokens can no longer be trusted. Prints until when each kind of verifier may still
+    accept it.
     """
     from macp_auth.adapters.signers.jwk_file_editor import edit_jwk_file  # noqa: PLC0415
     from macp_auth.domain.key_changes import plan_revocation  # noqa: PLC0415

@@ -11,7 +11,7 @@ from macp_auth.domain.key_changes import Revocation, Rotation
 from macp_auth.domain.keys import KeyVersion
 from macp_auth.domain.policy import VERIFIERS, RotationPolicy, Sum
 from macp_auth.domain.rotation import KeyStatus, Schedule, Timing
-from macp_auth.entrypoints.cli.times import from_now, utc
+from macp_auth.entrypoints.pictures.times import from_now, utc
 
 _HEADINGS = ("KID", "ALG", "STATE", "SINCE", "NEXT CHANGE", "WHY")
 

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import rich_click as click
+import click
 
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
-from macp_auth.entrypoints.cli.output import echo
+from macp_auth.entrypoints.cli.output import SVG, echo, write_picture
 
 if TYPE_CHECKING:  # slow to import; `--help` must not wait
     from macp_auth.adapters.jose import PrivateKey
@@ -35,9 +35,10 @@ def keys() -> None:
 @click.option("--alg", type=ALGORITHM, default="RS256", show_default=True, help="The key's algorithm.")
 @click.option("--kid", help="The key id.  [default: the key's RFC 7638 thumbprint]")
 def generate(alg: str, kid: str | None) -> None:
-    """Print a new private key as a JWK, for MACP_AUTH_SIGNING_KEY_JSON.
+    """Print a new private key as a JWK.
 
-    The output is a secret: send it to a secret store, not to a recorded terminal.
+    It is a value of MACP_AUTH_SIGNING_KEY_JSON. The output is a secret: send it to a secret store, not
+    to a recorded terminal.
     """
     from macp_auth.adapters.signers.jwk_file_editor import new_jwk  # noqa: PLC0415
 
@@ -63,25 +64,26 @@ def list_keys(file: Path | None, as_json: bool) -> None:  # noqa: FBT001 - a com
 
 @keys.command(cls=HyphenatedArguments)
 @click.argument("file", type=FILE, required=False)
-@click.option("--svg", type=FILE, help="Write the drawing to this file, as SVG.")
+@SVG
 def timeline(file: Path | None, svg: Path | None) -> None:
-    """Draw the keys over time: one bar per key, with its signing period marked.
+    """Draw the keys over time: who signs when.
 
     The keys are those of FILE, or of the signer that the environment configures.
     """
     from macp_auth.domain.rotation import lifetimes  # noqa: PLC0415
-    from macp_auth.entrypoints.cli import timeline as drawing  # noqa: PLC0415
+    from macp_auth.domain.worker_state import PublishedKey  # noqa: PLC0415
+    from macp_auth.entrypoints.pictures import drawing, text  # noqa: PLC0415
+    from macp_auth.entrypoints.pictures.timeline import timeline_of  # noqa: PLC0415
 
     now = time.time()
     configured = _configured(file)
-    spans = lifetimes(configured.versions, configured.policy.timing, now)
+    timing = configured.policy.timing
+    shown = [PublishedKey.of(each) for each in lifetimes(configured.versions, timing, now)]
+    drawn = timeline_of(shown, timing, now, "macp-auth keys list")
     if svg is None:
-        echo(drawing.as_text(spans, now))
-        return
-    try:
-        svg.write_text(drawing.as_svg(spans, now))
-    except OSError as error:
-        raise click.BadParameter(f"cannot write {svg}: {error.strerror}", param_hint="--svg") from None
+        echo(text.as_text(drawn))
+    else:
+        write_picture(svg, drawing.as_file(drawn))
 
 
 def _configured(file: Path | None) -> ConfiguredKeys:
@@ -91,7 +93,7 @@ def _configured(file: Path | None) -> ConfiguredKeys:
 
     configure_logs(logging.WARNING)  # to standard error
     if file is not None:
-        if not file.exists():
+        if not exists(file):
             raise click.BadParameter(
                 f"{file} does not exist; create it with: macp-auth keys rotate {file}", param_hint="FILE"
             )
@@ -100,6 +102,19 @@ def _configured(file: Path | None) -> ConfiguredKeys:
     if selected_signer(os.environ) == "ephemeral":
         echo(f"macp-auth: {_EPHEMERAL}", err=True)
     return configured
+
+
+def exists(file: Path) -> bool:
+    """Whether there is such a file.
+
+    Raises:
+        OSError: the system doesn't say. Since Python 3.14, :meth:`Path.exists` is then false.
+    """
+    try:
+        file.stat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def new_key(alg: str, kid: str | None) -> tuple[PrivateKey, str]:

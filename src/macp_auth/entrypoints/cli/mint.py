@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import rich_click as click
+import click
 
 from macp_auth.domain.presets import PRESETS
 from macp_auth.entrypoints.cli.output import echo, echo_json

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import rich_click as click
+import click
 
 from macp_auth.domain.visible import escaped_lines
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:  # slow to import; `--help` must not wait
 
 MARKS = {"ok": ("ok  ", "green"), "warning": ("WARN", "yellow"), "failure": ("FAIL", "red")}
 """The text and colour of each status of a finding."""
+SVG = click.option(
+    "--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write the picture to this file, as SVG."
+)
 _INDENT = " " * len("FAIL  ")
 
 
@@ -37,3 +41,15 @@ def echo_finding(finding: Finding) -> None:
     lines = [f"{_INDENT}{'   ' if number else '-> '}{line}" for number, line in enumerate(remedy)]
     mark, colour = MARKS[finding.status]
     echo("\n".join([f"  {finding.check:<17}  {finding.text}", *lines]), mark=click.style(mark, fg=colour))
+
+
+def write_picture(file: Path, picture: str) -> None:
+    """Write ``picture`` to the file of the option ``--svg``.
+
+    Raises:
+        click.BadParameter: it can't be written.
+    """
+    try:
+        file.write_text(picture, encoding="utf-8")
+    except OSError as error:
+        raise click.BadParameter(f"cannot write {file}: {error.strerror}", param_hint="--svg") from None

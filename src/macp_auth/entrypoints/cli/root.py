@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import rich_click as click
+import click
 
 from macp_auth import __version__
 from macp_auth.entrypoints.cli.audit import audit

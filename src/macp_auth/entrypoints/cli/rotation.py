@@ -6,11 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
+import click
 
-from macp_auth.entrypoints.cli.output import echo, echo_json
+from macp_auth.entrypoints.cli.output import SVG, echo, echo_json, write_picture
 from macp_auth.entrypoints.cli.verifiers import CUSTOMS, NAMES, chosen_verifiers
 
 if TYPE_CHECKING:  # slow to import; `--help` must not wait
@@ -35,9 +36,10 @@ def rotation() -> None:
 @CUSTOMS
 @_JSON
 def plan(names: Sequence[str], customs: Sequence[str], as_json: bool) -> None:  # noqa: FBT001 - a flag
-    """Print the publish lead, retire lag and revocation bound that verifiers need, and why.
+    """Print the publish lead and retire lag that verifiers need.
 
-    The service's own times come from the environment. Exits 1 if they are too short.
+    Also the revocation bound, and the reason of each. The service's own times come from the environment.
+    Exits 1 if they are too short.
     """
     chosen = chosen_verifiers(names, customs)
     policy = _configured()
@@ -181,6 +183,7 @@ def _verdict(need: dict[str, Any]) -> str:
 )
 @click.option("--skew", type=_SECONDS, help="Clock skew in seconds.  [default: as configured]")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same simulation.")
+@SVG
 @_JSON
 def simulate(  # noqa: PLR0913 - one parameter an option
     *,
@@ -195,11 +198,13 @@ def simulate(  # noqa: PLR0913 - one parameter an option
     outage_rate: float,
     skew: int | None,
     seed: int,
+    svg: Path | None,
     as_json: bool,
 ) -> None:
-    """Simulate rotations with many verifiers, including the worst cases.
+    """Simulate rotations with many verifiers.
 
-    The service's own times come from the environment. Exits 1 if a token was wrongly rejected.
+    The worst cases are included. The service's own times come from the environment. Exits 1 if a token
+    was wrongly rejected.
     """
     import random  # noqa: PLC0415
 
@@ -227,15 +232,21 @@ def simulate(  # noqa: PLR0913 - one parameter an option
     world = simulation.make_world(setup, rng)
     report = simulation.simulate(world, rng)
     echo_json(report) if as_json else echo(_report_as_text(report, world))
+    if svg is not None:
+        from macp_auth.entrypoints.cli.simulation_timeline import timeline_of  # noqa: PLC0415
+        from macp_auth.entrypoints.pictures import drawing  # noqa: PLC0415
+
+        write_picture(svg, drawing.as_file(timeline_of(report, world)))
     sys.exit(1 if report.wrongly_rejected else 0)
 
 
 def _report_as_text(report: Report, world: World) -> str:
     timing = world.setup.timing
+    rotations = "1 rotation" if len(world.new_keys) == 1 else f"{len(world.new_keys)} rotations"
     lead_and_lag = f"publish lead {timing.publish_lead} s, retire lag {timing.retire_lag} s"
     return "\n".join(
         [
-            f"{report.verifiers} verifiers, {len(world.new_keys)} rotations, {lead_and_lag}",
+            f"{report.verifiers} verifiers, {rotations}, {lead_and_lag}",
             "",
             *_timeline(world),
             "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-import rich_click as click
+import click
 
 
 def _parsed(_context: click.Context, _option: click.Parameter, text: str) -> object:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-import rich_click as click
+import click
 
 if TYPE_CHECKING:
     from macp_auth.entrypoints.plan import ServicePlan
@@ -31,25 +33,30 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
     """
     for signum in _STOPS:
         signal.signal(signum, _exit_at_once)
-    from macp_auth.entrypoints.server.custody import close_memory, forget_variables  # noqa: PLC0415
+    from macp_auth.entrypoints.custody import close_memory, forget_variables  # noqa: PLC0415
 
     close_memory()
+    # structlog would load Rich, where it is, for a console that no log of ours uses: a tenth of the start.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # the documented way to make an import fail
     import structlog  # noqa: PLC0415 - like those below, slow and needed only here
 
     from macp_auth.adapters.audit.destination import check_destination  # noqa: PLC0415
     from macp_auth.adapters.audit.standard_output import reserve  # noqa: PLC0415
     from macp_auth.domain.errors import ConfigurationError  # noqa: PLC0415
-    from macp_auth.entrypoints.composition import builders  # noqa: PLC0415
     from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
     from macp_auth.entrypoints.plan import plan_service  # noqa: PLC0415
-    from macp_auth.entrypoints.server import listening, processes  # noqa: PLC0415
 
     configure_logs()
     output = reserve()
     options = {"MACP_AUTH_HOST": host, "PORT": port, "MACP_AUTH_WORKERS": workers}
     overrides = {name: value for name, value in options.items() if value is not None}
     try:
-        plan = plan_service({**os.environ, **overrides})
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(importlib.import_module, "macp_auth.entrypoints.composition")  # while a plugin loads
+            plan = plan_service({**os.environ, **overrides}, to_serve=True)
+        from macp_auth.entrypoints.composition import builders  # noqa: PLC0415
+        from macp_auth.entrypoints.server import listening, processes  # noqa: PLC0415
+
         forget_variables(plan.secret_variables)
         for weakness in check_destination(plan.settings.audit_log, output):
             detail = f"MACP_AUTH_AUDIT_LOG: {weakness.text}; {weakness.remedy}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import re
 
-import rich_click as click
+import click
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+from macp_auth.entrypoints.pictures.times import UNITS
+
 _DISTANCE = re.compile(r"([+-]\d+)([smhd])")
 _FARTHEST = 100 * 365 * 86400
 """Seconds. A time farther away is a mistake, and datetime's range ends: sums with it must be dates too."""
@@ -33,7 +34,7 @@ def moment(text: str | None, option: str, now: float) -> float | None:
 
 def _parse(text: str, now: float) -> float:
     if distance := _DISTANCE.fullmatch(text):
-        seconds = now + int(distance[1]) * _UNITS[distance[2]]
+        seconds = now + int(distance[1]) * UNITS[distance[2]]
     else:
         time = dt.datetime.fromisoformat(text)
         if time.tzinfo is None:
@@ -42,25 +43,3 @@ def _parse(text: str, now: float) -> float:
     if abs(seconds - now) > _FARTHEST:
         raise ValueError("more than a century away")
     return seconds
-
-
-def utc(seconds: float) -> str:
-    """Return a time in ISO 8601, in UTC, with whole seconds."""
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in its two largest units, such as ``1h 15m``."""
-    left = round(abs(seconds))
-    parts = []
-    for unit, size in reversed(_UNITS.items()):
-        count, left = divmod(left, size)
-        if count:
-            parts.append(f"{count}{unit}")
-    return " ".join(parts[:2]) or "0s"
-
-
-def from_now(seconds: float, now: float) -> str:
-    """Return a time and its distance from ``now``: ``2026-12-01T06:00:00Z (in 1h 15m)``."""
-    distance = f"in {duration(seconds - now)}" if seconds >= now else f"{duration(seconds - now)} ago"
-    return f"{utc(seconds)} ({distance})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import rich_click as click
+import click
 
 if TYPE_CHECKING:  # it takes a while to import, and `--help` should not wait
     from macp_auth.domain.policy import Verifier

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-import rich_click as click
+import click
 
 from macp_auth.domain.visible import escaped
 from macp_auth.entrypoints.cli.hyphens import HyphenatedArguments
@@ -33,10 +33,10 @@ from macp_auth.entrypoints.cli.output import echo
 def verify(  # noqa: PLR0913 - one parameter an option
     *, token: str, jwks_url: str, cacert: Path | None, issuer: str, audience: str, leeway: int
 ) -> None:
-    """Say, claim by claim, whether TOKEN is good; "-" reads it from standard input.
+    """Say, claim by claim, whether TOKEN is good.
 
-    The defaults are the MACP runtime's. Exits 0 if the token is good, 1 if not, 2 if the keys
-    can't be fetched.
+    "-" reads it from standard input. The defaults are the MACP runtime's. Exits 0 if the token is good,
+    1 if not, 2 if the keys can't be fetched.
     """
     from macp_auth.entrypoints.cli import verification  # noqa: PLC0415 - only this command needs PyJWT
     from macp_auth.entrypoints.cli.http_client import Unreachable  # noqa: PLC0415

@@ -73,7 +73,7 @@ _TOKEN_REQUEST = Schema(
             OpenAPIType.NUMBER, exclusive_minimum=0, description="Cut to the longest lifetime."
         ),
         # Without a type: without a callers file, any value is ignored.
-        "audience": Schema(description="The `aud` claim, a string. Read only with a callers file."),
+        "audience": Schema(description="The `aud` claim, a string. Ignored without a callers file."),
     },
 )
 

@@ -17,6 +17,7 @@ from macp_auth.domain.clock import TimeInterval
 from macp_auth.domain.minting import MintedToken, MintEvent, Observer, TokenRequest
 from macp_auth.entrypoints.http import openapi
 from macp_auth.entrypoints.http.body import check_headers, read_body
+from macp_auth.entrypoints.http.caller_checks import CallerCheck
 from macp_auth.entrypoints.http.credentials import Authenticate, anonymous
 from macp_auth.entrypoints.http.errors import reason_word, status_of
 from macp_auth.entrypoints.http.responses import send_json
@@ -60,8 +61,6 @@ def token_route(mint: ASGIApp) -> HTTPRouteHandler:
     return tokens
 
 
-CallerCheck = Callable[[Scope], None]
-"""Raises a refusal if this request may get no token, whatever it asks for."""
 Recorded = Callable[[MintEvent], Awaitable[None]]
 """Returns when a token is on record, or raises AuditUnavailable."""
 

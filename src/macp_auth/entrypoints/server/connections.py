@@ -14,6 +14,8 @@ from typing import Protocol
 
 import structlog
 
+from macp_auth.entrypoints.server.malloc_trim import MallocTrim
+
 MAX_CONNECTIONS = 1000
 """The default bound of a worker; gunicorn's. Idle, each takes 6 KB, or with TLS 60 KB."""
 RETIRE_SPREAD_SECONDS = 10.0
@@ -57,6 +59,7 @@ class Connections:
         self._episode: int | None = None  # what `_shed` was when the connections became too many
         self.stopping = False
         """Whether the server stops: a connection whose handshake ends now has one request at most."""
+        self._malloc_trim = MallocTrim()
         self._shed_observers: list[Callable[[], None]] = []
 
     def __len__(self) -> int:
@@ -99,6 +102,7 @@ class Connections:
         """Forget a connection."""
         self._open.discard(connection)
         self._waiting.pop(connection, None)
+        self._malloc_trim.soon()
 
     def out_of_descriptors(self) -> None:
         """Make room for connections that could not be accepted."""

@@ -26,10 +26,10 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from macp_auth.domain.certificates import Validity
+from macp_auth.entrypoints.custody import close_memory
 from macp_auth.entrypoints.http.app import KEYS, MAIN, Applications
 from macp_auth.entrypoints.logs import configure_logs
 from macp_auth.entrypoints.server.connections import Connections
-from macp_auth.entrypoints.server.custody import close_memory
 from macp_auth.entrypoints.server.descriptors import connection_bound, raise_limit
 from macp_auth.entrypoints.server.event_loop import EventLoop, Listener
 from macp_auth.entrypoints.server.shared_directory import shared_directory

@@ -1,20 +1,29 @@
 """The checks, by theme."""
 
 from macp_auth.testing.checks import (
-    concurrency,
+    cancelling,
+    declarations,
     faults,
     keys,
     lifecycle,
+    opening,
+    rotation,
     secrecy,
-    settings,
     signatures,
+    statistics,
     workers,
 )
 from macp_auth.testing.registry import Check
 
-_THEMES = (settings, signatures, keys, concurrency, faults, secrecy, lifecycle, workers)
+_THEMES = (
+    *(declarations, opening, keys, signatures, rotation, cancelling),
+    *(faults, secrecy, statistics, lifecycle, workers),
+)
 
 CHECKS = {
-    check.name: check for theme in _THEMES for check in vars(theme).values() if isinstance(check, Check)
+    check.name: check
+    for theme in _THEMES
+    for check in vars(theme).values()
+    if isinstance(check, Check) and check.run.__module__ == theme.__name__
 }
 """Every check by name, in the order of a run."""

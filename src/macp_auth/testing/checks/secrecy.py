@@ -19,15 +19,18 @@ from macp_auth.domain.redaction import REDACTED
 from macp_auth.domain.secret import Secret
 from macp_auth.entrypoints.environment import variables
 from macp_auth.testing.bench import attempt, new_input, signing_versions
+from macp_auth.testing.checks.faults import backend_down_and_back
+from macp_auth.testing.checks.keys import offers_a_key
+from macp_auth.testing.checks.signatures import unknown_kid
 from macp_auth.testing.registry import Nonconformity, Skipped, check
-from macp_auth.testing.subject import SignerSubject
+from macp_auth.testing.watched import WatchedSubject
 
 _PRIVATE_MEMBERS = ("d", "p", "q", "dp", "dq", "qi", "k")
 _SHORTEST = 8  # characters; shorter texts match by accident
 
 
-@check("No repr shows a secret", source="reprs appear in logs and tracebacks")
-async def quiet_repr(subject: SignerSubject) -> None:
+@check("No repr shows a secret", source="reprs appear in logs and tracebacks", needs=(offers_a_key,))
+async def quiet_repr(subject: WatchedSubject) -> None:
     """Search the reprs of all objects that the host has."""
     secrets = _secrets(subject)
     prepared = await subject.prepare()
@@ -40,37 +43,68 @@ async def quiet_repr(subject: SignerSubject) -> None:
         _must_not_show(text, secrets, f"the repr of {what}", "wrap it in macp_auth.Secret")
 
 
-@check("No log line or output shows a secret", source="many people read logs, and logs are kept")
-async def quiet_logs(subject: SignerSubject) -> None:
+@check(
+    "Nothing is written to standard output",
+    source="the audit log may be there; a library reports to its caller, or to a logger",
+    needs=(unknown_kid, backend_down_and_back),
+)
+async def prints_nothing(subject: WatchedSubject) -> None:
+    """Search standard output of a signer's life. Text that is written past sys.stdout is not seen."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        await _live(subject)
+    if text.getvalue():
+        raise Nonconformity(
+            f"{len(text.getvalue())} characters are written to standard output: remove print(), or use "
+            "logging"
+        )
+
+
+@check(
+    "No log line shows a secret",
+    source="many people read logs, and logs are kept",
+    needs=(unknown_kid, backend_down_and_back),
+)
+async def quiet_logs(subject: WatchedSubject) -> None:
     """Search the logs from level INFO, standard output and standard error of a signer's life."""
     secrets = _secrets(subject)
     with _recorded() as record:
-        prepared = await subject.prepare()
-        async with subject.opened(prepared) as signer:
-            for version in await signing_versions(signer):
-                await signer.sign(version.kid, new_input())
-            await attempt(signer.sign("no-such-kid", new_input()), "sign()")
-            with contextlib.suppress(Skipped):
-                await subject.break_backend()
-                await attempt(signer.sign(version.kid, new_input()), "sign()")
-                await attempt(signer.key_versions(), "key_versions()")
-                await subject.restore_backend()
+        await _live(subject)
     _must_not_show(record(), secrets, "what is logged or printed", "log less")
 
 
-@check("No error shows a secret", source="an error's text goes to the log")
-async def quiet_errors(subject: SignerSubject) -> None:
-    """Search every error that can be caused, with its causes."""
-    secrets = _secrets(subject)
+async def _live(subject: WatchedSubject) -> None:
+    """Do what happens to a signer: prepare, open, sign, fail, close."""
+    seconds = subject.plugin.sign_seconds
     async with subject.opened() as signer:
-        version = (await signing_versions(signer))[0]
-        errors: list[object] = [await attempt(signer.sign("no-such-kid", new_input()), "sign()")]
+        for version in await signing_versions(signer):
+            await signer.sign(version.kid, new_input())
+        await attempt(signer.sign("no-such-kid", new_input()), "sign()", seconds)
         with contextlib.suppress(Skipped):
             await subject.break_backend()
-            errors.append(await attempt(signer.sign(version.kid, new_input()), "sign()"))
-            errors.append(await attempt(signer.key_versions(), "key_versions()"))
+            await attempt(signer.sign(version.kid, new_input()), "sign()", seconds)
+            await attempt(signer.key_versions(), "key_versions()", seconds)
             await subject.restore_backend()
-    errors.append(await attempt(signer.sign(version.kid, new_input()), "sign() after aclose()"))
+
+
+@check(
+    "No error shows a secret",
+    source="an error's text goes to the log",
+    needs=(unknown_kid, backend_down_and_back),
+)
+async def quiet_errors(subject: WatchedSubject) -> None:
+    """Search every error that can be caused, with its causes."""
+    secrets = _secrets(subject)
+    seconds = subject.plugin.sign_seconds
+    async with subject.opened() as signer:
+        version = (await signing_versions(signer))[0]
+        errors: list[object] = [await attempt(signer.sign("no-such-kid", new_input()), "sign()", seconds)]
+        with contextlib.suppress(Skipped):
+            await subject.break_backend()
+            errors.append(await attempt(signer.sign(version.kid, new_input()), "sign()", seconds))
+            errors.append(await attempt(signer.key_versions(), "key_versions()", seconds))
+            await subject.restore_backend()
+    errors.append(await attempt(signer.sign(version.kid, new_input()), "sign() after aclose()", seconds))
     for error in errors:
         if isinstance(error, SignerError):
             _must_not_show(
@@ -81,8 +115,9 @@ async def quiet_errors(subject: SignerSubject) -> None:
 @check(
     "Invalid settings raise SignerMisconfigured, without their content",
     source="the error is logged when the start fails",
+    needs=(offers_a_key,),
 )
-async def quiet_refusal(subject: SignerSubject) -> None:
+async def quiet_refusal(subject: WatchedSubject) -> None:
     """Truncate each secret setting, and prepare with it."""
     secret = [
         variable
@@ -94,17 +129,14 @@ async def quiet_refusal(subject: SignerSubject) -> None:
     for variable in secret:
         value = subject.environ[variable.name]
         broken = value[: len(value) * 3 // 4]
-        odd = type(subject)(subject.plugin, {**subject.environ, variable.name: broken})
         try:
-            await odd.prepare()
+            await subject.with_environ({**subject.environ, variable.name: broken}).prepare()
         except SignerMisconfigured as error:
             shown = _all_of(error)
-        except Nonconformity:
-            raise
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+        except (Nonconformity, SignerError) as fault:
             raise Nonconformity(
-                f"prepare() raised {type(error).__name__} for an invalid {variable.name}: raise "
-                "SignerMisconfigured, which names the variable"
+                f"for an invalid {variable.name}, prepare() must raise SignerMisconfigured, which names the "
+                f"variable; {type(fault).__name__}: {fault}"
             ) from None
         else:
             continue  # only the backend may be able to refuse it
@@ -116,7 +148,7 @@ async def quiet_refusal(subject: SignerSubject) -> None:
         )
 
 
-def _secrets(subject: SignerSubject) -> list[str]:
+def _secrets(subject: WatchedSubject) -> list[str]:
     """Return all secrets, in all usual encodings."""
     found: list[str | bytes] = list(subject.secrets())
     settings = msgspec.structs.astuple(subject.settings())

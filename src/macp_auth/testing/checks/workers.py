@@ -4,59 +4,70 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import pickle
 from collections.abc import Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
+from msgspec import Struct
+
 from macp_auth.adapters.plugins import available_signers, load_signer_plugin
 from macp_auth.domain.keys import Algorithm, KeyVersion
 from macp_auth.testing.bench import new_input
+from macp_auth.testing.checks.rotation import kids_survive_a_worker
+from macp_auth.testing.checks.signatures import fresh_nonces
 from macp_auth.testing.judge import ES256_BYTES, judge
 from macp_auth.testing.registry import Nonconformity, Skipped, check
-from macp_auth.testing.subject import SignerSubject
+from macp_auth.testing.watched import WatchedSubject, place
 
 _WORKER_SECONDS = 30.0  # to start Python and import a plugin, on a busy machine
 _FORKS = 2
-Signatures = list[tuple[KeyVersion, bytes, bytes]]
+_CLEAN = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+"""A process that has imported the kit, but no plugin: it starts 20 times as fast as one that imports all."""
 
 
-@check("The result of prepare() can be pickled", source="each worker gets it through a pipe")
-async def state_travels(subject: SignerSubject) -> None:
-    """Pickle it, and open a signer from the copy."""
-    async with subject.opened(await subject.prepare()) as signer:
-        await signer.key_versions()
+class _Answer(Struct, frozen=True):
+    """What a worker has and signs."""
+
+    kids: list[str]
+    signatures: list[tuple[KeyVersion, bytes, bytes]]
 
 
-@check("A spawned worker has the same kids, and signs", source="the service spawns its workers")
-async def spawned_worker(subject: SignerSubject) -> None:
+@check(
+    "A spawned worker has the same kids, and signs",
+    source="the service spawns its workers",
+    needs=(fresh_nonces, kids_survive_a_worker),
+)
+async def spawned_worker(subject: WatchedSubject) -> None:
     """Open in a new process, and verify its signatures with the keys of this one."""
     prepared = await subject.prepare()
     async with subject.opened(prepared) as signer:
         versions = await signer.key_versions()
-    for signatures in await asyncio.to_thread(_in_worker, subject, prepared, 0):
-        _judge_all(versions, signatures)
+    for answer in await asyncio.to_thread(_in_worker, subject, prepared, 0):
+        _judge_all(versions, answer)
 
 
 @check(
     "Forked workers have the same kids, and different nonces",
     source="another server may fork; FIPS 186-5, section 6.3",
+    needs=(spawned_worker,),
 )
-async def forked_workers(subject: SignerSubject) -> None:
+async def forked_workers(subject: WatchedSubject) -> None:
     """Open in two forks of a new process, which share its imported modules."""
     if "fork" not in multiprocessing.get_all_start_methods():
         raise Skipped("this system has no fork")
     prepared = await subject.prepare()
     async with subject.opened(prepared) as signer:
         versions = await signer.key_versions()
-    everything = await asyncio.to_thread(_in_worker, subject, prepared, _FORKS)
-    for signatures in everything:
-        _judge_all(versions, signatures)
+    answers = await asyncio.to_thread(_in_worker, subject, prepared, _FORKS)
+    for answer in answers:
+        _judge_all(versions, answer)
     r_values = [
         signature[: ES256_BYTES // 2]
-        for signatures in everything
-        for version, _, signature in signatures
+        for answer in answers
+        for version, _, signature in answer.signatures
         if version.algorithm is Algorithm.ES256
     ]
     if len(set(r_values)) < len(r_values):
@@ -66,23 +77,30 @@ async def forked_workers(subject: SignerSubject) -> None:
         )
 
 
-def _judge_all(versions: Sequence[KeyVersion], signatures: Signatures) -> None:
+def _judge_all(versions: Sequence[KeyVersion], answer: _Answer) -> None:
     here = {version.kid: version for version in versions}
-    for version, signing_input, signature in signatures:
+    for version, signing_input, signature in answer.signatures:
         if version.kid not in here or here[version.kid].public_jwk != version.public_jwk:
             raise Nonconformity(
                 f"a worker has the key {version.kid!r}, but its parent does not: make keys in prepare(), "
                 "not in open()"
             )
         judge(here[version.kid], signing_input, signature, versions)
+    if answer.kids != list(here):
+        raise Nonconformity(
+            "a worker has the versions in another order, which decides which one signs: sort them by what is "
+            "equal everywhere; sets and hash() differ between processes"
+        )
 
 
-def _in_worker(subject: SignerSubject, prepared: bytes, forks: int) -> list[Signatures]:
+def _in_worker(subject: WatchedSubject, prepared: bytes, forks: int) -> list[_Answer]:
     """Return the signatures of a spawned process, or of each of its forks."""
-    context = multiprocessing.get_context("spawn")
+    context: Any = multiprocessing.get_context(_CLEAN)
+    if _CLEAN == "forkserver":
+        context.set_forkserver_preload([__name__])
     ours, theirs = context.Pipe(duplex=False)
     try:
-        work = pickle.dumps((_opening(subject), prepared))
+        work = pickle.dumps((_opening(subject), prepared, dict(os.environ)))
     except Exception as error:  # noqa: BLE001 - an object's methods may raise anything
         raise Nonconformity(
             f"another process can't find open, {subject.plugin.open!r} ({type(error).__name__}): "
@@ -101,11 +119,11 @@ def _in_worker(subject: SignerSubject, prepared: bytes, forks: int) -> list[Sign
     return found
 
 
-def _received(pipe: Connection) -> Signatures:
+def _received(pipe: Connection) -> _Answer:
     if not pipe.poll(_WORKER_SECONDS):
         raise Nonconformity(f"a worker process did not answer within {_WORKER_SECONDS:g} s")
     try:
-        answer: Signatures | str = pipe.recv()
+        answer: _Answer | str = pipe.recv()
     except EOFError:
         raise Nonconformity("a worker process died before it signed") from None
     if isinstance(answer, str):
@@ -113,14 +131,16 @@ def _received(pipe: Connection) -> Signatures:
     return answer
 
 
-def _opening(subject: SignerSubject) -> Any:
+def _opening(subject: WatchedSubject) -> Any:
     """Return how another process finds ``open``: by the plugin's name, as the host does, or the function."""
     name = subject.plugin.name
     return name if name in available_signers() else subject.plugin.open
 
 
 def _work(pipe: Connection, work: bytes, forks: int) -> None:
-    opening, prepared = pickle.loads(work)  # noqa: S301 - from our own parent
+    opening, prepared, environ = pickle.loads(work)  # noqa: S301 - from our own parent
+    os.environ.clear()  # of the fork server, which may have begun under another one
+    os.environ.update(environ)
     if isinstance(opening, str):
         opening = load_signer_plugin(opening).open
     work_here = partial(_sign_and_send, pipe, opening, prepared)
@@ -135,16 +155,17 @@ def _work(pipe: Connection, work: bytes, forks: int) -> None:
 
 
 def _sign_and_send(pipe: Connection, opening: Any, prepared: bytes) -> None:
-    async def sign() -> Signatures:
+    async def sign() -> _Answer:
         signer = opening(pickle.loads(prepared))  # noqa: S301 - from our own parent
         try:
-            able = [version for version in await signer.key_versions() if version.can_sign]
-            inputs = [(version, new_input()) for version in able * 2]
-            return [(version, text, await signer.sign(version.kid, text)) for version, text in inputs]
+            versions = await signer.key_versions()
+            inputs = [(version, new_input()) for version in versions if version.can_sign for _ in range(2)]
+            signatures = [(version, text, await signer.sign(version.kid, text)) for version, text in inputs]
+            return _Answer([version.kid for version in versions], signatures)
         finally:
             await signer.aclose()
 
     try:
         pipe.send(asyncio.run(sign()))
-    except Exception as error:  # noqa: BLE001 - reported to the parent
-        pipe.send(f"the signer raised {type(error).__name__}")
+    except BaseException as error:  # noqa: BLE001 - reported to the parent
+        pipe.send(f"the signer raised {type(error).__name__} ({place(error)})")

@@ -36,6 +36,7 @@ def macp_auth_signer() -> SignerPlugin:
     return SignerPlugin(
         name="vault-transit",
         settings=VaultSettings,
+        api_version=1,
         settings_prefix=PREFIX,
         prepare=prepare,
         open=VaultTransitSigner,

@@ -1,0 +1,3 @@
+module macp-auth-go-example
+
+go 1.22

@@ -1,0 +1,1 @@
+"""Pictures of keys over time, as SVG and as text."""

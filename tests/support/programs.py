@@ -1,0 +1,19 @@
+"""The environment of a signer that is a program."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+from tests.docs.pages import ROOT
+
+PROGRAM = ROOT / "tests" / "support" / "program_signer.py"
+
+
+def tiny(fault: str) -> dict[str, str]:
+    """The variables that select the program with this fault."""
+    return {
+        "MACP_AUTH_SIGNER": "tiny",
+        "MACP_AUTH_SIGNER_COMMAND": shlex.join([sys.executable, "-E", "-s", str(PROGRAM), fault]),
+        "MACP_AUTH_TINY_TOKEN": "correct-horse-battery",
+    }
