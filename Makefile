@@ -31,7 +31,7 @@ UNITS := tests/domain tests/application tests/simulation tests/adapters tests/ht
 PYTEST := $(if $(COVERAGE),-m coverage run) -m pytest --numprocesses $(or $(JOBS),5) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-fast test-slow coverage test-pythons measure check fmt fuzz rotation-drill rollout-drill soak spire guard bench bench-callers bench-growth bench-page bench-plugins bench-vault runtime cluster docs docs-publish docs-serve generate pictures lock chart dist sbom clean
+.PHONY: help install serve test test-fast test-slow test-failed coverage test-pythons measure check fmt fuzz rotation-drill rollout-drill soak spire guard bench bench-callers bench-growth bench-page bench-plugins bench-vault runtime cluster docs docs-publish docs-serve generate pictures lock chart dist sbom clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ test-fast: install ## the unit tests, which start no process
 
 test-slow: install ## the slow tests: services of their own, faults, loads, long tables
 	$(BIN)/python $(PYTEST) -m slow $(addprefix --ignore ,$(MEASURED) $(ON_A_CLUSTER))
+
+test-failed: install ## those that failed last time, one at a time
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 coverage: install ## which branches of src both ran: make test test-slow coverage COVERAGE=1
 	$(BIN)/python -m coverage combine --quiet
