@@ -24,7 +24,7 @@ from macp_auth.adapters.sandbox.bulkhead import SignerBusy
 from macp_auth.adapters.sandbox.connection import Connection
 from macp_auth.adapters.sandbox.hosted import MAX_BACK_OFF_SECONDS, HostedSigner, Opening, pause_after
 from macp_auth.adapters.sandbox.limits import Limits
-from macp_auth.adapters.sandbox.messages import Call, Code, Failure, Nothing, Reply, frame, raw
+from macp_auth.adapters.sandbox.messages import Call, Cancel, Code, Failure, Nothing, Reply, frame, raw
 from macp_auth.adapters.sandbox.process import Launch
 from macp_auth.adapters.sandbox.serving import Method, Server
 from macp_auth.adapters.sandbox.translation import PluginFault
@@ -306,5 +306,24 @@ def test_each_request_has_a_reply(answer: object, code: Code, text: str) -> None
         assert reply.error.code == code
         assert text in reply.error.message
         assert "s3cret" not in reply.error.message
+
+    uvloop.run(run())
+
+
+def test_a_call_that_is_cancelled_before_it_begins_has_a_reply() -> None:
+    """Both messages may come in one turn of the loop. Without a reply, the service would replace the process."""
+
+    async def call(_: Nothing) -> Nothing:
+        return Nothing()
+
+    async def run() -> None:
+        server, transport = Server({"sign": Method(Nothing, call)}, lambda: None), Transport()
+        server.connection_made(transport)
+        server.data_received(frame(Call("sign", id=1)))
+        server.data_received(frame(Call("cancel", raw(Cancel(1)))))
+        async with asyncio.timeout(SECONDS):
+            reply = msgspec.json.decode((await transport.written.get())[4:], type=Reply)
+        assert isinstance(reply.error, Failure)
+        assert (reply.id, reply.error.code) == (1, Code.UNAVAILABLE)
 
     uvloop.run(run())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -104,10 +105,16 @@ class Server(asyncio.Protocol):
         task = loop.create_task(self._answer(call))
         if isinstance(call.id, int):
             self._running[call.id] = task
+            task.add_done_callback(partial(self._ended, call.id))
         if self._queue:
             # After two turns of the loop: the call runs until it waits, then the socket is read.
             self._beginning = True
             loop.call_soon(loop.call_soon, self._begin_next)
+
+    def _ended(self, number: int, task: asyncio.Task[None]) -> None:
+        del self._running[number]
+        if task.cancelled():  # perhaps before it began
+            self._send(_failed(number, SignerUnavailable("cancelled", reason="cancelled")))
 
     def _cancel(self, number: int) -> None:
         if (task := self._running.get(number)) is not None:
@@ -124,16 +131,11 @@ class Server(asyncio.Protocol):
         reply: Reply
         try:
             reply = await self._reply(call, number)
-        except asyncio.CancelledError:
-            reply = _failed(number, SignerUnavailable("cancelled", reason="cancelled"))
         except MACPAuthError as error:
             reply = _failed(number, error)
         except Exception as error:  # noqa: BLE001 - each request has a reply; a result may be of any type
             raised = f"{type(error).__name__} in {call.method}{place_of(error)}"
             reply = _failed(number, PluginFault(f"the signer's process raised {raised}; fix its package"))
-        finally:
-            if number is not None:
-                self._running.pop(number, None)
         if number is not None:
             self._send(reply)
 
