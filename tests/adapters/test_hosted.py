@@ -311,7 +311,7 @@ def test_each_request_has_a_reply(answer: object, code: Code, text: str) -> None
 
 
 def test_a_call_that_is_cancelled_before_it_begins_has_a_reply() -> None:
-    """Both messages may come in one turn of the loop. Without a reply, the service would replace the process."""
+    """Both may come in one turn of the loop. Without a reply, the service replaces the process."""
 
     async def call(_: Nothing) -> Nothing:
         return Nothing()

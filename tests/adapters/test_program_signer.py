@@ -43,6 +43,8 @@ def refusal(environ: dict[str, str]) -> str:
             "its prefix is 'MACP_AUTH_': it must be MACP_AUTH_, the signer's name",
         ),
         ("prefix-of-the-service", "MACP_AUTH_VAULT_TOKEN is a variable of the service"),
+        ("variable-of-the-service", "its variables include MACP_AUTH_VAULT_TOKEN, a variable of the service"),
+        ("all-variables", "its variables include '*', which is not the name of one variable"),
         ("environment", "its environment includes MACP_AUTH_HOST, a variable of the service"),
         ("concurrent-signs", "its concurrent_signs must be from 1 to 128"),
         ("sign-seconds", "its sign_seconds must be more than 0, and at most 5"),

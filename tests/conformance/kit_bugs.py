@@ -11,10 +11,11 @@ import random
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import rsa
+from msgspec import Meta
 
 from macp_auth import (
     Algorithm,
@@ -657,6 +658,12 @@ _GROWS = "nothing-grows"
 _STATISTICS = "statistics-are-numbers"
 
 
+class SettingsOfTheService(SeededSettings, frozen=True):
+    """Its process would get the token of another signer."""
+
+    token: Annotated[str | None, Meta(extra={"variable": "MACP_AUTH_VAULT_TOKEN"})] = None
+
+
 def declaring(check: str, says: str, **declares: Any) -> Bug:
     return Bug(signer=GoodSigner, check=check, says=says, declares=declares)
 
@@ -678,12 +685,17 @@ KIT_BUGS: dict[str, Bug] = {
         environment=("MACP_AUTH_*",),
     ),
     "no-function": declaring(_DECLARES, "diagnose is a str", diagnose="diagnose"),
-    "no-prefix": declaring(_PREFIX, "settings_prefix is ''", settings_prefix=""),
+    "no-prefix": declaring(_PREFIX, "its prefix is ''", settings_prefix=""),
     "lower-case-prefix": declaring(_PREFIX, "it must be MACP_AUTH_", settings_prefix="macp_auth_seeded_"),
     "prefix-without-end": declaring(_PREFIX, "and an underscore", settings_prefix="MACP_AUTH_SEEDED"),
-    "prefix-of-all": declaring(_PREFIX, "settings_prefix is 'MACP_AUTH_'", settings_prefix="MACP_AUTH_"),
+    "prefix-of-all": declaring(_PREFIX, "its prefix is 'MACP_AUTH_'", settings_prefix="MACP_AUTH_"),
     "prefix-of-the-service": declaring(
         _PREFIX, "is a variable of the service", settings_prefix="MACP_AUTH_KEY_"
+    ),
+    "setting-of-the-service": declaring(
+        "settings-are-usable",
+        "its variables include MACP_AUTH_VAULT_TOKEN, a variable of the service",
+        settings=SettingsOfTheService,
     ),
     "prefix-of-a-built-in-signer": declaring(
         _PREFIX, "MACP_AUTH_VAULT_TOKEN is a variable of the service", settings_prefix="MACP_AUTH_VAULT_"

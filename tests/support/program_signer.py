@@ -17,6 +17,7 @@ from typing import Any
 FAULT = sys.argv[1]
 PREFIXES = {"prefix": "MACP_AUTH_", "prefix-of-the-service": "MACP_AUTH_VAULT_"}
 SECRET = "MACP_AUTH_TINY_TOKEN"
+VARIABLES = {"variable-of-the-service": "MACP_AUTH_VAULT_TOKEN", "all-variables": "*"}
 service = socket.socket(fileno=0)
 state: dict[str, Any] = {}
 
@@ -81,7 +82,7 @@ def description() -> dict[str, Any]:
         "protocol": 2 if FAULT == "protocol" else 1,
         "name": "other" if FAULT == "name" else "tiny",
         "prefix": PREFIXES.get(FAULT, "MACP_AUTH_TINY_"),
-        "variables": [{"name": SECRET, "secret": True}],
+        "variables": [{"name": VARIABLES.get(FAULT, SECRET), "secret": True}],
         "environment": ["MACP_AUTH_*"] if FAULT == "environment" else [],
         "concurrent_signs": 129 if FAULT == "concurrent-signs" else 128,
         "sign_seconds": {"sign-seconds": 9, "hangs": 0.5}.get(FAULT, 2),

@@ -65,6 +65,11 @@ class Variable(Struct, frozen=True):
     multiline: bool
     """Whether white space is insignificant, as in JSON and PEM."""
 
+    @property
+    def names(self) -> list[str]:
+        """The name, and the fallback if there is one."""
+        return [self.name] if self.fallback is None else [self.name, self.fallback]
+
 
 def variables(settings: type[Struct], prefix: str) -> list[Variable]:
     """Return the variables that fill ``settings``, in the order of its fields."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from macp_auth.adapters.hookspecs import CONCURRENT_SIGNS
 from macp_auth.adapters.plugins import BUILT_IN_SECRETS
@@ -45,6 +45,17 @@ def environment_fault(names: Sequence[object]) -> str | None:
         return "environment must be names of variables, with a star at most at the end"
     for name in selected(dict.fromkeys(_of_the_service(), ""), tuple(map(str, names))):
         return f"environment includes {name}, a variable of the service"
+    return None
+
+
+def variables_fault(names: Iterable[str]) -> str | None:
+    """Return what is wrong with the names of the variables that a signer reads; None if nothing is."""
+    of_the_service = _of_the_service()
+    for name in names:
+        if name in of_the_service:
+            return f"variables include {name}, a variable of the service"
+        if name.endswith("*") or not names_variables(name):
+            return f"variables include {name!r}, which is not the name of one variable"
     return None
 
 

@@ -20,6 +20,7 @@ from macp_auth.entrypoints.signers.declarations import (
     environment_fault,
     names_variables,
     prefix_fault,
+    variables_fault,
 )
 
 _MIB = 1024 * 1024
@@ -97,6 +98,8 @@ def _faults(description: Description) -> list[str]:
     faults = []
     if fault := prefix_fault(description.prefix):
         faults.append(f"its prefix {fault}")
+    if fault := variables_fault(variable.name for variable in description.variables):
+        faults.append(f"its {fault}")
     if fault := environment_fault(description.environment):
         faults.append(f"its {fault}")
     if not 0 < description.sign_seconds <= MAX_SIGN_SECONDS:

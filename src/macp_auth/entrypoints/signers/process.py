@@ -83,13 +83,12 @@ class PluginProcess:
         check_declarations(plugin)
         secret = set(declared_secrets(plugin))
         declared = variables(plugin.settings, plugin.settings_prefix)
-        names = [name for each in declared for name in (each.name, each.fallback) if name is not None]
         return Description(
             protocol=PROTOCOL,
             name=plugin.name,
             durable=plugin.durable,
             prefix=plugin.settings_prefix,
-            variables=[Variable(name, secret=name in secret) for name in names],
+            variables=[Variable(name, secret=name in secret) for each in declared for name in each.names],
             environment=plugin.environment,
             sign_seconds=plugin.sign_seconds,
             concurrent_signs=plugin.concurrent_signs,

@@ -87,8 +87,7 @@ def secret_variables(declared: Iterable[str], *, built_in: bool) -> list[str]:
 def declared_secrets(plugin: SignerPlugin) -> list[str]:
     """Return the variables that ``plugin`` declares as secret."""
     declared = variables(plugin.settings, plugin.settings_prefix)
-    secrets = [each for each in declared if _is_secret(each.type)]
-    return [name for each in secrets for name in (each.name, each.fallback) if name is not None]
+    return [name for each in declared if _is_secret(each.type) for name in each.names]
 
 
 def _is_secret(annotation: Any) -> bool:

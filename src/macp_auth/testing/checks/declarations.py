@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from macp_auth.adapters.hookspecs import MAX_SIGN_SECONDS, SignerPlugin
 from macp_auth.adapters.plugins import BUILT_IN, check_api_version
 from macp_auth.domain.errors import SignerMisconfigured
+from macp_auth.entrypoints.environment import variables
 from macp_auth.entrypoints.signers.declarations import (
     MAX_CONCURRENT_SIGNS,
     environment_fault,
     names_variables,
     prefix_fault,
+    variables_fault,
 )
 from macp_auth.entrypoints.signers.settings import unusable_settings
 from macp_auth.testing.registry import Nonconformity, check
@@ -62,15 +64,19 @@ async def prefix_is_its_own(subject: WatchedSubject) -> None:
     if subject.plugin.name in BUILT_IN:
         return  # they share the prefix of the service
     if fault := prefix_fault(subject.plugin.settings_prefix):
-        raise Nonconformity(f"settings_prefix {fault}")
+        raise Nonconformity(f"its prefix {fault}")
 
 
 @check(
-    "A variable can fill every setting's type",
-    source="the host reads each setting from a text",
+    "A variable can fill every setting's type, and is none of the service",
+    source="the host reads each setting from a text, and gives its variable to the plugin",
     needs=(prefix_is_its_own,),
 )
 async def settings_are_usable(subject: WatchedSubject) -> None:
     """Check every field, also if its variable is not set."""
     for fault in unusable_settings(subject.plugin):
         raise Nonconformity(fault)
+    declared = variables(subject.plugin.settings, subject.plugin.settings_prefix)
+    names = [name for each in declared for name in each.names]
+    if subject.plugin.name not in BUILT_IN and (foreign := variables_fault(names)):
+        raise Nonconformity(f"its {foreign}: use another name")
