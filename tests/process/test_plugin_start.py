@@ -25,6 +25,14 @@ STOPPED = ["sh", "-c", 'kill -STOP $$; exec "$@"', "sh"]
 """Before the command: it waits until the test continues it."""
 
 
+KIT_COMMAND = ["-m", "macp_auth", "plugins", "check", "tiny", "--only", "opens-and-closes", "--seconds", "1"]
+KIT_IN_PYTHON = """
+import os
+from macp_auth.testing import CHECKS, ProgramSubject, run_check
+print(run_check(CHECKS["opens-and-closes"], ProgramSubject(os.environ), 1).text)
+"""
+
+
 def stopped_processes(service: Service) -> list[psutil.Process]:
     """Both processes of the signer, once they have started."""
     parent = psutil.Process(service.process.pid)
@@ -68,6 +76,43 @@ def test_it_ends_with_one_that_can_not_prepare(tmp_path: Path) -> None:
         assert all_gone([signs])
     finally:
         service.__exit__()
+
+
+def test_a_stop_during_the_start_ends_a_program_that_hangs(tmp_path: Path) -> None:
+    """It does not see that the service is gone."""
+    service = Service(tmp_path, tiny("hangs-in-prepare"))
+    try:
+        wait_until(lambda: "prepares" in service.log, within=HANG_SECONDS, what="it prepares")
+        processes = psutil.Process(service.process.pid).children()
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(HANG_SECONDS) == 0
+        wait_until(lambda: all_gone(processes), within=HANG_SECONDS, what="it ends")
+    finally:
+        service.__exit__()
+
+
+@pytest.mark.parametrize("command", [KIT_COMMAND, ["-c", KIT_IN_PYTHON]], ids=["command", "Python"])
+def test_the_kit_leaves_no_program_that_hangs(tmp_path: Path, command: list[str]) -> None:
+    """Neither does it wait for one."""
+    environ = tiny("hangs-in-prepare")
+    environ["MACP_AUTH_SIGNER_COMMAND"] += f" {tmp_path}"
+    env = clean_environment(environ)
+    done = subprocess.run(
+        [sys.executable, *command],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS / 2,
+        check=False,
+    )
+    assert "prepare() hangs" in done.stdout
+
+    def none_is_left() -> bool:
+        return not any(
+            str(tmp_path) in (each.info["cmdline"] or []) for each in psutil.process_iter(["cmdline"])
+        )
+
+    wait_until(none_is_left, within=HANG_SECONDS, what="the program ends")
 
 
 def test_one_that_starts_after_the_end_of_the_service_does_not_load(tmp_path: Path) -> None:

@@ -59,6 +59,9 @@ def answer(method: str, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def prepare(params: dict[str, Any]) -> dict[str, Any]:
+    if FAULT == "hangs-in-prepare":
+        print("prepares", flush=True)  # noqa: T201 - for the log
+        time.sleep(3600)
     token = params["environment"].get(SECRET, "").encode()
     return {"state": base64.b64encode(token + b"\n" + make_key()).decode()}
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from macp_auth.adapters.blocking_call import BlockingCall
 from macp_auth.adapters.hookspecs import API_VERSION, SignerPlugin
 from macp_auth.adapters.sandbox.hosted import HostedSigner, Opening
 from macp_auth.adapters.sandbox.limits import Limits
@@ -21,7 +22,7 @@ from macp_auth.domain.signer import Signer
 from macp_auth.entrypoints.environment import PREFIX, read_settings
 from macp_auth.entrypoints.settings import Settings
 from macp_auth.entrypoints.signers.hosted import hosted_signer, launch_of
-from macp_auth.testing.subject import SignerSubject
+from macp_auth.testing.subject import NO_LIMIT, SignerSubject
 
 NOT_OF_PROGRAMS = {
     "state-travels": "a program's state is bytes",
@@ -57,7 +58,8 @@ class ProgramSubject(SignerSubject):
     async def prepare(self) -> bytes:
         """Return what the program needs to open its signer, with the state that it prepared."""
         settings = read_settings(Settings, PREFIX, self.environ)
-        hosted = await asyncio.to_thread(hosted_signer, self.plugin.name, settings, self.environ)
+        preparing = BlockingCall(lambda: hosted_signer(self.plugin.name, settings, self.environ), "prepare")
+        hosted = await preparing.result_async(NO_LIMIT)
         return pickle.dumps(Secret(hosted.opening(self.environ)))
 
 

@@ -15,7 +15,7 @@ from macp_auth.domain.signer import Signer
 from macp_auth.entrypoints.signers.settings import read_signer_settings
 from macp_auth.testing.registry import Nonconformity, Skipped
 
-_NO_LIMIT = 86400.0  # who calls has one
+NO_LIMIT = 86400.0  # who calls has one
 
 
 class SignerSubject:
@@ -74,7 +74,7 @@ class SignerSubject:
         settings = self.settings()
         # In a thread: a plugin may run an event loop of its own. It ends with the process, even if it hangs.
         preparing = BlockingCall(lambda: self.plugin.prepare(settings), "prepare")
-        state = await preparing.result_async(_NO_LIMIT)
+        state = await preparing.result_async(NO_LIMIT)
         try:
             return pickle.dumps(state)
         except Exception as error:

@@ -7,6 +7,7 @@ that every program needs, its memory is limited, and all that it prints is in th
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import resource
 import signal
@@ -47,6 +48,8 @@ _CHUNK_BYTES = 65536  # the size of a pipe
 _CHUNK_SECONDS = 0.02
 _OUTPUT_SECONDS = 0.5
 """How long to read what an ended process printed last; a program that it has started may keep the pipe."""
+_groups: set[int] = set()
+"""The process groups of the signers that may run."""
 _log = structlog.get_logger()
 
 
@@ -103,6 +106,7 @@ class SignerProcess:
                     # Ctrl-C is for the service; and what it starts can be ended with it.
                     start_new_session=True,
                 )
+                _groups.add(self._process.pid)
         self._limit(self._process.pid)
 
     async def connect(self) -> None:
@@ -135,10 +139,10 @@ class SignerProcess:
         if self._process is not None and self._process.returncode is None:
             if ended and sys.platform == "linux":  # Python has no waitid on macOS
                 await _exited(self._process.pid)
-            with suppress(ProcessLookupError, PermissionError):  # the second: on macOS, if it has ended
-                os.killpg(self._process.pid, signal.SIGKILL)
+            _kill_group(self._process.pid)
             while self._process.poll() is None:  # noqa: ASYNC110 - at once, but for a device that hangs
                 await asyncio.sleep(0.005)
+            _groups.discard(self._process.pid)
         if self._output is not None:
             await asyncio.wait([self._output], timeout=_OUTPUT_SECONDS)
             self._output.cancel()
@@ -160,6 +164,18 @@ class SignerProcess:
                 hard = resource.prlimit(pid, kind)[1]
                 within = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
                 resource.prlimit(pid, kind, (within, within))
+
+
+@atexit.register
+def kill_all() -> None:
+    """End all processes, for an exit that waits for none: one that hangs does not see it."""
+    for group in list(_groups):
+        _kill_group(group)
+
+
+def _kill_group(group: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # the second: on macOS, if it has ended
+        os.killpg(group, signal.SIGKILL)
 
 
 def selected(environ: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:

@@ -96,6 +96,7 @@ def check_plugin(
     import structlog  # noqa: PLC0415
 
     from macp_auth.adapters.plugins import available_signers, load_signer_plugin  # noqa: PLC0415
+    from macp_auth.adapters.sandbox.process import kill_all  # noqa: PLC0415
     from macp_auth.domain.errors import SignerUnavailable  # noqa: PLC0415
     from macp_auth.entrypoints.plan import program_name  # noqa: PLC0415
     from macp_auth.testing import CHECKS, ProgramSubject, SignerSubject, run_checks  # noqa: PLC0415
@@ -130,6 +131,7 @@ def check_plugin(
     status = 1 if counts["failed"] else 0
     if {*threading.enumerate()} - threads:  # a call hangs, and Python would wait for its thread
         sys.stdout.flush()
+        kill_all()
         os._exit(status)
     sys.exit(status)
 

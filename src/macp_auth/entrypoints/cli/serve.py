@@ -46,6 +46,8 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
     from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
     from macp_auth.entrypoints.plan import plan_service  # noqa: PLC0415
 
+    for signum in _STOPS:
+        signal.signal(signum, _kill_signers_and_exit)
     configure_logs()
     output = reserve()
     options = {"MACP_AUTH_HOST": host, "PORT": port, "MACP_AUTH_WORKERS": workers}
@@ -136,6 +138,14 @@ def _exit_at_once(_signum: int, _frame: FrameType | None) -> NoReturn:
 
     An exception could be raised inside a plugin, and be handled there or reported as the plugin's fault.
     """
+    os._exit(0)
+
+
+def _kill_signers_and_exit(_signum: int, _frame: FrameType | None) -> NoReturn:
+    """Exit 0 while a signer prepares. Its process may be one that does not see the end of this one."""
+    from macp_auth.adapters.sandbox.process import kill_all  # noqa: PLC0415 - loaded with the plan
+
+    kill_all()
     os._exit(0)
 
 
