@@ -70,7 +70,6 @@ class Code(IntEnum):
     UNKNOWN_KID = 4
     FAULT = 5
     """The plugin raised another exception."""
-    INVALID_REQUEST = -32600
     METHOD_NOT_FOUND = -32601
     INVALID_PARAMS = -32602
 
