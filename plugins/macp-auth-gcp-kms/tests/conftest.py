@@ -97,16 +97,18 @@ class FakeKMS:
         self._server: grpc.Server | None = None
 
     def __enter__(self) -> Self:
+        self._threads = _started_threads(80)
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.go_on.set()
         self.stop()
+        self._threads.shutdown()
 
     def start(self) -> None:
         if self._server is None:
-            self._server = grpc.server(_started_threads(80))
+            self._server = grpc.server(self._threads)
             handlers = {
                 name: grpc.unary_unary_rpc_method_handler(
                     partial(self._answer, name), request.deserialize, partial(_serialized, answer)
