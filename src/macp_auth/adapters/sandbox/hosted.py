@@ -104,7 +104,8 @@ class HostedSigner(Signer):
     """Passes calls to the process, which starts at once: it loads while a worker builds its application.
 
     A process that answers no heartbeat for :data:`SILENT_SECONDS`, or that for so long fails to sign, or to
-    read its keys, with anything but an error of the port, is replaced. Between two starts is a growing pause.
+    read its keys while it signs nothing, with anything but an error of the port, is replaced. Between two
+    starts is a growing pause.
     Made in the event loop that uses it.
 
     Each call has a deadline, and ends when it is cancelled. A signature of which the process has not answered

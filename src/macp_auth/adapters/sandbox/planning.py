@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from macp_auth.adapters.sandbox.connection import ProcessEnded
+from macp_auth.adapters.sandbox.connection import ENDED, ProcessEnded
 from macp_auth.adapters.sandbox.hosted import Opening, greeted
 from macp_auth.adapters.sandbox.messages import (
     Description,
@@ -166,6 +166,8 @@ async def _answer(launch: Launch, ask: Callable[[SignerProcess], Coroutine[Any, 
             reason="deadline",
         ) from None
     except ProcessEnded as error:
+        if process.connection.lost != ENDED:  # it is killed, and that is no news
+            raise
         await process.kill()
         raise ProcessEnded(f"{error} (exit status {process.exit_status})") from None
     finally:
