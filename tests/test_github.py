@@ -89,12 +89,15 @@ def text_of(workflow: str) -> str:
     return (GITHUB / "workflows" / workflow).read_text(encoding="utf-8")
 
 
-def test_what_a_tag_publishes_waits_for_ci_and_for_the_version_to_be_compared() -> None:
-    """All of it, in the one workflow that a tag starts: a release's pages are a release, too."""
-    assert [path.name for path in WORKFLOWS if "tags:" in text_of(path.name)] == ["release.yml"]
-    jobs = yaml.safe_load(text_of("release.yml"))["jobs"]
+@pytest.mark.parametrize(
+    ("trigger", "workflow", "first"),
+    [("branches:", "main.yml", {"ci"}), ("tags:", "release.yml", {"ci", "build"})],
+)
+def test_what_a_push_publishes_waits_for_ci(trigger: str, workflow: str, first: set[str]) -> None:
+    """All of it, in the one workflow that starts then; a release also waits for its version to be compared."""
+    assert [path.name for path in WORKFLOWS if trigger in text_of(path.name)] == [workflow]
+    jobs = yaml.safe_load(text_of(workflow))["jobs"]
     assert jobs["ci"]["uses"] == "./.github/workflows/ci.yml"
-    assert any("tools/release_notes.py" in step.get("run", "") for step in jobs["build"]["steps"])
 
     def awaited(name: str) -> set[str]:
         needs = jobs[name].get("needs", [])
@@ -103,7 +106,13 @@ def test_what_a_tag_publishes_waits_for_ci_and_for_the_version_to_be_compared() 
 
     publishing = {name for name, job in jobs.items() if "write" in job["permissions"].values()}
     assert "docs" in publishing
-    assert {name for name in publishing if not awaited(name) >= {"ci", "build"}} == set()
+    assert {name for name in publishing if not awaited(name) >= first} == set()
+
+
+def test_a_release_compares_the_tag_before_it_is_built() -> None:
+    """So the step of the changelog's section fails before anything is published."""
+    steps = yaml.safe_load(text_of("release.yml"))["jobs"]["build"]["steps"]
+    assert any("tools/release_notes.py" in step.get("run", "") for step in steps)
 
 
 def test_a_job_that_runs_the_tests_has_what_they_may_not_miss() -> None:
