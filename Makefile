@@ -38,10 +38,11 @@ help: ## this list
 
 install: $(STAMP) ## make .venv with the locked dependencies (quick when nothing changed)
 
+# Where Debian lacks python3-venv, an environment has a python and no pip.
 define environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "macp-auth needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	@test -x $(1)/bin/python && test -x $(1)/bin/pip || $(PYTHON) -m venv $(1)
 endef
 
 $(STAMP): requirements/dev.txt pyproject.toml $(DISTRIBUTIONS:=/pyproject.toml)

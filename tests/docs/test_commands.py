@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,20 @@ def test_a_reader_who_follows_the_page_gets_what_it_shows(
             output = client_terminal.run(commands.replace("localhost:3200", f"localhost:{port}"))
             if shown:
                 assert_as_shown(shown, output)
+
+
+def test_an_environment_without_pip_is_completed(tmp_path: Path) -> None:
+    """Debian without python3-venv leaves one at the first try; after its installation, the next try works."""
+    for path in ("Makefile", "requirements", "pyproject.toml"):
+        (tmp_path / path).symlink_to(ROOT / path)
+    fake = tmp_path / ".venv-serve/bin/python"
+    fake.parent.mkdir(parents=True)
+    fake.write_text('#!/bin/sh\necho "$@" >>calls\n')
+    fake.chmod(0o755)
+    subprocess.run(
+        ["make", ".venv-serve/.installed", f"PYTHON={fake}"], cwd=tmp_path, capture_output=True, check=True
+    )
+    assert "-m venv .venv-serve" in (tmp_path / "calls").read_text().splitlines()
 
 
 def test_a_start_is_shown_until_the_service_is_ready() -> None:
