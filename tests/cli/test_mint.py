@@ -146,6 +146,15 @@ def test_the_answer_as_json(service: Service) -> None:
     assert run.stderr == "macp-auth: the service cut the lifetime to 3600 s\n"
 
 
+def test_an_audience_that_the_service_ignores(service: Service) -> None:
+    """A note names that of the token, which a verifier of the other one would refuse."""
+    run = mint("--url", service.url, "--sender", "x", "--audience", "other")
+    assert (run.returncode, run.stdout.count(".")) == (0, 2)
+    assert run.stderr == (
+        "macp-auth: the token is for 'macp-runtime': without a callers file, the service ignores --audience\n"
+    )
+
+
 def test_a_bearer_secret(closed: TLSService, authority: Authority, secret: Path) -> None:
     """It is read from a file, and the service is verified with the file of a private authority."""
     given: Arguments = ["--url", closed.url, "--cacert", authority.path, "--bearer-file", secret]

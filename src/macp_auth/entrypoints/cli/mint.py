@@ -108,6 +108,9 @@ def mint(  # noqa: PLR0913 - one parameter an option
         echo(minted.token)
     if ttl is not None and minted.expires_in_seconds < ttl:
         echo(f"macp-auth: the service cut the lifetime to {minted.expires_in_seconds} s", err=True)
+    if audience is not None and minted.audience not in {None, audience}:
+        text = f"the token is for {minted.audience!r}: without a callers file, the service ignores --audience"
+        echo(f"macp-auth: {text}", err=True)
 
 
 def _scopes(scopes: object, preset: str | None, modes: Sequence[str]) -> object:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from macp_auth.adapters.input_file import Custody
+from macp_auth.domain.encoding import from_base64url
 from macp_auth.domain.redaction import shown
 from macp_auth.domain.secret import Secret
 from macp_auth.entrypoints.cli.http_client import (
@@ -42,6 +43,19 @@ class Minted(Struct, frozen=True):
     token: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2}\Z")]
     sender: str
     expires_in_seconds: Annotated[int, Meta(gt=0)]
+
+    @property
+    def audience(self) -> str | None:
+        """The claim ``aud`` of the token; None if it has no such text."""
+        _, payload, _ = self.token.split(".")
+        try:
+            return msgspec.json.decode(from_base64url(payload), type=_Claims).aud
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return None
+
+
+class _Claims(Struct):
+    aud: str
 
 
 class _Refusal(Struct):
