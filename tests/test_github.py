@@ -94,7 +94,7 @@ def text_of(workflow: str) -> str:
     [("branches:", "main.yml", {"ci"}), ("tags:", "release.yml", {"ci", "build"})],
 )
 def test_what_a_push_publishes_waits_for_ci(trigger: str, workflow: str, first: set[str]) -> None:
-    """All of it, in the one workflow that starts then; a release also waits for its version to be compared."""
+    """All of it, in the one workflow that starts then; a release also waits for its build."""
     assert [path.name for path in WORKFLOWS if trigger in text_of(path.name)] == [workflow]
     jobs = yaml.safe_load(text_of(workflow))["jobs"]
     assert jobs["ci"]["uses"] == "./.github/workflows/ci.yml"
@@ -110,7 +110,7 @@ def test_what_a_push_publishes_waits_for_ci(trigger: str, workflow: str, first: 
 
 
 def test_a_release_compares_the_tag_before_it_is_built() -> None:
-    """So the step of the changelog's section fails before anything is published."""
+    """The step that reads the section of the changelog fails before anything is published."""
     steps = yaml.safe_load(text_of("release.yml"))["jobs"]["build"]["steps"]
     assert any("tools/release_notes.py" in step.get("run", "") for step in steps)
 
