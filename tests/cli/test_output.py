@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import macp_auth
 from macp_auth.entrypoints.cli.output import echo
+from tools.support.service import clean_environment
 
 CLI = Path(macp_auth.__file__).parent / "entrypoints" / "cli"
 
@@ -20,6 +23,16 @@ def test_nothing_but_line_ends_moves_a_terminal(capsys: pytest.CaptureFixture[st
     shown = capsys.readouterr()
     assert shown.out == "é a\\u001b[2J\\u009b1A\nb\\u2028\\u202e\n"
     assert shown.err == "\\u000d\n"
+
+
+def test_a_locale_without_a_character_shows_its_number() -> None:
+    """A picture for the terminal has characters that Latin-1 has not."""
+    run = subprocess.run(
+        [sys.executable, "-m", "macp_auth", "keys", "timeline"],
+        env=clean_environment({"PYTHONIOENCODING": "latin-1"}), capture_output=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert b"\\u2588 active: signs" in run.stdout
 
 
 @pytest.mark.parametrize("module", [path for path in CLI.glob("*.py") if path.name != "output.py"], ids=str)
