@@ -173,3 +173,10 @@ def test_a_tag_that_nothing_describes_is_refused(tag: str, version: str, says: s
     """So that no release is published with the wrong text, or none."""
     with pytest.raises(ValueError, match=says):
         notes(tag, changelog=CHANGELOG, version=version, repository="")
+
+
+def test_a_tag_before_the_changes_are_in_its_section_is_refused() -> None:
+    """They would be in the release, and not in its text."""
+    changelog = CHANGELOG.replace("[Unreleased]\n", "[Unreleased]\n\n### Fixed\n\n- A fault.\n")
+    with pytest.raises(ValueError, match="Unreleased"):
+        notes("v0.2.0", changelog=changelog, version="0.2.0", repository="")
