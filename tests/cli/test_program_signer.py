@@ -56,16 +56,16 @@ def test_the_kit_names_a_program_that_does_not_start() -> None:
     assert "it ended (exit status 3)" in str(done.exception)
 
 
-def doctor(fault: str) -> subprocess.CompletedProcess[str]:
+def doctor(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """In a process of its own: it sets up the log."""
     command = [sys.executable, "-m", "macp_auth", "doctor"]
-    env = clean_environment(tiny(fault))
+    env = clean_environment(environ)
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=HANG_SECONDS, check=False)
 
 
 def test_the_doctor_logs_what_the_program_printed() -> None:
     """It may say why it ended; the report stays clean."""
-    done = doctor("exits")
+    done = doctor(tiny("exits"))
     assert "it ended (exit status 3)" in done.stdout
     assert "no licence" in done.stderr
     assert "no licence" not in done.stdout
@@ -73,6 +73,15 @@ def test_the_doctor_logs_what_the_program_printed() -> None:
 
 def test_the_doctor_has_the_findings_of_the_program() -> None:
     """They come as notifications."""
-    done = doctor("none")
+    done = doctor(tiny("none"))
     assert "WARN  tiny               a finding" in done.stdout
     assert "a remedy" in done.stdout
+
+
+def test_the_secret_of_a_program_is_redacted() -> None:
+    """From its errors, and from what it prints."""
+    environ = tiny("secret-in-prepare")
+    done = doctor(environ)
+    assert "bad token [redacted]" in done.stdout
+    assert "the token is [redacted]" in done.stderr
+    assert environ["MACP_AUTH_TINY_TOKEN"] not in done.stdout + done.stderr

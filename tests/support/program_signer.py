@@ -22,6 +22,10 @@ service = socket.socket(fileno=0)
 state: dict[str, Any] = {}
 
 
+class Refused(Exception):
+    """The settings are wrong."""
+
+
 def main() -> None:
     """Answer requests until the service is gone."""
     match FAULT:
@@ -55,7 +59,10 @@ def answer(method: str, params: dict[str, Any]) -> dict[str, Any]:
         return sign(params["kid"], base64.b64decode(params["input"]))
     if method not in METHODS:
         return error(-32601, "no such method")
-    return {"result": METHODS[method](params)}
+    try:
+        return {"result": METHODS[method](params)}
+    except Refused as refused:
+        return error(3, str(refused))
 
 
 def prepare(params: dict[str, Any]) -> dict[str, Any]:
@@ -63,6 +70,9 @@ def prepare(params: dict[str, Any]) -> dict[str, Any]:
         print("prepares", flush=True)  # noqa: T201 - for the log
         time.sleep(3600)
     token = params["environment"].get(SECRET, "").encode()
+    if FAULT == "secret-in-prepare":
+        print("the token is", token.decode(), flush=True)  # noqa: T201 - the fault
+        raise Refused(f"bad token {token.decode()}")
     return {"state": base64.b64encode(token + b"\n" + make_key()).decode()}
 
 

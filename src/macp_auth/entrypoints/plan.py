@@ -6,7 +6,7 @@ It imports no web framework, because commands use it too.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +52,15 @@ class ServicePlan(msgspec.Struct, frozen=True):
     """Variables with a secret that can be cleared: the plan has their values."""
 
 
-def plan_service(environ: Mapping[str, str], *, to_serve: bool = False) -> ServicePlan:
+def plan_service(
+    environ: Mapping[str, str],
+    host: Callable[[str, Settings, Mapping[str, str]], Hosted] = hosted_signer,
+) -> ServicePlan:
     """Read the whole configuration and prepare the signer.
 
     Args:
         environ: the variables of the service.
-        to_serve: start the process of the only worker's signer, too. Linux ends it with the calling thread.
+        host: prepares a signer of another distribution.
 
     Raises:
         ConfigurationError: it is invalid; the text names the variable.
@@ -84,8 +87,7 @@ def plan_service(environ: Mapping[str, str], *, to_serve: bool = False) -> Servi
             known = [each.name for each in variables(plugin.settings, plugin.settings_prefix)]
             secrets = secret_variables(declared_secrets(plugin), built_in=True)
         else:
-            only_worker = to_serve and settings.workers == 1
-            hosted = hosted_signer(name, settings, environ, start_first=only_worker)
+            hosted = host(name, settings, environ)
             known = [variable.name for variable in hosted.description.variables]
             declared = [variable.name for variable in hosted.description.variables if variable.secret]
             secrets = secret_variables(declared, built_in=False)

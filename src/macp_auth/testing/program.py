@@ -15,13 +15,13 @@ from macp_auth.adapters.hookspecs import API_VERSION, SignerPlugin
 from macp_auth.adapters.sandbox.hosted import HostedSigner, Opening
 from macp_auth.adapters.sandbox.limits import Limits
 from macp_auth.adapters.sandbox.messages import Description
-from macp_auth.adapters.sandbox.planning import described
+from macp_auth.adapters.sandbox.planning import described, prepared
 from macp_auth.domain.errors import ConfigurationError
 from macp_auth.domain.secret import Secret
 from macp_auth.domain.signer import Signer
 from macp_auth.entrypoints.environment import PREFIX, read_settings
 from macp_auth.entrypoints.settings import Settings
-from macp_auth.entrypoints.signers.hosted import hosted_signer, launch_of
+from macp_auth.entrypoints.signers.hosted import check_description, launch_of, more_variables
 from macp_auth.testing.subject import NO_LIMIT, SignerSubject
 
 NOT_OF_PROGRAMS = {
@@ -58,7 +58,10 @@ class ProgramSubject(SignerSubject):
     async def prepare(self) -> bytes:
         """Return what the program needs to open its signer, with the state that it prepared."""
         settings = read_settings(Settings, PREFIX, self.environ)
-        preparing = BlockingCall(lambda: hosted_signer(self.plugin.name, settings, self.environ), "prepare")
+        launch, more = launch_of(self.plugin.name, settings), more_variables(settings)
+        preparing = BlockingCall(
+            lambda: asyncio.run(prepared(launch, self.environ, more, check_description)), "prepare"
+        )
         hosted = await preparing.result_async(NO_LIMIT)
         return pickle.dumps(Secret(hosted.opening(self.environ)))
 

@@ -45,6 +45,7 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
     from macp_auth.domain.errors import ConfigurationError  # noqa: PLC0415
     from macp_auth.entrypoints.logs import configure_logs  # noqa: PLC0415
     from macp_auth.entrypoints.plan import plan_service  # noqa: PLC0415
+    from macp_auth.entrypoints.signers.hosted import started_signer  # noqa: PLC0415
 
     for signum in _STOPS:
         signal.signal(signum, _kill_signers_and_exit)
@@ -55,7 +56,7 @@ def serve(host: str | None, port: str | None, workers: str | None) -> None:
     try:
         with ThreadPoolExecutor(1) as pool:
             pool.submit(importlib.import_module, "macp_auth.entrypoints.composition")  # while a plugin loads
-            plan = plan_service({**os.environ, **overrides}, to_serve=True)
+            plan = plan_service({**os.environ, **overrides}, started_signer)
         from macp_auth.entrypoints.composition import builders  # noqa: PLC0415
         from macp_auth.entrypoints.server import listening, processes  # noqa: PLC0415
 

@@ -13,6 +13,7 @@ from macp_auth.adapters.sandbox.messages import Description
 from macp_auth.adapters.sandbox.planning import Hosted, prepared
 from macp_auth.adapters.sandbox.process import Launch, SignerProcess
 from macp_auth.domain.errors import ConfigurationError, SignerMisconfigured
+from macp_auth.domain.redaction import conceal
 from macp_auth.entrypoints.settings import Settings
 from macp_auth.entrypoints.signers import process
 from macp_auth.entrypoints.signers.declarations import (
@@ -26,24 +27,38 @@ from macp_auth.entrypoints.signers.declarations import (
 _MIB = 1024 * 1024
 
 
-def hosted_signer(
-    name: str, settings: Settings, environ: Mapping[str, str], *, start_first: bool = False
-) -> Hosted:
+def hosted_signer(name: str, settings: Settings, environ: Mapping[str, str]) -> Hosted:
     """Return the signer called ``name``, with the state that it prepared.
 
-    Args:
-        name: its name.
-        settings: the settings of the service.
-        environ: its variables.
-        start_first: start the first process of the only worker, too.
+    From here on, the secrets that it declares are redacted.
 
     Raises:
         ConfigurationError: a setting is invalid.
         SignerMisconfigured: there is no such signer, or it can't be loaded or prepared.
     """
+    return _hosted(launch_of(name, settings), settings, environ, None)
+
+
+def started_signer(name: str, settings: Settings, environ: Mapping[str, str]) -> Hosted:
+    """Like :func:`hosted_signer`, and start the first process if there is only one worker.
+
+    Linux ends it with the calling thread.
+    """
     launch = launch_of(name, settings)
-    first = SignerProcess(launch) if start_first else None
-    return asyncio.run(prepared(launch, environ, _more_variables(settings), check_description, first))
+    first = SignerProcess(launch) if settings.workers == 1 else None
+    return _hosted(launch, settings, environ, first)
+
+
+def _hosted(
+    launch: Launch, settings: Settings, environ: Mapping[str, str], first: SignerProcess | None
+) -> Hosted:
+    def check(description: Description) -> None:
+        check_description(description)
+        for variable in description.variables:
+            if variable.secret and variable.name in environ:
+                conceal(environ[variable.name])
+
+    return asyncio.run(prepared(launch, environ, more_variables(settings), check, first))
 
 
 def launch_of(name: str, settings: Settings) -> Launch:
@@ -72,7 +87,12 @@ def _command(name: str, settings: Settings) -> tuple[str, ...]:
     return command
 
 
-def _more_variables(settings: Settings) -> tuple[str, ...]:
+def more_variables(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the variables that the operator adds.
+
+    Raises:
+        ConfigurationError: one is no name.
+    """
     names = tuple(name.strip() for name in (settings.signer_environment or "").split(",") if name.strip())
     if not all(map(names_variables, names)):
         raise ConfigurationError(
