@@ -215,7 +215,7 @@ def test_of_many_keys_those_that_matter_are_drawn() -> None:
 
 def test_a_terminal_shows_the_same() -> None:
     """Who signs when, by three marks, with states in words and round times."""
-    lines = as_text(timeline(*THREE)).splitlines()
+    lines = as_text(timeline(*THREE), 120).splitlines()
     assert lines[0] == "now signs. new takes over in 1h 6m."
     rows = [line.split() for line in lines[3:6]]
     assert [row[:3] for row in rows] == [
@@ -233,3 +233,11 @@ def test_a_terminal_shows_the_same() -> None:
     assert lines[8].split() == ["29", "Nov", "2026", "30", "Nov"]
     legend = ["░ pre-activation: published, signs later", "█ active: signs"]
     assert lines[10] == "  ".join([*legend, "▓ deactivated: signs no more"])
+
+
+def test_the_bars_fit_into_the_terminal() -> None:
+    """With kids as long as thumbprints: bars that are wrapped are no picture."""
+    drawn = timeline(key("x" * 43, 40 * DAY), key("y" * 43, 1500))
+    for width, columns in ((120, 50), (80, 31), (40, 20)):
+        first, second = as_text(drawn, width).splitlines()[3:5]
+        assert len(second) - first.index("\N{FULL BLOCK}") == columns

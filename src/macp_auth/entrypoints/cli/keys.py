@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ _EPHEMERAL = (
     "the signer is ephemeral: this key exists only in this command, and a service has another; name a keys "
     "file, or set the service's variables"
 )
+_FILE_COLUMNS = 120
+"""The width of a picture that goes to no terminal."""
 ALGORITHM = click.Choice(["RS256", "ES256"])
 
 
@@ -81,7 +84,7 @@ def timeline(file: Path | None, svg: Path | None) -> None:
     shown = [PublishedKey.of(each) for each in lifetimes(configured.versions, timing, now)]
     drawn = timeline_of(shown, timing, now, "macp-auth keys list")
     if svg is None:
-        echo(text.as_text(drawn))
+        echo(text.as_text(drawn, shutil.get_terminal_size((_FILE_COLUMNS, 0)).columns))
     else:
         write_picture(svg, drawing.as_file(drawn))
 

@@ -8,8 +8,10 @@ from macp_auth.domain.rotation import State
 from macp_auth.entrypoints.pictures.axis import Tick
 from macp_auth.entrypoints.pictures.timeline import Row, Timeline
 
-_COLUMNS = 50
-_MOST_TICKS = 5
+_LEAST_COLUMNS, _MOST_COLUMNS = 20, 50
+"""Of the bars."""
+_TICK_COLUMNS = 10
+"""A tick has at least this much room, on average."""
 _MARKS: dict[str, str] = {
     State.PRE_ACTIVATION: "\N{LIGHT SHADE}",
     State.ACTIVE: "\N{FULL BLOCK}",
@@ -18,22 +20,23 @@ _MARKS: dict[str, str] = {
 _NOW = "|"
 
 
-def as_text(timeline: Timeline) -> str:
-    """Return the drawing."""
+def as_text(timeline: Timeline, width: int) -> str:
+    """Return the drawing for a terminal with ``width`` columns."""
     labels = _labels(timeline.rows)
     indent = max(map(len, labels)) + 2
-    pointer = None if timeline.now is None else _column(timeline, timeline.now)
-    ticks = timeline.ticks(timeline.begin, timeline.end, _MOST_TICKS)
+    columns = min(max(width - indent, _LEAST_COLUMNS), _MOST_COLUMNS)
+    pointer = None if timeline.now is None else _column(timeline, timeline.now, columns)
+    ticks = timeline.ticks(timeline.begin, timeline.end, columns // _TICK_COLUMNS)
     legend = "  ".join(f"{_MARKS[state]} {state}: {meaning}" for state, meaning in timeline.meanings.items())
     lines = [
         timeline.headline,
         "",
         *([] if pointer is None else [" " * (indent + pointer) + "now"]),
         *(
-            f"{label:<{indent}}{_bar(timeline, row, pointer)}"
+            f"{label:<{indent}}{_bar(timeline, row, pointer, columns)}"
             for label, row in zip(labels, timeline.rows, strict=True)
         ),
-        *(" " * indent + line for line in _axis(timeline, ticks)),
+        *(" " * indent + line for line in _axis(timeline, ticks, columns)),
         "",
         legend,
         *timeline.footnotes,
@@ -47,14 +50,14 @@ def _labels(rows: Sequence[Row]) -> list[str]:
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in cells]
 
 
-def _column(timeline: Timeline, moment: float) -> int:
-    return min(int(timeline.position(moment, 0) * _COLUMNS), _COLUMNS - 1)
+def _column(timeline: Timeline, moment: float, columns: int) -> int:
+    return min(int(timeline.position(moment, 0) * columns), columns - 1)
 
 
-def _bar(timeline: Timeline, row: Row, pointer: int | None) -> str:
+def _bar(timeline: Timeline, row: Row, pointer: int | None, columns: int) -> str:
     cells = []
-    for column in range(_COLUMNS):
-        moment = timeline.begin + (column + 0.5) / _COLUMNS * (timeline.end - timeline.begin)
+    for column in range(columns):
+        moment = timeline.begin + (column + 0.5) / columns * (timeline.end - timeline.begin)
         marks = (
             _MARKS[period.name]
             for period in row.periods
@@ -65,11 +68,11 @@ def _bar(timeline: Timeline, row: Row, pointer: int | None) -> str:
     return "".join(cells)
 
 
-def _axis(timeline: Timeline, ticks: list[Tick]) -> Iterator[str]:
+def _axis(timeline: Timeline, ticks: list[Tick], columns: int) -> Iterator[str]:
     """Yield the ticks, their labels, and the days or years."""
-    columns = [_column(timeline, tick.at) for tick in ticks]
+    places = [_column(timeline, tick.at, columns) for tick in ticks]
     for texts in (["'"] * len(ticks), [tick.label for tick in ticks], [tick.context for tick in ticks]):
         line = ""
-        for column, text in zip(columns, texts, strict=True):
-            line = f"{line:<{column}}{text}"
+        for place, text in zip(places, texts, strict=True):
+            line = f"{line:<{place}}{text}"
         yield line
