@@ -14,7 +14,7 @@ from macp_auth.domain.diagnosis import Status
 from macp_auth.entrypoints.cli.diagnosis import SECONDS, Check
 from macp_auth.entrypoints.cli.doctor import doctor
 from macp_auth.entrypoints.cli.output import MARKS
-from tests.docs.pages import plain, read, rows, section
+from tests.docs.pages import PAGES, plain, read, rows, section
 from tests.docs.terminal import Terminal, assert_as_shown, steps
 from tools.support.openbao import OpenBao
 from tools.support.programs import require_tools
@@ -81,3 +81,10 @@ def test_the_marks_and_the_options_are_the_command_s() -> None:
     options = {name for parameter in doctor.params for name in parameter.opts}
     assert set(re.findall(r"--[a-z]+", " ".join(first_cells))) == options
     assert f"{SECONDS:g} s" in TOP
+
+
+def test_pages_name_findings_that_there_are() -> None:
+    """As `FAIL signer`, for readers who compare it with the output."""
+    named = {name for page in PAGES for name in re.findall(r"`(?:FAIL|WARN) ([a-z-]+)`", page.read_text())}
+    assert "signer" in named
+    assert named <= {*Check, *VaultCheck}
