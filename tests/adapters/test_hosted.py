@@ -235,8 +235,7 @@ def test_a_cancelled_call_ends_at_once_and_its_turn_with_the_process() -> None:
     async def run() -> None:
         lost: list[str] = []
         ended: list[int] = []
-        link = Connection("stub")
-        link.when_lost = lost.append
+        link = Connection("stub", lost.append)
         link.connection_made(Transport())
         calls = [
             asyncio.create_task(link.call("sign", Nothing(), Nothing, partial(ended.append, number)))
@@ -261,7 +260,7 @@ def test_a_reply_in_the_turn_of_its_deadline_counts(caplog: pytest.LogCaptureFix
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        link = Connection("stub")
+        link = Connection("stub", lambda _: None)
         link.connection_made(Transport())
         call = asyncio.create_task(link.call("sign", Nothing(), Nothing, deadline=loop.time()))
         await asyncio.sleep(0)

@@ -65,12 +65,12 @@ class Connection(asyncio.Protocol):
 
     Args:
         name: the signer's name in messages.
+        when_lost: called once when no more replies can come, with the reason.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, when_lost: Callable[[str], None]) -> None:
         self._name = name
-        self.when_lost: Callable[[str], None] = lambda _: None
-        """Called once when no more replies can come, with the reason."""
+        self._when_lost = when_lost
         self._reader = FrameReader()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, tuple[asyncio.Future[Reply], Callable[[], None]]] = {}
@@ -221,7 +221,7 @@ class Connection(asyncio.Protocol):
             if (reply := self._end_call(number)) is not None:
                 reply.set_exception(self._ended())
                 reply.exception()  # retrieved: its caller may be cancelled
-        self.when_lost(reason)
+        self._when_lost(reason)
 
     def _ended(self) -> ProcessEnded:
         return ProcessEnded(f"the process of the signer {self._name!r} can't answer: {self.lost}")

@@ -259,7 +259,6 @@ class HostedSigner(Signer):
     def _start(self) -> asyncio.Task[SignerProcess]:
         self._starts += 1
         process, self._first = self._first or SignerProcess(self._opening.launch), None
-        process.connection.when_lost = lambda reason: self._lost(process, reason)
         try:
             process.spawn()
         except SignerUnavailable:
@@ -278,7 +277,7 @@ class HostedSigner(Signer):
             await process.connection.call("open", opened, Nothing)
 
         try:
-            await process.connect()
+            await process.connect(lambda reason: self._lost(process, reason))
             await process.within(START_SECONDS, open_signer())
             process.connection.check()  # it may have ended since
         except asyncio.CancelledError:  # by aclose()

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack, suppress
 from io import RawIOBase
 from typing import Any, TypeVar
@@ -68,7 +68,7 @@ class SignerProcess:
 
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
-        self.connection = Connection(launch.name)
+        self.connection: Connection
         self._process: subprocess.Popen[bytes] | None = None
         self._output: asyncio.Task[None] | None = None
 
@@ -109,8 +109,13 @@ class SignerProcess:
                 _groups.add(self._process.pid)
         self._limit(self._process.pid)
 
-    async def connect(self) -> None:
-        """Connect to the program, and log what it prints."""
+    async def connect(self, when_lost: Callable[[str], None] = lambda _: None) -> None:
+        """Connect to the program, and log what it prints.
+
+        Args:
+            when_lost: called once when no more replies can come, with the reason.
+        """
+        self.connection = Connection(self._launch.name, when_lost)
         loop = asyncio.get_running_loop()
         self._output = loop.create_task(_log_output(self._launch.name, self._pipe))
         await loop.create_connection(lambda: self.connection, sock=self._socket)
@@ -133,8 +138,10 @@ class SignerProcess:
 
     async def kill(self) -> None:
         """End it, and what it has started."""
-        ended = self.connection.lost == ENDED
-        self.connection.close()
+        ended = False
+        if self._output is not None:
+            ended = self.connection.lost == ENDED
+            self.connection.close()
         # Once it has been waited for, its number may be that of another group.
         if self._process is not None and self._process.returncode is None:
             if ended and sys.platform == "linux":  # Python has no waitid on macOS
