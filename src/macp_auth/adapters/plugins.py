@@ -27,12 +27,6 @@ BUILT_IN_SECRETS = ("MACP_AUTH_SIGNING_KEY_JSON", "MACP_AUTH_VAULT_TOKEN", "MACP
 """The variables of theirs that hold a secret: to import their settings would slow each start."""
 BUILT_IN_FALLBACKS = ("VAULT_TOKEN",)
 """Likewise, but a name that another signer's library may read as well."""
-BUILT_IN_READERS = {
-    "MACP_AUTH_SIGNING_KEY_JSON": "env-jwk",
-    "MACP_AUTH_SIGNING_KID": "env-jwk",
-    "MACP_AUTH_SIGNING_KEYS_FILE": "jwk-file",
-}
-"""The signers of those variables that are easily taken for misspelt names of others."""
 
 _log = logging.getLogger(__name__)  # the library's own: this also runs where structlog is not set up
 

@@ -18,7 +18,6 @@ import msgspec
 from msgspec import Meta, Struct
 
 from macp_auth.adapters.linear_pattern import LinearPattern
-from macp_auth.adapters.plugins import BUILT_IN_READERS
 from macp_auth.domain.errors import ConfigurationError
 from macp_auth.domain.secret import Secret
 
@@ -223,8 +222,7 @@ def _made_by_kubernetes(environ: Mapping[str, str]) -> Iterable[str]:
 def _remedy(name: str, known: Collection[str]) -> str:
     if (bare := name.removeprefix(PREFIX)) in known:
         return f"the variable is {bare}"
-    if reader := BUILT_IN_READERS.get(name):
-        return f"only the signer {reader} reads it: set MACP_AUTH_SIGNER={reader}, or unset {name}"
-    if near := difflib.get_close_matches(name, known, n=1, cutoff=_NEAR):
-        return f"did you mean {near[0]}? Correct the name, or unset {name}"
+    names = {each.removeprefix(PREFIX): each for each in known}  # all are alike with it
+    if near := difflib.get_close_matches(bare, names, n=1, cutoff=_NEAR):
+        return f"did you mean {names[near[0]]}? Correct the name, or unset {name}"
     return f"correct the name, select the signer that reads it, or unset {name}"
