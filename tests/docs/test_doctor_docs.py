@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from macp_auth.adapters.signers.vault_transit.doctor import Check as VaultCheck
+from macp_auth.domain.claims import probe_claims
 from macp_auth.domain.diagnosis import Status
 from macp_auth.entrypoints.cli.diagnosis import SECONDS, Check
 from macp_auth.entrypoints.cli.doctor import doctor
@@ -81,6 +82,14 @@ def test_the_marks_and_the_options_are_the_command_s() -> None:
     options = {name for parameter in doctor.params for name in parameter.opts}
     assert set(re.findall(r"--[a-z]+", " ".join(first_cells))) == options
     assert f"{SECONDS:g} s" in TOP
+
+
+@pytest.mark.parametrize("page", ["docs/doctor.md", "docs/api.md"])
+def test_a_page_says_what_is_signed_as_a_test(page: str) -> None:
+    """A reader who finds such a token can judge it."""
+    now = 1_800_000_000
+    years = (now - probe_claims("issuer", "audience", now).exp) // (365 * 24 * 3600)
+    assert f"a token that expired {years} years ago" in " ".join(read(page).split())
 
 
 def test_pages_name_findings_that_there_are() -> None:
