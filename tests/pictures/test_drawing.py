@@ -241,3 +241,12 @@ def test_the_bars_fit_into_the_terminal() -> None:
     for width, columns in ((120, 50), (80, 31), (40, 20)):
         first, second = as_text(drawn, width).splitlines()[3:5]
         assert len(second) - first.index("\N{FULL BLOCK}") == columns
+
+
+@pytest.mark.parametrize("width", range(60, 110))
+def test_a_narrow_picture_can_be_read(width: int) -> None:
+    """The column of now shows who signs now, and the days of the axis do not touch."""
+    lines = as_text(timeline(key("x" * 30, 10), key("y" * 30, 4501)), width).splitlines()
+    pointer = lines[2].index("now")
+    assert (lines[3][pointer], lines[4][pointer]) == ("░", "█")
+    assert re.search(r"2026\d", lines[7]) is None

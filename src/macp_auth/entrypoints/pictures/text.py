@@ -58,6 +58,8 @@ def _bar(timeline: Timeline, row: Row, pointer: int | None, columns: int) -> str
     cells = []
     for column in range(columns):
         moment = timeline.begin + (column + 0.5) / columns * (timeline.end - timeline.begin)
+        if column == pointer and timeline.now is not None:
+            moment = timeline.now  # who signs now, also if that begins or ends within the column
         marks = (
             _MARKS[period.name]
             for period in row.periods
@@ -74,5 +76,6 @@ def _axis(timeline: Timeline, ticks: list[Tick], columns: int) -> Iterator[str]:
     for texts in (["'"] * len(ticks), [tick.label for tick in ticks], [tick.context for tick in ticks]):
         line = ""
         for place, text in zip(places, texts, strict=True):
-            line = f"{line:<{place}}{text}"
+            apart = f"{line} " if line and text else line
+            line = f"{apart:<{place}}{text}"
         yield line
